@@ -1,0 +1,47 @@
+"""LSTMs with any activation, at full speed, and the evidence to choose one.
+
+    import anygate
+    lstm = anygate.LSTM(64, 128, activation="relu")
+    lstm = anygate.LSTM(64, 128, candidate="x*sigmoid(x)", forget_gate="hard_sigmoid")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .nn import LSTM, LSTMCell
+    from .symbolic import ACTIVATIONS, Activation, FormulaError, resolve, sheet
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ACTIVATIONS",
+    "LSTM",
+    "Activation",
+    "FormulaError",
+    "LSTMCell",
+    "__version__",
+    "resolve",
+    "sheet",
+]
+
+_HOME = {
+    "ACTIVATIONS": "symbolic",
+    "Activation": "symbolic",
+    "FormulaError": "symbolic",
+    "resolve": "symbolic",
+    "sheet": "symbolic",
+    "LSTM": "nn",
+    "LSTMCell": "nn",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `anygate --help` must not wait for torch."""
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module 'anygate' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

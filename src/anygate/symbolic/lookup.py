@@ -1,0 +1,133 @@
+"""From what a user writes (a name, a formula, an Activation) to an Activation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any
+
+import sympy
+from sympy import Expr
+
+from .activation import Activation
+from .catalogue import ACTIVATIONS
+from .errors import FormulaError
+from .parse import NOT_ELEMENTWISE, parse
+from .primitives import VARIABLE
+
+__all__ = ["names", "resolve"]
+
+_WITH_PARAMETERS = re.compile(r"([A-Za-z]\w*)\s*\(((?:\s*[A-Za-z]\w*\s*=[^=,()]+,?)+)\)")
+
+
+@lru_cache(maxsize=1)
+def names() -> dict[str, Activation]:
+    """Every name and alias of the catalogue."""
+    found: dict[str, Activation] = {}
+    for activation in ACTIVATIONS.values():
+        for name in (activation.name, *activation.aliases):
+            if name in found:
+                raise ValueError(f"two activations of the catalogue are called {name}")
+            found[name] = activation
+    return found
+
+
+def resolve(spec: Activation | str | Expr | float) -> Activation:
+    """The Activation that is meant by a name ("relu"), a name with parameters
+    ("leaky_relu(k=0.2)"), a formula ("x*sigmoid(x)"), a SymPy expression or an Activation.
+
+    Raises FormulaError, for an unknown name with the nearest known ones.
+    """
+    if isinstance(spec, Activation):
+        return spec
+    if isinstance(spec, str):
+        return _from_text(spec.strip())
+    if isinstance(spec, sympy.Basic) or (
+        isinstance(spec, int | float) and not isinstance(spec, bool)
+    ):
+        return Activation(str(spec), sympy.sympify(spec))
+    raise FormulaError(
+        f"an activation is a name, a formula, a SymPy expression or an Activation, not "
+        f"{type(spec).__name__}. A Python function cannot be differentiated here: write its "
+        "formula, such as 'x*sigmoid(x)'"
+    )
+
+
+@lru_cache(maxsize=512)
+def _from_text(text: str) -> Activation:
+    known = names()
+    key = _key(text)
+    if key in known:
+        return known[key]
+    if match := _WITH_PARAMETERS.fullmatch(text):
+        name = _key(match[1])
+        if name in known:
+            return known[name](**_parameters(match[1], match[2]))
+    if text.isidentifier() and text not in ("x", "z", "pi", "e"):
+        raise FormulaError(_unknown(text))
+    expression = parse(text, _callables())
+    _refuse_free_symbols(text, expression)
+    return Activation(text, expression)
+
+
+def _key(name: str) -> str:
+    """relu, ReLU, LeakyReLU and leaky-relu are found whatever the capitals and hyphens."""
+    known = names()
+    for guess in (name, name.lower(), name.lower().replace("-", "_").replace(" ", "_")):
+        if guess in known:
+            return guess
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return snake if snake in known else name
+
+
+def _parameters(name: str, text: str) -> dict[str, float]:
+    values = {}
+    for part in filter(str.strip, text.split(",")):
+        key, _, number = part.partition("=")
+        value = parse(number)
+        if not value.is_number:
+            raise FormulaError(f"{name}: the parameter {key.strip()} must be a number")
+        values[key.strip()] = float(value)
+    return values
+
+
+def _unknown(name: str) -> str:
+    if name in NOT_ELEMENTWISE:
+        return (
+            f"{name} is not elementwise ({NOT_ELEMENTWISE[name]}), so it cannot be an "
+            "activation of a unit; apply it to the LSTM's output instead"
+        )
+    near = get_close_matches(_key(name).lower(), names(), n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return (
+        f"no activation is called '{name}'.{hint} 'anygate list' shows all; a formula is "
+        "written with x, such as 'x*sigmoid(x)'"
+    )
+
+
+def _refuse_free_symbols(text: str, expression: Expr) -> None:
+    free = sorted({s.name for s in expression.free_symbols} - {VARIABLE.name})
+    if not free:
+        return
+    near = get_close_matches(free[0], names(), n=1)
+    raise FormulaError(
+        f"the formula '{text}' has the free symbol '{free[0]}' without a default"
+        + (f" (did you mean {near[0]}(x)?)" if near else "")
+        + f"; write its number, or Activation('name', '{text}', {free[0]}=1.0)"
+    )
+
+
+@lru_cache(maxsize=1)
+def _callables() -> dict[str, Callable[..., Expr]]:
+    """Every catalogue entry as a function inside formulas: x*relu(x)."""
+    return {name: _callable(activation) for name, activation in names().items()}
+
+
+def _callable(activation: Activation) -> Callable[..., Expr]:
+    def apply(argument: Expr, **parameters: Any) -> Expr:
+        bound = activation(**{k: float(v) for k, v in parameters.items()})
+        return bound.closed.xreplace({VARIABLE: argument})
+
+    return apply

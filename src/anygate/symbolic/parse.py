@@ -1,0 +1,325 @@
+"""Formula text to expression. Text comes from untrusted places: it is read through Python's
+`ast` and a whitelist, never evaluated, and its size is bounded before anything is built."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Mapping
+from functools import reduce
+from typing import Any, NoReturn
+
+import sympy
+from sympy import Expr
+
+from .errors import FormulaError
+from .primitives import PRIMITIVES, VARIABLE, Primitive, maximum, minimum, where
+
+__all__ = ["MAX_LENGTH", "NOT_ELEMENTWISE", "is_condition", "parse"]
+
+MAX_LENGTH = 2000
+MAX_NODES = 600
+MAX_DEPTH = 60
+MAX_POWER = 32
+MAX_BITS = 1100  # of a constant's numerator or denominator: all of float64 fits
+
+NOT_ELEMENTWISE = {
+    "softmax": "it divides by a sum over all units",
+    "log_softmax": "it subtracts a sum over all units",
+    "softmin": "it divides by a sum over all units",
+    "sparsemax": "it projects all units together",
+    "glu": "it multiplies one half of the units by the other",
+    "geglu": "it multiplies one half of the units by the other",
+    "swiglu": "it multiplies one half of the units by the other",
+    "reglu": "it multiplies one half of the units by the other",
+    "maxout": "it takes the maximum over several units",
+    "crelu": "it returns two values for each unit",
+}
+
+_COMPARISONS = {
+    ast.Lt: sympy.StrictLessThan,
+    ast.LtE: sympy.LessThan,
+    ast.Gt: sympy.StrictGreaterThan,
+    ast.GtE: sympy.GreaterThan,
+}
+_CONSTANTS = {"pi": sympy.pi, "e": sympy.E}
+
+
+def is_condition(expr: Any) -> bool:
+    """Whether this is true or false, not a number. (SymPy's Symbol is both Expr and Boolean.)"""
+    return isinstance(expr, sympy.logic.boolalg.Boolean) and not isinstance(expr, Expr)
+
+
+def _chain(pair: type[Primitive]) -> Callable[..., Expr]:
+    """max or min of two or more arguments from the primitive of two."""
+    return lambda *arguments: reduce(pair, arguments)
+
+
+# name -> (function, how many arguments it takes, or None for two or more)
+_FUNCTIONS: dict[str, tuple[Callable[..., Expr], int | None]] = {
+    **{name: (function, function.arity()) for name, function in PRIMITIVES.items()},
+    "sqrt": (sympy.sqrt, 1),
+    "max": (_chain(maximum), None),
+    "maximum": (_chain(maximum), None),
+    "min": (_chain(minimum), None),
+    "minimum": (_chain(minimum), None),
+    "clamp": (PRIMITIVES["clip"], 3),
+}
+
+
+def parse(text: str, activations: Mapping[str, Callable[[Expr], Expr]] | None = None) -> Expr:
+    """The expression of a formula text such as "where(x > 0, x, a*expm1(x))".
+
+    Knows + - * / **, comparisons, and/or/not, `a if condition else b`, the functions of the
+    vocabulary, max, min, clip, sqrt, pi and e; `activations` adds functions of one argument.
+    The variable is x or z; every other name is a parameter. Decimal numbers are exact: 0.2 is
+    1/5. Raises FormulaError with the place marked; never evaluates the text.
+    """
+    if not isinstance(text, str):
+        raise FormulaError(f"a formula is a text, not {type(text).__name__}")
+    if len(text) > MAX_LENGTH:
+        raise FormulaError(
+            f"the formula is {len(text):,} characters long; at most {MAX_LENGTH:,} are read"
+        )
+    text = text.strip()
+    if not text:
+        raise FormulaError("the formula is empty; write one like 'x*sigmoid(x)'")
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (RecursionError, MemoryError):
+        raise FormulaError("the formula is nested too deeply") from None
+    except (SyntaxError, ValueError) as error:
+        _syntax_error(text, error)
+    _check_size(tree)
+    result = _Reader(text, activations or {}).read(tree.body)
+    if is_condition(result):
+        raise FormulaError(
+            f"'{_short(text)}' is a condition, not a value; "
+            f"write where({_short(text)}, value_if_true, value_if_false)"
+        )
+    return result
+
+
+def _syntax_error(text: str, error: Exception) -> NoReturn:
+    offset = getattr(error, "offset", None)
+    where_ = _mark(text, offset - 1) if offset and getattr(error, "lineno", 1) == 1 else ""
+    reason = getattr(error, "msg", None) or str(error)
+    raise FormulaError(f"the formula '{_short(text)}' cannot be read: {reason}{where_}") from None
+
+
+def _check_size(tree: ast.AST) -> None:
+    nodes, level = 0, [tree]
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        nodes += len(level)
+        if nodes > MAX_NODES:
+            raise FormulaError(f"the formula has more than {MAX_NODES} parts; that is too many")
+        if not level:
+            return
+    raise FormulaError(f"the formula is nested more than {MAX_DEPTH} levels deep")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _mark(text: str, column: int) -> str:
+    if len(text) > 80 or "\n" in text:
+        return ""
+    return f"\n    {text}\n    {' ' * max(0, column)}^"
+
+
+class _Reader:
+    def __init__(self, text: str, activations: Mapping[str, Callable[[Expr], Expr]]) -> None:
+        self.text = text
+        self.activations = activations
+        self.variable: str | None = None
+
+    def fail(self, node: ast.AST, message: str) -> NoReturn:
+        raise FormulaError(message + _mark(self.text, getattr(node, "col_offset", 0)))
+
+    def read(self, node: ast.expr) -> Any:
+        method = getattr(self, "_" + type(node).__name__, None)
+        if method is None:
+            self.fail(node, f"{_KINDS.get(type(node), type(node).__name__)} cannot be used here")
+        result = method(node)
+        self._check_constant(node, result)
+        return result
+
+    def value(self, node: ast.expr) -> Expr:
+        result = self.read(node)
+        if is_condition(result):
+            self.fail(node, "a value is needed here, not a condition")
+        return result
+
+    def condition(self, node: ast.expr) -> Any:
+        result = self.read(node)
+        if not is_condition(result):
+            self.fail(node, "a condition is needed here, such as x > 0")
+        return result
+
+    def _check_constant(self, node: ast.AST, result: Any) -> None:
+        """Refuse a number that float64 cannot hold before anything larger is made of it."""
+        if not isinstance(result, Expr) or not result.is_number:
+            return
+        if isinstance(result, sympy.Rational):
+            size = max(int(result.p).bit_length(), int(result.q).bit_length())
+            if size > MAX_BITS:
+                self.fail(node, "this number is outside the range of float64")
+            return
+        value = sympy.N(result, 20)
+        if not (value.is_real and value.is_finite and abs(value) < sys.float_info.max):
+            self.fail(node, "this part is not a finite real number")
+
+    def _Constant(self, node: ast.Constant) -> Expr:
+        if isinstance(node.value, bool) or not isinstance(node.value, int | float):
+            self.fail(node, f"only real numbers can be used, not {_short(repr(node.value))}")
+        if node.value != node.value or node.value in (float("inf"), float("-inf")):
+            self.fail(node, "this number is outside the range of float64")
+        if isinstance(node.value, int):
+            if node.value.bit_length() > MAX_BITS:
+                self.fail(node, "this number is outside the range of float64")
+            return sympy.Integer(node.value)
+        return sympy.Rational(repr(node.value))
+
+    def _Name(self, node: ast.Name) -> Expr:
+        name = node.id
+        if name in ("x", "z"):
+            if self.variable not in (None, name):
+                self.fail(node, "the formula uses both x and z; its one variable is x or z")
+            self.variable = name
+            return VARIABLE
+        if name in _CONSTANTS:
+            return _CONSTANTS[name]
+        if name in _FUNCTIONS or name in self.activations:
+            self.fail(node, f"'{name}' is a function: write {name}(x)")
+        if name in NOT_ELEMENTWISE:
+            self.not_elementwise(node, name)
+        if name.startswith("_"):
+            self.fail(node, f"'{_short(name)}' is no name for a parameter")
+        return sympy.Symbol(name, real=True)
+
+    def _UnaryOp(self, node: ast.UnaryOp) -> Any:
+        if isinstance(node.op, ast.Not):
+            return sympy.Not(self.condition(node.operand))
+        if isinstance(node.op, ast.Invert):
+            self.fail(node, "write 'not' instead of ~")
+        value = self.value(node.operand)
+        return -value if isinstance(node.op, ast.USub) else value
+
+    def _BinOp(self, node: ast.BinOp) -> Any:
+        if isinstance(node.op, ast.BitAnd | ast.BitOr):
+            join = sympy.And if isinstance(node.op, ast.BitAnd) else sympy.Or
+            return join(self.condition(node.left), self.condition(node.right))
+        if isinstance(node.op, ast.BitXor):
+            self.fail(node, "^ is not a power here: write x**2")
+        left, right = self.value(node.left), self.value(node.right)
+        match node.op:
+            case ast.Add():
+                return left + right
+            case ast.Sub():
+                return left - right
+            case ast.Mult():
+                return left * right
+            case ast.Div():
+                if right.is_zero:
+                    self.fail(node, "this divides by zero")
+                return left / right
+            case ast.Pow():
+                return self._raise(node, left, right)
+        self.fail(node, f"the operator {type(node.op).__name__} cannot be used in a formula")
+
+    def _raise(self, node: ast.BinOp, base: Expr, power: Expr) -> Expr:
+        if not power.is_number:
+            if base.is_positive and base.is_number:
+                return PRIMITIVES["exp"](power * PRIMITIVES["log"](base))
+            self.fail(node.right, "a power must be a number; write exp(p*log(x)) for x > 0")
+        if not (2 * power).is_Integer:
+            self.fail(node.right, "a power must be an integer or a half, such as 2, -1 or 0.5")
+        if abs(power) > MAX_POWER:
+            self.fail(node.right, f"a power may be at most {MAX_POWER}")
+        if base.is_zero and power.is_negative:
+            self.fail(node, "this divides by zero")
+        result = base**power
+        if result.is_Pow and abs(result.exp) > MAX_POWER:
+            self.fail(node, f"a power may be at most {MAX_POWER}")
+        return result
+
+    def _BoolOp(self, node: ast.BoolOp) -> Any:
+        join = sympy.And if isinstance(node.op, ast.And) else sympy.Or
+        return join(*[self.condition(v) for v in node.values])
+
+    def _Compare(self, node: ast.Compare) -> Any:
+        values = [self.value(v) for v in (node.left, *node.comparators)]
+        parts = []
+        for op, left, right in zip(node.ops, values, values[1:], strict=False):
+            if type(op) not in _COMPARISONS:
+                self.fail(node, "conditions are written with <, <=, > or >=")
+            parts.append(_COMPARISONS[type(op)](left, right))
+        return sympy.And(*parts)
+
+    def _IfExp(self, node: ast.IfExp) -> Expr:
+        return where(self.condition(node.test), self.value(node.body), self.value(node.orelse))
+
+    def _Call(self, node: ast.Call) -> Expr:
+        if not isinstance(node.func, ast.Name):
+            self.fail(node, "only functions of the vocabulary can be called, by their plain name")
+        name = node.func.id
+        if name in NOT_ELEMENTWISE:
+            self.not_elementwise(node, name)
+        if any(isinstance(a, ast.Starred) for a in node.args):
+            self.fail(node, "* cannot be used before an argument")
+        if name in _FUNCTIONS:
+            return self._function(node, name)
+        if name in self.activations:
+            return self._activation(node, name)
+        self.fail(node, f"unknown function '{_short(name)}'.{self._suggest(name)}")
+
+    def _function(self, node: ast.Call, name: str) -> Expr:
+        function, count = _FUNCTIONS[name]
+        if node.keywords:
+            self.fail(node, f"{name} takes no named arguments")
+        if len(node.args) != count if count else len(node.args) < 2:
+            wanted = "two or more" if not count else "one" if count == 1 else str(count)
+            plural = "" if count == 1 else "s"
+            self.fail(node, f"{name} takes {wanted} argument{plural}, not {len(node.args)}")
+        if name == "where":
+            return where(self.condition(node.args[0]), *[self.value(a) for a in node.args[1:]])
+        return function(*[self.value(a) for a in node.args])
+
+    def _activation(self, node: ast.Call, name: str) -> Expr:
+        if len(node.args) != 1:
+            self.fail(node, f"inside a formula, {name} takes one argument: {name}(x)")
+        options = {str(k.arg): self.value(k.value) for k in node.keywords}
+        for key, value in options.items():
+            if not value.is_number:
+                self.fail(node, f"the parameter {key} of {name} must be a number here")
+        return self.activations[name](self.value(node.args[0]), **options)
+
+    def _suggest(self, name: str) -> str:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, [*_FUNCTIONS, *self.activations], n=3)
+        return f" Did you mean {' or '.join(near)}?" if near else " 'anygate list' shows all."
+
+    def not_elementwise(self, node: ast.AST, name: str) -> NoReturn:
+        self.fail(
+            node,
+            f"{name} is not elementwise ({NOT_ELEMENTWISE[name]}), so it cannot be an "
+            "activation of a unit; apply it to the LSTM's output instead",
+        )
+
+
+_KINDS: dict[type[ast.AST], str] = {
+    ast.Attribute: "an attribute (a dot)",
+    ast.Lambda: "a lambda",
+    ast.Subscript: "an index in brackets",
+    ast.List: "a list",
+    ast.Tuple: "a tuple",
+    ast.Dict: "a dictionary",
+    ast.JoinedStr: "a text",
+    ast.NamedExpr: "an assignment",
+    ast.ListComp: "a comprehension",
+    ast.GeneratorExp: "a comprehension",
+    ast.Await: "await",
+}

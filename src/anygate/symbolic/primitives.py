@@ -1,0 +1,384 @@
+"""The closed vocabulary: every function that a formula may use.
+
+Each primitive states its derivative in the same vocabulary, so a formula can be
+differentiated as often as one likes and every engine needs only these functions, each
+implemented well once. Stability over the whole float range comes from here and never from
+rewriting an expression (SymPy's `simplify` merges a stable sigmoid into one that overflows).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy
+from sympy import Expr
+
+__all__ = ["PRIMITIVES", "VARIABLE", "Primitive", "maximum", "minimum", "where"]
+
+VARIABLE = sympy.Symbol("x", real=True)
+"""The argument of every formula. Text may call it x or z."""
+
+
+class Primitive(sympy.Function):
+    """A function of the vocabulary. A subclass gives `slope` and how LaTeX prints it."""
+
+    is_real = True
+    nargs: Any = 1
+    latex = ""
+    text = ""
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        """The derivative, written in the vocabulary."""
+        raise TypeError("a primitive must state its derivative")
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return self.slope(*self.args)
+
+    def _eval_mpmath(self) -> tuple[Any, tuple[Expr, ...]]:
+        from .precise import PRECISE
+
+        return PRECISE[type(self).__name__], self.args
+
+    def _latex(self, printer: Any, exp: str | None = None) -> str:
+        arguments = ", ".join(printer._print(a) for a in self.args)
+        power = "" if exp is None else f"^{{{exp}}}"
+        return rf"{self.latex}{power}\left({arguments}\right)"
+
+    @classmethod
+    def arity(cls) -> int:
+        """How many arguments it takes."""
+        return int(max(cls.nargs.args))
+
+    def _sympystr(self, printer: Any) -> str:
+        arguments = ", ".join(printer._print(a) for a in self.args)
+        return f"{self.text or type(self).__name__}({arguments})"
+
+
+class sigmoid(Primitive):
+    """1/(1 + exp(-x))"""
+
+    latex = r"\sigma"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return sigmoid(x) * (1 - sigmoid(x))
+
+
+class tanh(Primitive):
+    """(exp(x) - exp(-x))/(exp(x) + exp(-x))"""
+
+    latex = r"\tanh"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return 1 - tanh(x) ** 2
+
+
+class exp(Primitive):
+    """e to the power x"""
+
+    latex = r"\exp"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return exp(x)
+
+
+class expm1(Primitive):
+    """exp(x) - 1, without the cancellation near 0"""
+
+    latex = r"\operatorname{expm1}"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return exp(x)
+
+
+class log(Primitive):
+    """The natural logarithm"""
+
+    latex = r"\log"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return 1 / x
+
+
+class log1p(Primitive):
+    """log(1 + x), without the cancellation near 0"""
+
+    latex = r"\operatorname{log1p}"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return 1 / (1 + x)
+
+
+class softplus(Primitive):
+    """log(1 + exp(x))"""
+
+    latex = r"\operatorname{softplus}"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return sigmoid(x)
+
+
+class softsign(Primitive):
+    """x/(1 + |x|). A primitive because the quotient rule cancels all digits of its slope:
+    2.3 % off at x = 1e6 in float32."""
+
+    latex = r"\operatorname{softsign}"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return (1 + absolute(x)) ** -2
+
+
+class isru(Primitive):
+    """x/sqrt(1 + x^2). A primitive for the same reason as softsign."""
+
+    latex = r"\operatorname{isru}"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return hypot(x, 1) ** -3
+
+
+class erf(Primitive):
+    """The error function"""
+
+    latex = r"\operatorname{erf}"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return 2 / sympy.sqrt(sympy.pi) * gaussian(x)
+
+
+class erfc(Primitive):
+    """1 - erf(x)"""
+
+    latex = r"\operatorname{erfc}"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return -2 / sympy.sqrt(sympy.pi) * gaussian(x)
+
+
+class gaussian(Primitive):
+    """exp(-x^2), with x^2 not rounded first (that costs x^2/2 ulp in the tail)"""
+
+    latex = r"\operatorname{gaussian}"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return -2 * x * gaussian(x)
+
+
+class normal_cdf(Primitive):
+    """P(N < x) of the standard normal distribution, (1 + erf(x/sqrt 2))/2"""
+
+    latex = r"\Phi"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return normal_pdf(x)
+
+
+class normal_pdf(Primitive):
+    """exp(-x^2/2)/sqrt(2 pi)"""
+
+    latex = r"\varphi"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return -x * normal_pdf(x)
+
+
+class absolute(Primitive):
+    """|x|; its derivative at 0 is 0"""
+
+    text = "abs"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return sign(x)
+
+    def _latex(self, printer: Any, exp: str | None = None) -> str:
+        power = "" if exp is None else f"^{{{exp}}}"
+        return rf"\left|{{{printer._print(self.args[0])}}}\right|{power}"
+
+
+class sign(Primitive):
+    """-1, 0 or 1; its derivative is 0 everywhere, so no delta ever appears"""
+
+    latex = r"\operatorname{sign}"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return sympy.S.Zero
+
+
+class sin(Primitive):
+    """The sine"""
+
+    latex = r"\sin"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return cos(x)
+
+
+class cos(Primitive):
+    """The cosine"""
+
+    latex = r"\cos"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return -sin(x)
+
+
+class sinh(Primitive):
+    """(exp(x) - exp(-x))/2"""
+
+    latex = r"\sinh"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return cosh(x)
+
+
+class cosh(Primitive):
+    """(exp(x) + exp(-x))/2"""
+
+    latex = r"\cosh"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return sinh(x)
+
+
+class asinh(Primitive):
+    """log(x + sqrt(x^2 + 1))"""
+
+    latex = r"\operatorname{asinh}"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return 1 / hypot(x, 1)
+
+
+class atan(Primitive):
+    """The inverse tangent"""
+
+    latex = r"\arctan"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return hypot(x, 1) ** -2
+
+
+class hypot(Primitive):
+    """sqrt(x^2 + y^2), without overflow of the squares"""
+
+    nargs = 2
+    latex = r"\operatorname{hypot}"
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return self.args[argindex - 1] / self
+
+    def _latex(self, printer: Any, exp: str | None = None) -> str:
+        root = printer._print(sympy.sqrt(self.args[0] ** 2 + self.args[1] ** 2))
+        return str(root) if exp is None else rf"\left({root}\right)^{{{exp}}}"
+
+
+class maximum(Primitive):
+    """The larger of two. At a tie the one without x owns the point, else the second:
+    max(x, 0) and max(0, x) both have slope 0 at 0. NaN stays NaN."""
+
+    nargs = 2
+    text = "max"
+    latex = r"\max"
+
+    @classmethod
+    def eval(cls, a: Expr, b: Expr) -> Expr | None:
+        return _order_extreme(cls, a, b)
+
+    def _eval_derivative(self, symbol: sympy.Symbol) -> Expr:
+        a, b = self.args
+        return where(a > b, a.diff(symbol), b.diff(symbol))
+
+
+class minimum(Primitive):
+    """The smaller of two; ties as in max"""
+
+    nargs = 2
+    text = "min"
+    latex = r"\min"
+
+    @classmethod
+    def eval(cls, a: Expr, b: Expr) -> Expr | None:
+        return _order_extreme(cls, a, b)
+
+    def _eval_derivative(self, symbol: sympy.Symbol) -> Expr:
+        a, b = self.args
+        return where(a < b, a.diff(symbol), b.diff(symbol))
+
+
+def _order_extreme(cls: Any, a: Expr, b: Expr) -> Expr | None:
+    if a == b:
+        return a
+    return cls(b, a) if b.has(VARIABLE) and not a.has(VARIABLE) else None
+
+
+class clip(Primitive):
+    """clip(x, low, high): x held within [low, high]. Both ends belong to the inside, so the
+    slope there is that of x. NaN stays NaN."""
+
+    nargs = 3
+    latex = r"\operatorname{clip}"
+
+    def _eval_derivative(self, symbol: sympy.Symbol) -> Expr:
+        x, low, high = self.args
+        outside = where(x > high, high.diff(symbol), x.diff(symbol))
+        return where(x < low, low.diff(symbol), outside)
+
+
+class where(Primitive):
+    """where(condition, a, b): a if the condition holds, else b.
+
+    The derivative selects between the derivatives of the branches; nothing is chained through
+    the branch not taken, so its infinities never become NaN. The condition states which side
+    owns a kink.
+    """
+
+    nargs = 3
+
+    @classmethod
+    def eval(cls, condition: Any, a: Expr, b: Expr) -> Expr | None:
+        if condition == sympy.true or a == b:
+            return a
+        if condition == sympy.false:
+            return b
+        return None
+
+    def _eval_derivative(self, symbol: sympy.Symbol) -> Expr:
+        condition, a, b = self.args
+        return where(condition, a.diff(symbol), b.diff(symbol))
+
+    def _latex(self, printer: Any, exp: str | None = None) -> str:
+        rows, rest = [], self
+        while isinstance(rest, where):
+            condition, a, rest = rest.args
+            rows.append(rf"{printer._print(a)} & \text{{if}}\: {printer._print(condition)}")
+        rows.append(rf"{printer._print(rest)} & \text{{otherwise}}")
+        cases = r"\begin{cases} " + r" \\ ".join(rows) + r" \end{cases}"
+        return cases if exp is None else rf"\left({cases}\right)^{{{exp}}}"
+
+
+PRIMITIVES: dict[str, type[Primitive]] = {
+    cls.text or cls.__name__: cls for cls in Primitive.__subclasses__()
+}
+"""Every primitive by the name it has in formula text."""
