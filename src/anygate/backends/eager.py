@@ -21,7 +21,7 @@ from ..symbolic.cell import GATES, Cell
 from ..symbolic.program import Program, evaluate
 from .base import Request
 
-__all__ = ["FRAMEWORK", "NAME", "OPS", "apply", "refuses", "run", "step"]
+__all__ = ["FRAMEWORK", "NAME", "OPS", "apply", "refuses", "run", "step", "trace"]
 
 NAME = "eager"
 FRAMEWORK = "torch"
@@ -76,6 +76,17 @@ def _normal_cdf(x: Tensor) -> Tensor:
     (a, b), (c, d) = _split(near), _split(torch.full_like(near, root))
     rest = ((a * c - y) + a * d + b * c) + b * d + near * root_rest
     return 0.5 * (torch.erfc(y) - 2 / math.sqrt(math.pi) * torch.exp(-y * y) * rest)
+
+
+def _sinh(x: Tensor) -> Tensor:
+    # torch's own is infinite once exp(|x|) is: 0.7 too early. sinh = cosh = exp(|x|)/2 there.
+    half = torch.exp(x.abs() / 2)
+    return torch.where(x.abs() > 80, half / 2 * half * torch.sign(x), torch.sinh(x))
+
+
+def _cosh(x: Tensor) -> Tensor:
+    half = torch.exp(x.abs() / 2)
+    return torch.where(x.abs() > 80, half / 2 * half, torch.cosh(x))
 
 
 def _extreme(tensors: Callable[..., Any], keyword: str) -> Callable[[Any, Any], Any]:
@@ -162,8 +173,8 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "sign": torch.sign,
     "sin": torch.sin,
     "cos": torch.cos,
-    "sinh": torch.sinh,
-    "cosh": torch.cosh,
+    "sinh": _sinh,
+    "cosh": _cosh,
     "asinh": torch.asinh,
     "atan": torch.atan,
     "hypot": _hypot,
@@ -274,6 +285,30 @@ def run(
     ):
         return cast(Triple, _Layer.apply(cell, reverse, *arguments))  # type: ignore[no-untyped-call]
     return _forward(cell, reverse, *arguments, saving=None)
+
+
+def trace(
+    cell: Cell,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor | None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """What happens inside one direction of one layer: the pre-activations z [T, B, 4H] (i f g o)
+    and the cell states c [T, B, H], without gradients. Arguments as in `Engine.run`."""
+    with torch.no_grad():
+        z_x = torch.nn.functional.linear(x, weight_ih, bias)
+        cells = x.new_zeros(len(x), *c0.shape)
+        h, c = h0, c0
+        for t in _order(len(x), reverse):
+            z_x[t].addmm_(h, weight_hh.t())
+            now = step(cell, z_x[t], c)
+            h, c = now["h"], now["c"]
+            cells[t] = c
+        return z_x, cells
 
 
 def _forward(

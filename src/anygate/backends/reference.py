@@ -34,7 +34,7 @@ def refuses(request: Request) -> str | None:
 
 def _sigmoid(x: Array) -> Array:
     e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)) + 0 * x
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
 def _softplus(x: Array) -> Array:

@@ -52,19 +52,30 @@ class _Numpy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, cell: Cell, reverse: bool, *arguments: Any) -> Triple:
-        x, h0, c0, weight_ih, weight_hh, bias = map(_array, arguments)
+        *arrays, bias = (_array(a) for a in arguments)
         ctx.cell, ctx.reverse, ctx.like = cell, reverse, arguments
-        ctx.arrays = (x, h0, c0, weight_ih, weight_hh)
-        ctx.run = reference.run(cell, *ctx.arrays, bias, reverse=reverse)
+        x, h0, c0, weight_ih, weight_hh = ctx.arrays = arrays
+        ctx.run = reference.run(cell, x, h0, c0, weight_ih, weight_hh, bias, reverse=reverse)
         like = arguments[0]
         return _tensor(ctx.run.output, like), _tensor(ctx.run.h, like), _tensor(ctx.run.c, like)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        grad_output, grad_h, grad_c = map(_array, grads)
+        x, h0, c0, weight_ih, weight_hh = ctx.arrays
+        grad_output, grad_h, grad_c = (_array(g) for g in grads)
         back = reference.backward(
-            ctx.cell, ctx.run, *ctx.arrays, grad_output, grad_h, grad_c, reverse=ctx.reverse
+            ctx.cell,
+            ctx.run,
+            x,
+            h0,
+            c0,
+            weight_ih,
+            weight_hh,
+            grad_output,
+            grad_h,
+            grad_c,
+            reverse=ctx.reverse,
         )
         names = ("x", "h0", "c0", "weight_ih", "weight_hh", "bias")
         tensors = [

@@ -103,11 +103,9 @@ class LSTM(nn.RNNBase):
 
     def explain(self, input: Tensor) -> Choice:
         """Which engine `forward(input)` will use and, for each faster one, why it does not."""
-        return choose(request_for(self.cell, input, self._weights(0, "")[0]), self.engine)
+        return choose(request_for(self.cell, input, self.layer_weights(0)[0]), self.engine)
 
-    def forward(  # type: ignore[override]
-        self, input: Tensor, hx: State | None = None
-    ) -> tuple[Tensor, State]:
+    def forward(self, input: Tensor, hx: State | None = None) -> tuple[Tensor, State]:
         """The output and the state after the last step; see the class for shapes."""
         self._check_input(input)
         batched = input.dim() == 3
@@ -178,7 +176,7 @@ class LSTM(nn.RNNBase):
             for suffix in ("", "_reverse")[: 2 if self.bidirectional else 1]:
                 h0, c0 = (s[len(ends)] for s in state)
                 output, h, c = run_layer(
-                    choice, self.cell, x, h0, c0, *self._weights(layer, suffix), bool(suffix)
+                    choice, self.cell, x, h0, c0, *self.layer_weights(layer, suffix), bool(suffix)
                 )
                 outputs.append(output)
                 ends.append((h, c))
@@ -188,7 +186,10 @@ class LSTM(nn.RNNBase):
         h_n, c_n = (torch.stack(s) for s in zip(*ends, strict=True))
         return x, (h_n, c_n)
 
-    def _weights(self, layer: int, suffix: str) -> tuple[Tensor, Tensor, Tensor | None]:
+    def layer_weights(self, layer: int, suffix: str = "") -> tuple[Tensor, Tensor, Tensor | None]:
+        """weight_ih [4H, I], weight_hh [4H, H] and the sum of both biases [4H] (None without) of
+        one layer; suffix "_reverse" for the backward direction."""
+
         def get(name: str) -> Tensor:
             return cast(Tensor, getattr(self, f"{name}_l{layer}{suffix}"))
 

@@ -5,6 +5,7 @@ Needs SymPy and the standard library only; never torch.
 
 from .activation import Activation
 from .catalogue import ACTIVATIONS
+from .describe import describe
 from .errors import FormulaError
 from .lookup import names, resolve
 from .program import Program, evaluate, lower, render
@@ -17,6 +18,7 @@ __all__ = [
     "Program",
     "Sheet",
     "curve",
+    "describe",
     "evaluate",
     "lower",
     "names",

@@ -211,6 +211,10 @@ class Activation:
         """The formula in LaTeX, with the parameters as symbols."""
         return str(sympy.latex(self.expression))
 
+    def latex_closed(self) -> str:
+        """The formula in LaTeX, with the parameters' numbers."""
+        return str(sympy.latex(self.closed))
+
     def __repr__(self) -> str:
         constants = ", ".join(f"{k}={v!r}" for k, v in self.parameters.items())
         return f"Activation({self.name!r}, {self.formula!r}{', ' + constants if constants else ''})"

@@ -2,7 +2,8 @@
 docs, the command line and the report iterate over it.
 
 At a kink the formula says which side owns the point: with where(x > 0, x, 0) the derivative at 0
-is 0; clip's two ends belong to the inside; max's and min's belong to the constant.
+is 0; clip's two ends belong to the inside; max's and min's belong to the constant. A constant branch
+stands where its condition holds and x in the last branch, so that NaN stays NaN.
 """
 
 from __future__ import annotations
@@ -156,13 +157,13 @@ rrelu = Activation(
     "1/8 and 1/3. The random slope of training is not an elementwise formula.",
 )  # fmt: skip
 thresholded_relu = Activation(
-    "thresholded_relu", "where(x > alpha, x, 0)", alpha=1.0,
+    "thresholded_relu", "where(x <= alpha, 0, x)", alpha=1.0,
     source="Konda et al. 2015, arXiv:1402.3337; ONNX ThresholdedRelu",
     note="The ONNX LSTM text says x >= alpha, the operator x > alpha (used here). "
     "onnxruntime takes alpha = 0 in an LSTM when it is missing.",
 )  # fmt: skip
 threshold = Activation(
-    "threshold", "where(x > threshold, x, value)", threshold=0.0, value=0.0,
+    "threshold", "where(x <= threshold, value, x)", threshold=0.0, value=0.0,
     source="torch.nn.Threshold (there without defaults), keras.activations.threshold",
 )  # fmt: skip
 elu = Activation(
@@ -180,7 +181,7 @@ selu = Activation(
     source="Klambauer et al. 2017, arXiv:1706.02515",
 )  # fmt: skip
 squared_relu = Activation(
-    "squared_relu", "where(x > 0, x**2, 0)",
+    "squared_relu", "where(x <= 0, 0, x**2)",
     source="So et al. 2021, arXiv:2109.08668",
     aliases=("relu2",),
 )  # fmt: skip
@@ -262,12 +263,12 @@ tanhshrink = Activation(
     aliases=("tanh_shrink",),
 )  # fmt: skip
 softshrink = Activation(
-    "softshrink", "where(x > lambd, x - lambd, where(x < -lambd, x + lambd, 0))", lambd=0.5,
+    "softshrink", "where(x < -lambd, x + lambd, where(x <= lambd, 0, x - lambd))", lambd=0.5,
     source="torch.nn.Softshrink, keras.activations.soft_shrink",
     aliases=("soft_shrink",),
 )  # fmt: skip
 hardshrink = Activation(
-    "hardshrink", "where(x > lambd, x, where(x < -lambd, x, 0))", lambd=0.5,
+    "hardshrink", "where(x < -lambd, x, where(x <= lambd, 0, x))", lambd=0.5,
     source="torch.nn.Hardshrink, keras.activations.hard_shrink",
     aliases=("hard_shrink",),
 )  # fmt: skip

@@ -1,0 +1,41 @@
+# Two commands matter: `make demo` and `make test`. Both set up everything from a bare checkout.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := runs/demo
+
+.PHONY: demo test check format bench clean help
+
+help:
+	@echo "make demo    compare five activations on handwritten digits, write $(DEMO)/report.html"
+	@echo "make test    run the tests"
+	@echo "make check   format, lint, types, layers, fast laws"
+	@echo "make clean   remove $(VENV), runs and caches"
+
+# The install is done again when what it installs has changed.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("anygate needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[lab,dev]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/anygate compare tanh relu leaky_relu hard_tanh sigmoid --out $(DEMO)
+
+test: $(READY)
+	$(BIN)/python -m pytest --numprocesses 2
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py tests/test_parse.py tests/test_program.py
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) runs dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,338 @@
+"""The command line: a thin face over the public API. `python -m anygate` is the same.
+
+Nothing heavy is imported before a command needs it: `anygate --help` waits for neither torch nor
+SymPy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .lab.study import Study
+    from .lab.tasks import Settings, Task
+
+__all__ = ["Exit", "main"]
+
+
+class Exit(IntEnum):
+    """What the process returns. Anything else that goes wrong is a bug: a traceback and 1."""
+
+    DONE = 0
+    BUG = 1
+    USAGE = 2
+    INTERRUPTED = 130
+
+
+_EPILOG = """\
+exit codes:
+  0    done; runs that diverged are a result, not an error
+  1    a bug: a traceback is shown, results so far are kept
+  2    something you can mend: an unknown name, a formula that cannot be read, a missing package
+  130  interrupted; what is done is kept, and the command to go on is shown
+
+examples:
+  anygate compare tanh relu leaky_relu hard_tanh sigmoid
+  anygate compare tanh "x*sigmoid(x)" --slot candidate --task adding --seeds 10
+  anygate show "where(x > 0, x, 0.1*x)"
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns an `Exit` code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return Exit.DONE
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        code = run(options)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return Exit.INTERRUPTED
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.DONE
+    except ValueError as error:
+        if type(error).__name__ not in _MENDABLE:
+            raise
+        print(f"anygate: {error}", file=sys.stderr)
+        return Exit.USAGE
+
+
+# By name: importing them here would import SymPy and torch.
+_MENDABLE = ("FormulaError", "TaskError", "StudyConflict", "StudyError", "MissingPackage")
+_LAB = ("altair", "jinja2", "joblib", "rich", "scipy", "sklearn", "vl_convert")
+
+
+class MissingPackage(ValueError):
+    """A package of the extra [lab] is not installed."""
+
+
+def _need_lab() -> None:
+    """Before a study starts, not after its training: all that it will need is installed."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in _LAB if find_spec(name) is None]:
+        raise MissingPackage(
+            f"this command needs {', '.join(missing)}; install with pip install 'anygate[lab]'"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="anygate",
+        description="LSTMs with any activation, and the evidence to choose one.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"anygate {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_list(commands)
+    _add_show(commands)
+    _add_compare(commands)
+    _add_report(commands)
+    return parser
+
+
+def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help: str) -> Any:
+    parser = commands.add_parser(name, help=help, description=help)
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _add_list(commands: Any) -> None:
+    parser = _add(commands, "list", _list, "List the built-in activations, or the tasks.")
+    parser.add_argument("--tasks", action="store_true", help="the tasks of compare instead")
+
+
+def _add_show(commands: Any) -> None:
+    parser = _add(commands, "show", _show, "Show all that is known of an activation.")
+    parser.add_argument("activation", help="a name, NAME(parameter=number), or a formula of x")
+
+
+def _add_compare(commands: Any) -> None:
+    text = "Train LSTMs with different activations on a task and compare them, paired by seed."
+    parser = _add(commands, "compare", _compare, text)
+    parser.add_argument(
+        "activations",
+        nargs="+",
+        metavar="ACTIVATION",
+        help="names or formulas; all others are compared with the first",
+    )
+    add = parser.add_argument
+    add("--slot", default="activation", help="which slots change: activation (candidate and "
+        "cell_output, the default), gate_activation (the three gates), input_gate, forget_gate, "
+        "candidate, output_gate or cell_output")  # fmt: skip
+    add("--task", default="digits", help="digits (default), digits-rows, adding, adding:T")
+    add("--seeds", type=_positive, default=8, metavar="N", help="seeds 0 to N-1 (default 8)")
+    add("--out", type=Path, metavar="DIR", help="results folder (default runs/TASK-SLOT...)")
+    add("--fresh", action="store_true", help="forget results that the folder already holds")
+    add("--jobs", type=_positive, metavar="N", help="processes (default: one for each core)")
+    group = parser.add_argument_group("training (defaults: the task's own)")
+    for name, kind in _SETTINGS.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", default=None)
+
+
+def _add_report(commands: Any) -> None:
+    text = "Write the report of a study folder again, also of one that is not finished."
+    parser = _add(commands, "report", _report, text)
+    parser.add_argument("directory", type=Path, metavar="DIR")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+_SETTINGS: dict[str, Callable[[str], Any]] = {
+    "hidden_size": _positive,
+    "epochs": _positive,
+    "batch_size": _positive,
+    "learning_rate": float,
+    "clip": float,
+    "forget_bias": float,
+}
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _list(options: argparse.Namespace) -> int:
+    if options.tasks:
+        from .lab.tasks import TASKS
+
+        tasks = [t.describe() for t in TASKS.values()]
+        if options.json:
+            _print_json({"schema": 1, "tasks": tasks})
+        else:
+            _columns([("task", "steps", "")] + [
+                (t["name"], str(t["steps"]), t["description"]) for t in tasks])  # fmt: skip
+        return Exit.DONE
+    from .symbolic import ACTIVATIONS
+
+    if options.json:
+        entries = [
+            {"name": a.name, "formula": a.formula, "parameters": dict(a.parameters),
+             "aliases": list(a.aliases), "source": a.source, "note": a.note}
+            for a in ACTIVATIONS.values()
+        ]  # fmt: skip
+        _print_json({"schema": 1, "activations": entries})
+        return Exit.DONE
+    _columns([("activation", "formula", "also called")] + [
+        (_signature(a), a.formula, ", ".join(a.aliases)) for a in ACTIVATIONS.values()
+    ])  # fmt: skip
+    print("\nanygate show NAME tells more. A formula of your own works wherever a name does.")
+    return Exit.DONE
+
+
+def _signature(activation: Any) -> str:
+    inner = ", ".join(f"{k}={v:.4g}" for k, v in activation.parameters.items())
+    return f"{activation.name}({inner})" if inner else str(activation.name)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> None:
+    """A table with two spaces between the columns; the last column is not padded."""
+    longest = 48  # a longer cell breaks its own line only
+    widths = [
+        max(len(row[k]) for row in rows if len(row[k]) <= longest) for k in range(len(rows[0]) - 1)
+    ]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        print("  ".join([*cells, row[-1]]).rstrip())
+
+
+def _show(options: argparse.Namespace) -> int:
+    from .symbolic import describe, resolve, sheet
+
+    found = sheet(resolve(options.activation))
+    if options.json:
+        _print_json({"schema": 1, **found.to_dict()})
+    else:
+        print(describe(found))
+    return Exit.DONE
+
+
+def _compare(options: argparse.Namespace) -> int:
+    _need_lab()
+    from .lab.study import Study
+    from .lab.tasks import find_task
+    from .symbolic import FormulaError, resolve
+
+    task = find_task(options.task)
+    settings = _settings(task, options)
+    activations = tuple(resolve(text) for text in options.activations)
+    try:
+        study = Study(task, activations, options.slot, tuple(range(options.seeds)), settings)
+    except ValueError as error:
+        raise FormulaError(str(error)) from None
+    directory = options.out or _default_folder(study)
+    command = _command(options, directory)
+    if not _run_study(study, directory, command, options):
+        return Exit.INTERRUPTED
+    return _finish(directory, options.json)
+
+
+def _settings(task: Task, options: argparse.Namespace) -> Settings:
+    from dataclasses import replace
+
+    given = {k: v for k in _SETTINGS if (v := getattr(options, k)) is not None}
+    return replace(task.settings, **given)
+
+
+def _default_folder(study: Study) -> Path:
+    """runs/TASK-SLOT; with settings of one's own, a digest of them, so that they do not mix."""
+    name = f"{study.task.name}-{study.slot}".replace(":", "-")
+    if study.settings != study.task.settings:
+        import hashlib
+
+        name += "-" + hashlib.sha256(repr(study.settings).encode()).hexdigest()[:6]
+    return Path("runs") / name
+
+
+def _command(options: argparse.Namespace, directory: Path) -> str:
+    """The command that repeats or resumes this one."""
+    words = ["anygate", "compare", *options.activations, "--slot", options.slot]
+    words += ["--task", options.task, "--seeds", str(options.seeds)]
+    for name in _SETTINGS:
+        if (value := getattr(options, name)) is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join([*words, "--out", str(directory)])
+
+
+def _run_study(study: Study, directory: Path, command: str, options: argparse.Namespace) -> bool:
+    """Run with a progress bar on stderr. False if interrupted."""
+    from .lab.progress import progress_bar
+
+    waiting = len(study.trials) - (0 if options.fresh else len(study.missing(directory)))
+    if waiting:
+        print(f"{waiting} of {len(study.trials)} trials are already in {directory}",
+              file=sys.stderr)  # fmt: skip
+    try:
+        with progress_bar(f"{study.task.title}: training") as progress:
+            study.run(directory, command=command, fresh=options.fresh, jobs=options.jobs,
+                      progress=progress)  # fmt: skip
+    except KeyboardInterrupt:
+        kept = len(study.trials) - len(study.missing(directory))
+        print(
+            f"\ninterrupted; {kept} of {len(study.trials)} trials are kept. Go on with:\n"
+            f"  {command}",
+            file=sys.stderr,
+        )
+        return False
+    return True
+
+
+def _report(options: argparse.Namespace) -> int:
+    _need_lab()
+    return _finish(options.directory, options.json)
+
+
+def _finish(directory: Path, as_json: bool) -> int:
+    """Write the report, then print the table and the verdict."""
+    from .lab.progress import waiting
+    from .lab.results import load
+    from .lab.table import table
+    from .lab.verdict import verdict
+
+    results = load(directory)
+    with waiting("writing the report"):
+        from .lab.report import write
+
+        page = write(results, directory)
+    if as_json:
+        print((directory / "summary.json").read_text(encoding="utf-8"), end="")
+    else:
+        print(table(results))
+        print()
+        for sentence in verdict(results):
+            print(_wrapped(sentence))
+    print(f"\nreport: {page}", file=sys.stderr if as_json else sys.stdout)
+    return Exit.DONE
+
+
+def _wrapped(sentence: str) -> str:
+    import textwrap
+
+    return textwrap.fill(sentence, 96, initial_indent="- ", subsequent_indent="  ")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""The report of a study: one offline HTML file, its figures as SVG and PNG, and a JSON summary.
+
+    from anygate.lab import report, results
+    report.write(results.load("study"), "study")
+
+Altair, vl-convert and Jinja2 are imported on the first call of :func:`write`, not before.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..results import StudyResults
+    from .formulas import ShapeSource
+
+__all__ = ["write"]
+
+
+def write(
+    results: StudyResults, directory: Path | str, *, shapes: ShapeSource | None = None
+) -> Path:
+    """Write ``report.html``, ``summary.json`` and ``figures/NAME.{svg,png}`` into ``directory``.
+
+    ``shapes`` gives the curve of each activation, :func:`anygate.lab.report.formulas.shape_of` by
+    default. Files of an earlier report are overwritten, each in one step. Returns the path of
+    ``report.html``. Works on an unfinished study; the report then says what is missing.
+    """
+    from . import page
+    from .export import save_figures
+    from .figures import figures
+    from .formulas import shape_of
+    from .summary import summary_text
+
+    root = Path(directory)
+    (root / "figures").mkdir(parents=True, exist_ok=True)
+    found = {a.label: (shapes or shape_of)(a) for a in results.config.activations}
+    made = figures(results, found) if results.present else []
+    save_figures(made, root / "figures")
+    _replace(root / "summary.json", summary_text(results))
+    return _replace(root / "report.html", page.render(results, made, found))
+
+
+def _replace(path: Path, text: str) -> Path:
+    """Write a file so that a reader sees the old one or the new one, never a half."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+    return path

@@ -1,0 +1,129 @@
+"""The HTML page: one file, no network, every chart with a sentence and a table.
+
+All text from the study passes through Jinja2's autoescaping, and all data through its ``tojson``,
+which leaves no ``<`` in a script. Beyond that, a content security policy in the page names the two
+scripts by their hash and forbids everything else, the network included.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from .. import verdict as judged
+from ..results import StudyResults
+from ..statistics import iqm, mean_interval
+from .export import javascript, page_spec
+from .formulas import Shape
+from .parts import Figure, band_name, looks
+from .style import swatch
+from .summary import finite
+
+
+def render(
+    results: StudyResults, figures: Sequence[Figure], shapes: Mapping[str, Shape | None]
+) -> str:
+    """The report of ``results`` as one HTML document."""
+    scripts = [javascript(), _asset("page.js")]
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    template = environment.from_string(_asset("template.html.j2"))
+    return template.render(
+        results=results,
+        heading=_heading(results),
+        verdict=judged.judge(results),
+        band=band_name(results),
+        summary=[_summary_row(results, label, shapes) for label in results.labels],
+        solvable=results.task.solved is not None,
+        figures=[_figure(figure) for figure in figures],
+        style=Markup(_asset("style.css")),
+        scripts=[Markup(text) for text in scripts],
+        policy=_policy(scripts),
+    )
+
+
+def _asset(name: str) -> str:
+    """A file that lies beside this module, with plain line ends (the hashes depend on them)."""
+    text = files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return text.replace("\r\n", "\n")
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """A content security policy that admits exactly these inline scripts."""
+    digests = (hashlib.sha256(text.encode()).digest() for text in scripts)
+    allowed = " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _heading(results: StudyResults) -> str:
+    title = results.task.title[:1].upper() + results.task.title[1:]
+    if not results.rivals:
+        return f"{title}: {results.first}"
+    rivals = results.rivals
+    few = " and ".join([", ".join(rivals[:-1]), rivals[-1]] if len(rivals) > 1 else rivals)
+    return f"{title}: {results.first} against {few if len(few) <= 60 else f'{len(rivals)} rivals'}"
+
+
+def _summary_row(
+    results: StudyResults, label: str, shapes: Mapping[str, Shape | None]
+) -> dict[str, Any]:
+    """The cells of one activation in the summary table, as text."""
+    task, values = results.task, results.final(label)
+    info = results.config.activations[results.labels.index(label)]
+    shape, first = shapes[label], label == results.first
+    interval = mean_interval(values) if values.size else None
+    cost = next((c for c in judged.costs(results) if c.label == label), None)
+    compared = next((c for c in judged.comparisons(results) if c.rival == label), None)
+    return {
+        "label": label,
+        "swatch": Markup(swatch(looks(results)[label])),
+        "formula": info.formula,
+        "mathml": Markup(shape.mathml) if shape else "",
+        "derivative": Markup(shape.mathml_derivative) if shape else "",
+        "source": info.source,
+        "runs": len(values),
+        "best": bool(values.size) and judged.ranking(results)[0][0] == label,
+        "mean": task.show(float(values.mean())) if values.size else "–",
+        "interval": f"{task.show(interval.low)} to {task.show(interval.high)}" if interval else "–",
+        "iqm": task.show(iqm(values)) if values.size else "–",
+        "diverged": f"{len(results.diverged(label))} of {len(values)}",
+        "solved": f"{results.solved(label)} of {len(values)}",
+        "time": "1" if first and results.rivals else f"{cost.ratio:.2f}" if cost else "–",
+        "noise": bool(cost and cost.within_noise),
+        "evidence": "reference" if first else compared.evidence.value if compared else "–",
+    }
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    """A figure for the template: its texts, its table, and the specification of each panel."""
+    panels = [
+        {
+            "id": f"{figure.name}-{i}",
+            "title": panel.title,
+            "note": panel.note,
+            "description": panel.description,
+            "spec": finite(page_spec(panel)),
+        }
+        for i, panel in enumerate(figure.panels)
+    ]
+    key = [
+        (name, Markup(swatch(drawn, symbol=False))) for name, drawn in (figure.key or {}).items()
+    ]
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "sentence": figure.sentence,
+        "table": figure.table,
+        "panels": panels,
+        "key": key,
+    }

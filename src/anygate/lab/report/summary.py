@@ -1,0 +1,86 @@
+"""summary.json: the report for machines. Strict JSON; what is not finite is null."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from .. import verdict as judged
+from ..results import StudyResults
+from ..statistics import LEVEL, MIN_SEEDS_FOR_CLAIM, iqm, mean_interval
+
+SCHEMA = 1
+
+
+def summary(results: StudyResults) -> dict[str, Any]:
+    """The table, the statistics and the verdict as plain data, before non-finite is replaced."""
+    return {
+        "schema": SCHEMA,
+        "command": results.config.command,
+        "task": asdict(results.task),
+        "slot": results.config.slot,
+        "first": results.first,
+        "trials": {"present": results.present, "expected": results.expected},
+        "rules": {
+            "level": LEVEL,
+            "min_seeds_for_claim": MIN_SEEDS_FOR_CLAIM,
+            "test": "exact sign-flip test of the mean paired difference, two-sided",
+            "interval": "the same test inverted (subset means); range if confidence < 0.95",
+            "correction": "Holm, over the rivals",
+        },
+        "activations": [_activation(results, label) for label in results.labels],
+        "comparisons": [_comparison(c) for c in judged.comparisons(results)],
+        "cost": [{**asdict(c), "within_noise": c.within_noise} for c in judged.costs(results)],
+        "verdict": judged.verdict(results),
+        "settings": dict(results.config.settings),
+        "machine": dict(results.config.machine),
+    }
+
+
+def summary_text(results: StudyResults) -> str:
+    """The summary as strict JSON text."""
+    return json.dumps(finite(summary(results)), indent=2, allow_nan=False, ensure_ascii=False)
+
+
+def finite(value: Any) -> Any:
+    """``value`` with every non-finite number replaced by None, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k): finite(v) for k, v in value.items()}
+    return [finite(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _activation(results: StudyResults, label: str) -> dict[str, Any]:
+    info = results.config.activations[results.labels.index(label)]
+    values = results.final(label)
+    return {
+        "label": label,
+        "formula": info.formula,
+        "runs": len(values),
+        "mean": float(values.mean()) if values.size else None,
+        "interval": asdict(mean_interval(values)) if values.size else None,
+        "iqm": iqm(values) if values.size else None,
+        "diverged": len(results.diverged(label)),
+        "solved": None if results.task.solved is None else results.solved(label),
+        "final_metrics": {str(t.seed): t.final_metric for t in results.runs(label)},
+    }
+
+
+def _comparison(c: judged.Comparison) -> dict[str, Any]:
+    return {
+        "rival": c.rival,
+        "first": c.first,
+        "seeds": list(c.seeds),
+        "mean_difference": c.difference.mean,
+        "interval": asdict(c.difference.interval),
+        "gain": c.gain,
+        "better_in": c.better_in,
+        "probability_of_improvement": (c.better_in + 0.5 * c.difference.differences.count(0.0))
+        / c.difference.n,
+        "p": c.difference.p_value,
+        "p_holm": c.corrected_p,
+        "evidence": c.evidence.value,
+    }

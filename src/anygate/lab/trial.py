@@ -1,0 +1,190 @@
+"""One trial: one activation, one seed, one task, trained and measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..nn import LSTM
+from ..nn.slots import SHORTCUTS
+from ..symbolic import Activation
+from ..symbolic.cell import SLOTS
+from .measure import first_bad, inside
+from .tasks import Settings, Task, TaskError
+
+__all__ = ["SCHEMA", "TrialSpec", "run_trial", "slots_of"]
+
+SCHEMA = 1
+PROBE = 128  # test sequences on which the inside is measured
+_DIGITS = 7  # of a number in a result file
+
+
+def slots_of(slot: str) -> tuple[str, ...]:
+    """The slots that an argument of LSTM sets. Raises TaskError for an unknown one."""
+    if slot in SHORTCUTS:
+        return SHORTCUTS[slot]
+    if slot in SLOTS:
+        return (slot,)
+    known = ", ".join((*SHORTCUTS, *SLOTS))
+    raise TaskError(f"no slot is called '{slot}'; there are: {known}")
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """All that decides a trial's result."""
+
+    task: Task
+    activation: Activation
+    slot: str
+    seed: int
+    settings: Settings
+
+    @property
+    def key(self) -> str:
+        """A file name for the result: readable, and different for any different setting."""
+        a = self.activation
+        content = {
+            "task": self.task.name,
+            "formula": a.formula,
+            "parameters": dict(a.parameters),
+            "label": a.label,
+            "slot": self.slot,
+            "seed": self.seed,
+            "settings": asdict(self.settings),
+        }
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", a.label).strip("-")[:40] or "formula"
+        return f"{slug}-seed{self.seed}-{digest}"
+
+
+class _Model(nn.Module):
+    def __init__(self, spec: TrialSpec, features: int) -> None:
+        super().__init__()
+        size = spec.settings.hidden_size
+        choice: Any = {spec.slot: spec.activation}
+        self.lstm = LSTM(features, size, **choice)
+        self.head = nn.Linear(size, spec.task.outputs)
+        with torch.no_grad():
+            for bias, value in (("bias_ih_l0", spec.settings.forget_bias), ("bias_hh_l0", 0.0)):
+                self.lstm.get_parameter(bias)[size : 2 * size] = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        output, _ = self.lstm(x)
+        return self.head(output[-1])  # type: ignore[no-any-return]
+
+
+def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train and measure. Returns the result, which depends on the spec alone, and the timing.
+
+    Initial weights, the split of the data and its order follow from the seed, so that trials with
+    the same seed are pairs. A loss or gradient that is not finite ends the trial: it diverged,
+    which is a result.
+    """
+    torch.manual_seed(spec.seed)
+    data = spec.task.make(spec.seed)
+    model = _Model(spec, data.train_x.size(-1))
+    run = _Training(spec, model, data.train_x.transpose(0, 1), data.train_y)
+    test_x = data.test_x.transpose(0, 1)
+    epochs: list[dict[str, Any]] = []
+    started = time.perf_counter()
+    for epoch in range(1, spec.settings.epochs + 1):
+        record = run.epoch(epoch)
+        if run.diverged is not None:
+            break
+        with torch.no_grad():
+            record["metric"] = spec.task.score(model(test_x), data.test_y)
+        seen = inside(model.lstm, test_x[:, :PROBE])
+        record |= {"max_abs_cell": seen.max_abs_cell, "slots": seen.slots}
+        epochs.append(_tidy({"epoch": epoch, **record}))
+    final = spec.task.baseline if run.diverged else epochs[-1]["metric"]
+    if final is None:  # the metric overflowed though the loss did not
+        final = spec.task.baseline
+        run.diverged = {"epoch": spec.settings.epochs, "step": run.step, "what": "test metric"}
+    result = {
+        "schema": SCHEMA,
+        "key": spec.key,
+        "task": spec.task.name,
+        "activation": spec.activation.label,
+        "slot": spec.slot,
+        "seed": spec.seed,
+        "diverged": run.diverged,
+        "epochs": epochs,
+        "final_metric": final,
+    }
+    timing = {
+        "schema": SCHEMA,
+        "key": spec.key,
+        "seconds_per_step": statistics.median(run.seconds) if run.seconds else None,
+        "seconds_total": time.perf_counter() - started,
+    }
+    return result, timing
+
+
+class _Training:
+    def __init__(self, spec: TrialSpec, model: _Model, x: Tensor, y: Tensor) -> None:
+        self.spec, self.model, self.x, self.y = spec, model, x, y
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=spec.settings.learning_rate)
+        self.order = torch.Generator().manual_seed(spec.seed)
+        self.step = 0
+        self.seconds: list[float] = []
+        self.diverged: dict[str, Any] | None = None
+
+    def epoch(self, epoch: int) -> dict[str, Any]:
+        """One pass over the training data: loss and the gradient's norm before clipping."""
+        losses, norms = [], []
+        for batch in self._batches():
+            started = time.perf_counter()
+            self.step += 1
+            x = self.x[:, batch]
+            loss = self.spec.task.loss(self.model(x), self.y[batch])
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            clip = self.spec.settings.clip or math.inf
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip).item()
+            losses.append(loss.item())
+            norms.append(norm)
+            if not (math.isfinite(losses[-1]) and math.isfinite(norm)):
+                self._diverge(epoch, x, losses[-1], norm)
+                return {}
+            self.optimizer.step()
+            self.seconds.append(time.perf_counter() - started)
+        return {
+            "train_loss": statistics.fmean(losses),
+            "gradient_norm": statistics.fmean(norms),
+            "gradient_norm_max": max(norms),
+        }
+
+    def _batches(self) -> Iterator[Tensor]:
+        order = torch.randperm(len(self.y), generator=self.order)
+        return iter(torch.split(order, self.spec.settings.batch_size))
+
+    def _diverge(self, epoch: int, x: Tensor, loss: float, norm: float) -> None:
+        what, value = ("gradient", norm) if math.isfinite(loss) else ("loss", loss)
+        found = first_bad(self.model.lstm, x)
+        place = f", first at time step {found['time_step']}" if found else ""
+        self.diverged = {
+            "epoch": epoch,
+            "step": self.step,
+            "what": f"the {what} is not finite{place}",
+            "value": str(value),
+            **_tidy(found),
+        }
+
+
+def _tidy(value: Any) -> Any:
+    """For JSON: numbers to seven digits, and null for those that are not finite."""
+    if isinstance(value, dict):
+        return {k: _tidy(v) for k, v in value.items()}
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,126 @@
+"""The property sheet as text for people."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator
+
+from .sheet import Kink, Property, Sheet
+
+__all__ = ["describe"]
+
+_WIDTH = 96
+_LABEL = 22
+
+
+def describe(sheet: Sheet) -> str:
+    """The whole sheet, a property a line, (p) proved and (s) sampled."""
+    lines = [*_head(sheet), "", *_properties(sheet), "", *_slots(sheet), ""]
+    lines.append("(p) proved by structure or interval arithmetic; (s) sampled from -1e300 to 1e300")
+    return "\n".join(lines)
+
+
+def _head(sheet: Sheet) -> Iterator[str]:
+    a = sheet.activation
+    yield a.label
+    yield _line("f(x)", a.formula)
+    yield _line("f'(x)", a.derivative().formula)
+    if a.parameters:
+        yield _line("parameters", ", ".join(f"{k} = {v:g}" for k, v in a.parameters.items()))
+    for title, text in (("also called", ", ".join(a.aliases)), ("source", a.source),
+                        ("note", a.note)):  # fmt: skip
+        if text:
+            yield _line(title, text)
+
+
+def _properties(sheet: Sheet) -> Iterator[str]:
+    low, high = sheet.low, sheet.high
+    if sheet.undefined:
+        yield _line("undefined", f"f is not a number {_places(sheet.undefined)}")
+    yield _line("range", f"{_number(low.value)} to {_number(high.value)}", _both(low, high))
+    yield _line("limits", f"{_number(sheet.limit_left.value)} at -inf, "
+                f"{_number(sheet.limit_right.value)} at +inf", sheet.limit_left)  # fmt: skip
+    yield _line("bounded", _yes(sheet.bounded), sheet.bounded)
+    yield _line("monotone", sheet.monotone.value, sheet.monotone)
+    yield _line("odd", _yes(sheet.odd), sheet.odd)
+    mean = f"{_yes(sheet.zero_centred)}; mean {_number(sheet.mean_output.value)} for normal x"
+    yield _line("zero-centred", mean, sheet.zero_centred)
+    yield _line("kinks", "; ".join(map(_kink, sheet.kinks.value)) or "none", sheet.kinks)
+    yield _line("Lipschitz bound", _number(sheet.lipschitz.value), sheet.lipschitz)
+    saturated = _places(sheet.saturated) if sheet.saturated else "nowhere"
+    yield _line("saturated", f"{saturated} (|f'| under a tenth of its maximum)",
+                sheet.saturated_region)  # fmt: skip
+    dead = _places(sheet.dead_region.value) if sheet.dead_region.value else "nowhere"
+    yield _line("zero slope", dead, sheet.dead_region)
+    yield _line("second derivative", _second(sheet), sheet.second_peak)
+    closes = f"yes: f' = {sheet.closes.value} with y = f(x)" if sheet.closes.value else "no"
+    yield _line("closes in output", closes, sheet.closes)
+
+
+def _second(sheet: Sheet) -> str:
+    size, place = sheet.second_peak.value
+    if not size:
+        return "zero wherever it exists"
+    dies = sheet.second_dies.value
+    tail = f"below 0.01 beyond |x| = {_number(dies)}" if dies is not None else "does not die out"
+    return f"at most {_number(size)} (at x = {_number(place)}), {tail}"
+
+
+def _slots(sheet: Sheet) -> Iterator[str]:
+    yield "In the slots of an LSTM:"
+    shared = [s for s in next(iter(sheet.slots.values())) if _everywhere(s, sheet)]
+    for slot, sentences in sheet.slots.items():
+        own = [s for s in sentences if s not in shared]
+        yield _line(slot, " ".join(own) or "Nothing special.")
+    if shared:
+        yield _line("each of them", " ".join(shared))
+
+
+def _everywhere(sentence: str, sheet: Sheet) -> bool:
+    return all(sentence in sentences for sentences in sheet.slots.values())
+
+
+def _line(title: str, text: str, known: Property | None = None) -> str:
+    mark = f" ({known.how[0]})" if known else ""
+    return textwrap.fill(
+        text + mark,
+        _WIDTH,
+        initial_indent=f"  {title}".ljust(_LABEL),
+        subsequent_indent=" " * _LABEL,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _both(a: Property, b: Property) -> Property:
+    return a if a.how == "sampled" else b
+
+
+def _yes(p: Property) -> str:
+    return "yes" if p.value else "no"
+
+
+def _number(value: float | None) -> str:
+    return "no limit" if value is None else f"{value + 0.0:.4g}"
+
+
+def _kink(kink: Kink) -> str:
+    if kink.kind == "jump":
+        return f"f jumps at {_number(kink.x)}"
+    left, right = _number(kink.slope_left), _number(kink.slope_right)
+    return f"f' goes from {left} to {right} at x = {_number(kink.x)}"
+
+
+def _places(intervals: tuple[tuple[float, float], ...]) -> str:
+    words = []
+    for low, high in intervals:
+        if math.isinf(low) and math.isinf(high):
+            words.append("everywhere")
+        elif math.isinf(low):
+            words.append(f"below {_number(high)}")
+        elif math.isinf(high):
+            words.append(f"above {_number(low)}")
+        else:
+            words.append(f"from {_number(low)} to {_number(high)}")
+    return ", ".join(words)

@@ -1,0 +1,141 @@
+"""The command line, as a user calls it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from anygate.cli import Exit, main
+
+
+def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "anygate", *arguments],
+        capture_output=True, text=True, timeout=200, **options,
+    )  # fmt: skip
+
+
+def test_help_imports_neither_torch_nor_sympy() -> None:
+    code = (
+        "import sys, anygate.cli\n"
+        "try: anygate.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'sympy', 'numpy', 'rich'} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == "[]"
+    assert "compare" in done.stdout and "exit codes" in done.stdout
+
+
+def test_list_shows_every_activation(capsys: pytest.CaptureFixture[str]) -> None:
+    from anygate import ACTIVATIONS
+
+    assert main(["list"]) == Exit.DONE
+    text = capsys.readouterr().out
+    assert all(f"\n{name}" in text for name in ACTIVATIONS)
+    assert main(["list", "--json"]) == Exit.DONE
+    assert len(json.loads(capsys.readouterr().out)["activations"]) == len(ACTIVATIONS)
+    assert main(["list", "--tasks"]) == Exit.DONE
+    assert "adding" in capsys.readouterr().out
+
+
+def test_show_a_name_and_a_formula(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "relu"]) == Exit.DONE
+    text = capsys.readouterr().out
+    assert "max(x, 0)" in text and "forget_gate" in text and "Unbounded" in text
+    assert main(["show", "where(x > 0, x, 0.1*x)", "--json"]) == Exit.DONE
+    sheet = json.loads(capsys.readouterr().out)
+    assert sheet["kinks"]["value"][0]["slope_left"] == 0.1
+    assert sheet["low"]["value"] == "-inf"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "relo"], "Did you mean relu"),
+        (["show", "softmax"], "not elementwise"),
+        (["show", "x*a"], "free symbol 'a'"),
+        (["compare", "tanh", "relu", "--slot", "gate"], "there are: activation"),
+        (["compare", "tanh", "tanh"], "'tanh' is given twice"),
+        (["compare", "tanh", "--task", "mnist"], "no task is called 'mnist'"),
+        (["compare", "tanh", "--epochs", "1", "--learning-rate", "-1"], "must be positive"),
+        (["report", "/nowhere"], "study.json"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("anygate: ") and "Traceback" not in error
+
+
+def test_a_missing_package_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n, *a: None if n == "altair" else find_spec(n, *a)
+    )
+    assert main(["compare", "tanh", "--out", str(tmp_path / "o")]) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert "needs altair" in error and "pip install 'anygate[lab]'" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    code = "import sys; from anygate.cli import main; sys.exit(main(['list']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == Exit.DONE and error == b""
+
+
+def test_compare_writes_everything_and_report_writes_it_again(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    small = ["--task", "digits-rows", "--seeds", "2", "--epochs", "1", "--hidden-size", "4"]
+    done = run(
+        "compare", "tanh", "0.5*x + sin(x)", *small, "--slot", "candidate", "--out", str(out)
+    )
+    assert done.returncode == Exit.DONE, done.stderr
+    assert "No claim possible" in done.stdout and "0.5*x + sin(x)" in done.stdout
+    assert "4 of 4 trials" in done.stderr
+    page = out / "report.html"
+    assert page.stat().st_size > 100_000 and "sin" in page.read_text(encoding="utf-8")
+    assert {p.suffix for p in (out / "figures").iterdir()} == {".png", ".svg"}
+    page.unlink()
+    again = run("report", str(out), "--json")
+    assert again.returncode == Exit.DONE and page.exists()
+    assert json.loads(again.stdout)["schema"] == 1
+    study = json.loads((out / "study.json").read_text())
+    assert study["command"].startswith("anygate compare tanh '0.5*x + sin(x)' --slot candidate")
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "anygate", "compare", "tanh", "--task", "digits-rows", "--seeds",
+         "4", "--epochs", "4", "--hidden-size", "4", "--jobs", "1", "--out", str(out)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(out.glob("trials/*.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == Exit.INTERRUPTED
+    assert "Go on with:\n  anygate compare tanh" in error and "Traceback" not in error
+    assert list(out.glob("trials/*.json"))
