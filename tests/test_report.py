@@ -334,7 +334,7 @@ def test_mathematics_is_well_formed() -> None:
     from anygate.symbolic import resolve
 
     for text in ("where(x < -1, -1, where(x > 1, 1, x))", "x*sigmoid(x)", "x/(1 + abs(x))"):
-        math_ml = to_mathml(resolve(text).closed).replace("&InvisibleTimes;", "\u2062")
+        math_ml = to_mathml(resolve(text).closed)
         tags = [e.tag.split("}")[1] for e in ElementTree.fromstring(math_ml).iter()]
         assert tags[0] == "math"
         assert ("mtable" in tags) == ("where" in text)

@@ -1,8 +1,8 @@
 """LSTMs with any activation, at full speed, and the evidence to choose one.
 
-    import anygate
-    lstm = anygate.LSTM(64, 128, activation="relu")
-    lstm = anygate.LSTM(64, 128, candidate="x*sigmoid(x)", forget_gate="hard_sigmoid")
+import anygate
+lstm = anygate.LSTM(64, 128, activation="relu")
+lstm = anygate.LSTM(64, 128, candidate="x*sigmoid(x)", forget_gate="hard_sigmoid")
 """
 
 from importlib import import_module

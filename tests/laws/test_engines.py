@@ -150,7 +150,6 @@ def _nudged(case: Case) -> Case:
 def difference(case: Case) -> tuple[float, str]:
     """The largest difference of the engines in units of what is allowed, and where it is."""
     expected, found = by_reference(case), by_eager(case)
-    assume(all(np.isfinite(v).all() and _size(v) < 1e30 for v in expected.values()))
     steps, _, inputs = case.arrays["x"].shape
     k = 64 * (steps + 1) * (inputs + case.arrays["h0"].shape[1])
     sizes = _scale(case, expected)
@@ -164,13 +163,20 @@ def difference(case: Case) -> tuple[float, str]:
 
 
 def near_kinks(case: Case, room: float) -> bool:
-    """Whether a pre-activation lies so near a kink that rounding decides the side."""
+    """Whether a pre-activation lies so near a kink that rounding decides the side. Exactly on it
+    (c is 0 where a gate is) both engines take the side that the formula states."""
     values = _pre_activations(case)
-    return any(
-        np.any(np.abs(values[slot] - kink.x) < room * (1 + np.abs(values[slot])))
-        for slot, activation in case.cell.slots.items()
-        for kink in sheet(activation).kinks.value
-    )
+    for slot, activation in case.cell.slots.items():
+        for kink in sheet(activation).kinks.value:
+            away = np.abs(values[slot] - kink.x)
+            if np.any((away > 0) & (away < room * (1 + np.abs(values[slot])))):
+                return True
+    return False
+
+
+def overflows(case: Case) -> bool:
+    """Whether the reference itself leaves what float32 holds with room for products."""
+    return not all(np.isfinite(v).all() and _size(v) < 1e18 for v in by_reference(case).values())
 
 
 def _pre_activations(case: Case) -> dict[str, Any]:
@@ -215,6 +221,7 @@ def check(case: Case) -> None:
     # At a kink the rounding of the sum decides the side; how near, is the sum's own error.
     terms = case.arrays["weight_hh"].shape[0] + case.arrays["x"].shape[2]
     assume(not near_kinks(case, 64 * terms * case.eps))
+    assume(not overflows(case))
     off, name = difference(case)
     assert off <= 1, f"{name} is {off:.3g} times as far from the reference as allowed"
 
@@ -403,13 +410,11 @@ def test_a_wrong_operation_is_seen(op: str, wrong: Any, monkeypatch: pytest.Monk
     case = make(cell, 3, 2, 2, 3, seed=3)
     assert difference(case)[0] <= 1
     monkeypatch.setattr(eager, "OPS", {**eager.OPS, op: wrong})
-    eager._operations.cache_clear()
     try:
         assert difference(case)[0] > 1
     finally:
         monkeypatch.undo()
-        eager._operations.cache_clear()
-    assert difference(case)[0] <= 1
+        assert difference(case)[0] <= 1
 
 
 @pytest.mark.parametrize("slot", SLOTS)

@@ -8,9 +8,9 @@ neither does autograd go through a `where`.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
-from fractions import Fraction
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..symbolic.activation import Activation
 from ..symbolic.cell import GATES, Cell
-from ..symbolic.program import Program, evaluate
+from ..symbolic.program import Program, bind
 from .base import Request
 
 __all__ = ["FRAMEWORK", "NAME", "OPS", "apply", "refuses", "run", "step", "trace"]
@@ -89,116 +89,86 @@ def _cosh(x: Tensor) -> Tensor:
     return torch.where(x.abs() > 80, half / 2 * half, torch.cosh(x))
 
 
-def _extreme(tensors: Callable[..., Any], keyword: str) -> Callable[[Any, Any], Any]:
-    """maximum or minimum, of which either argument may be a number."""
-
-    def apply(a: Any, b: Any) -> Any:
-        if isinstance(a, Tensor) and isinstance(b, Tensor):
-            return tensors(a, b)
-        return b.clamp(**{keyword: a}) if isinstance(b, Tensor) else a.clamp(**{keyword: b})
-
-    return apply
-
-
-_maximum = _extreme(torch.maximum, "min")
-_minimum = _extreme(torch.minimum, "max")
-
-
-def _hypot(a: Any, b: Any) -> Tensor:
-    one = a if isinstance(a, Tensor) else b
-    return torch.hypot(*(v if isinstance(v, Tensor) else torch.full_like(one, v) for v in (a, b)))
-
-
-def _unary(tensors: Callable[[Tensor], Tensor], numbers: Callable[[float], float]) -> Any:
-    """A function of a tensor, or of a number: a parameter of the formula."""
-    return lambda a: tensors(a) if isinstance(a, Tensor) else numbers(a)
-
-
-def _where(dtype: torch.dtype, condition: Any, a: Any, b: Any) -> Any:
-    if not isinstance(condition, Tensor):
-        return a if condition else b
-    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
-        # torch.where of two numbers is float32 whatever surrounds it: 0.2 would lose 8 digits.
-        a = torch.full((), a, dtype=dtype, device=condition.device)
-    return torch.where(condition, a, b)
-
-
-def _logical(tensors: Callable[..., Any], numbers: Callable[..., Any]) -> Callable[[Any, Any], Any]:
-    def apply(a: Any, b: Any) -> Any:
-        if isinstance(a, Tensor) and isinstance(b, Tensor):
-            return tensors(a, b)
-        return numbers(a, b)
-
-    return apply
-
-
-def _constant(value: Fraction) -> float:
-    return float(value)
-
-
-# "where" is in `_operations`, because it must know the dtype.
-OPS: Mapping[str, Callable[..., Any]] = {
-    "const": _constant,
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / b,
-    "neg": lambda a: -a,
-    "sqrt": _unary(torch.sqrt, math.sqrt),
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
-    "and": lambda a, b: a & b,
-    "or": lambda a, b: a | b,
-    "not": lambda a: a.logical_not() if isinstance(a, Tensor) else not a,
-    "maximum": _maximum,
-    "minimum": _minimum,
-    "clip": lambda x, low, high: _minimum(_maximum(x, low), high),
+OPS: Mapping[str, Callable[..., Tensor]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "neg": operator.neg,
+    "sqrt": torch.sqrt,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "and": operator.and_,
+    "or": operator.or_,
+    "not": torch.logical_not,
+    "where": torch.where,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+    "clip": lambda x, low, high: torch.minimum(torch.maximum(x, low), high),
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "exp": torch.exp,
     "expm1": torch.expm1,
-    "log": _unary(torch.log, math.log),
+    "log": torch.log,
     "log1p": torch.log1p,
     "softplus": lambda x: torch.nn.functional.softplus(x, threshold=40.0),
     "softsign": lambda x: x / (1 + x.abs()),
-    "isru": lambda x: x / _hypot(x, 1.0),
+    "isru": lambda x: x / torch.hypot(x, x.new_ones(())),
     "erf": torch.erf,
     "erfc": torch.erfc,
     "gaussian": _gaussian,
     "normal_cdf": _normal_cdf,
     "normal_pdf": _normal_pdf,
-    "absolute": abs,
+    "absolute": torch.abs,
     "sign": torch.sign,
     "sin": torch.sin,
     "cos": torch.cos,
-    "sinh": _sinh,
-    "cosh": _cosh,
+    "sinh": torch.sinh,
+    "cosh": torch.cosh,
     "asinh": torch.asinh,
     "atan": torch.atan,
-    "hypot": _hypot,
+    "hypot": torch.hypot,
 }
 
+Bound = Callable[[Mapping[str, Any]], dict[str, Tensor]]
 
-@lru_cache
-def _operations(dtype: torch.dtype) -> Mapping[str, Callable[..., Any]]:
-    return {**OPS, "where": partial(_where, dtype)}
+
+def _scalar(value: Any, like: Tensor) -> Tensor:
+    """A number as a tensor without dimensions. Measured on [64, 32]: `1 - y` takes 4.4 us with a
+    Python number and 1.6 us with this; and torch.where of two Python numbers is float32 whatever
+    surrounds it, so that 0.2 would lose eight digits in float64."""
+    dtype = torch.float32 if like.dtype in _HALF else like.dtype
+    return torch.full((), float(value), dtype=dtype, device=like.device)
+
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def _bind(program: Program, like: Tensor) -> Bound:
+    """A Program as a function on tensors with the dtype, device and shape of `like`; constants
+    and parameters may have no dimensions. Half types are computed in float32 and rounded once,
+    so that a result is right to its last digit."""
+    run = bind(program, {"const": lambda value: _scalar(value, like), **OPS})
+
+    def whole(inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {k: v if v.dim() else v.expand_as(like) for k, v in run(inputs).items()}
+
+    if like.dtype not in _HALF:
+        return whole
+    return lambda inputs: {
+        k: v.to(like.dtype) for k, v in whole({k: v.float() for k, v in inputs.items()}).items()
+    }
 
 
 def _evaluate(program: Program, inputs: Mapping[str, Any], like: Tensor) -> dict[str, Tensor]:
-    """A Program on tensors. Half types are computed in float32 and rounded once, so that the
-    result is right to their last digit; a constant result takes the shape of `like`."""
-    half = like.dtype in (torch.float16, torch.bfloat16)
-    if half:
-        inputs = {k: v.float() if isinstance(v, Tensor) else v for k, v in inputs.items()}
-    results = {}
-    ops = _operations(torch.float32 if half else like.dtype)
-    for name, value in evaluate(program, ops, inputs).items():
-        if not isinstance(value, Tensor):
-            value = torch.full_like(like, float(value))
-        results[name] = value.to(like.dtype) if half else value
-    return results
+    """`_bind` for a single use; inputs may be numbers."""
+    return _bind(program, like)(_tensors(inputs, like))
+
+
+def _tensors(values: Mapping[str, Any], like: Tensor) -> dict[str, Tensor]:
+    return {k: v if isinstance(v, Tensor) else _scalar(v, like) for k, v in values.items()}
 
 
 # ---- one activation, differentiable as often as one likes ----------------------------------
@@ -222,7 +192,7 @@ class _Pointwise(torch.autograd.Function):
         ctx.numbers = tuple(None if isinstance(p, Tensor) else p for p in parameters)
         ctx.save_for_backward(x, *(p for p in parameters if isinstance(p, Tensor)))
         inputs = dict(zip(activation.inputs, (x, *parameters), strict=True))
-        return _evaluate(activation.value_program, inputs, x).pop("value").expand_as(x)
+        return _evaluate(activation.value_program, inputs, x)["value"]
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -255,9 +225,20 @@ def step(
 ) -> dict[str, Tensor]:
     """One time step from pre-activations z [B, 4H] (i f g o) and c [B, H]: h, c and
     saved_GATE, each [B, H]. Not differentiable by autograd: see `run`."""
-    inputs: dict[str, Any] = dict(zip(_Z, z.chunk(4, -1), strict=True))
-    inputs |= {"c_previous": c, **cell.parameters, **(parameters or {})}
-    return _evaluate(cell.forward, inputs, c)
+    return _stepper(cell, c, {**cell.parameters, **(parameters or {})})(z, c)
+
+
+def _stepper(
+    cell: Cell, like: Tensor, parameters: Mapping[str, Any]
+) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
+    """`step` made ready for many steps."""
+    run = _bind(cell.forward, like)
+    fixed = _tensors(parameters, like)
+
+    def one(z: Tensor, c: Tensor) -> dict[str, Tensor]:
+        return run({**fixed, **dict(zip(_Z, z.chunk(4, -1), strict=True)), "c_previous": c})
+
+    return one
 
 
 _Z = tuple(f"z_{gate}" for gate in GATES)
@@ -303,9 +284,10 @@ def trace(
         z_x = torch.nn.functional.linear(x, weight_ih, bias)
         cells = x.new_zeros(len(x), *c0.shape)
         h, c = h0, c0
+        step = _stepper(cell, c0, cell.parameters)
         for t in _order(len(x), reverse):
             z_x[t].addmm_(h, weight_hh.t())
-            now = step(cell, z_x[t], c)
+            now = step(z_x[t], c)
             h, c = now["h"], now["c"]
             cells[t] = c
         return z_x, cells
@@ -326,10 +308,10 @@ def _forward(
     """The time loop. The input's share of z is one product for all steps."""
     z_x = torch.nn.functional.linear(x, weight_ih, bias)
     recurrent = weight_hh.t()
-    values = dict(zip(cell.parameters, parameters, strict=True))
+    step = _stepper(cell, c, dict(zip(cell.parameters, parameters, strict=True)))
     outputs: list[Tensor] = [h] * len(x)
     for t in _order(len(x), reverse):
-        now = step(cell, torch.addmm(z_x[t], h, recurrent), c, values)
+        now = step(torch.addmm(z_x[t], h, recurrent), c)
         outputs[t], c = now["h"], now["c"]
         h = outputs[t]
         if saving is not None:
@@ -378,6 +360,7 @@ def _backward(
     grad_output, dh, dc = grads
     steps = list(_order(len(x), reverse))
     values = dict(zip(cell.parameters, parameters, strict=True))
+    run, fixed = _bind(cell.backward, h0), _tensors(values, h0)
     dz = x.new_zeros(len(x), x.shape[1], weight_hh.shape[0])
     by_parameter: dict[str, Tensor] = {}
     for position in reversed(range(len(steps))):
@@ -385,8 +368,8 @@ def _backward(
         inputs = {name: per_step[name][position] for name in _SAVED}
         inputs["c"] = per_step["c"][position]
         inputs["c_previous"] = per_step["c"][position - 1] if position else c0
-        inputs |= {"grad_h": dh + grad_output[t], "grad_c": dc, **values}
-        back = _evaluate(cell.backward, inputs, dc)
+        inputs |= {"grad_h": dh + grad_output[t], "grad_c": dc, **fixed}
+        back = run(inputs)
         torch.cat([back[name] for name in _GRAD_Z], -1, out=dz[t])
         dh, dc = dz[t] @ weight_hh, back["grad_c_previous"]
         for name, value in values.items():

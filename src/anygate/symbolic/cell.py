@@ -105,7 +105,8 @@ def _slopes(cell: Cell) -> dict[str, dict[Symbol, Expr]]:
     for name, expression in _equations(cell).items():
         by = sorted(expression.free_symbols, key=str)
         slopes[name] = {s: expression.diff(s) for s in by}
-        if name in GATES and (closed := derivative_from_output(cell.slots[name])) is not None:
+        closed = derivative_from_output(cell.slots[name]) if name in GATES else None
+        if closed is not None and _saves_value(cell.slots[name]):
             value = _in_slot(cell, name, closed[1], VARIABLE).xreplace({closed[0]: _symbol(name)})
             slopes[name][_symbol(f"z_{name}")] = value
     return slopes
@@ -119,7 +120,7 @@ def _forward(cell: Cell) -> Program:
         values[_symbol(name)] = expression.xreplace(values)
     outputs = {"h": values[_symbol("h")], "c": values[_symbol("c")]}
     for gate in GATES:
-        saves_value = derivative_from_output(cell.slots[gate]) is not None
+        saves_value = _saves_value(cell.slots[gate])
         outputs[f"saved_{gate}"] = values[_symbol(gate)] if saves_value else _symbol(f"z_{gate}")
     inputs = (*(f"z_{gate}" for gate in GATES), "c_previous", *cell.parameters)
     return lower(outputs, inputs)
@@ -139,7 +140,7 @@ def _backward(cell: Cell) -> Program:
     known: dict[Symbol, Expr] = {_symbol("cell_output"): equations["cell_output"]}
     for gate in GATES:
         saved = _symbol(f"saved_{gate}")
-        if derivative_from_output(cell.slots[gate]) is not None:
+        if _saves_value(cell.slots[gate]):
             known[_symbol(gate)] = saved
         else:
             known[_symbol(gate)] = equations[gate].xreplace({_symbol(f"z_{gate}"): saved})
@@ -166,6 +167,15 @@ def _closed_derivative(expression: Expr) -> tuple[Symbol, Expr] | None:
             offset = outer.xreplace({y: sympy.S.Zero})
             return y, in_terms_of_inner.xreplace({y: (y - offset) / scale})
     return None
+
+
+def _saves_value(activation: Activation) -> bool:
+    """Whether the value is all that backward needs: f' closes in it, and no derivative by a
+    parameter needs x, as affine's by alpha does."""
+    if derivative_from_output(activation) is None:
+        return False
+    slopes = (activation.expression.diff(_symbol(name)) for name in activation.parameters)
+    return not any(slope.has(VARIABLE) for slope in slopes)
 
 
 def derivative_from_output(activation: Activation) -> tuple[Symbol, Expr] | None:

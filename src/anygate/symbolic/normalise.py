@@ -23,6 +23,7 @@ _TO_PRIMITIVE: dict[Any, Callable[..., Expr]] = {
     sympy.Max: lambda *arguments: reduce(maximum, arguments),
     sympy.Min: lambda *arguments: reduce(minimum, arguments),
 }
+_KNOWN = (Primitive, sympy.Add, sympy.Mul, sympy.Pow, *_TO_PRIMITIVE)
 
 
 def normalise(expr: Any) -> Expr:
@@ -46,17 +47,17 @@ def _walk(expr: Any) -> Any:
         return sympy.Rational(repr(float(expr)))
     if not expr.args:
         return expr
-    arguments = [_walk(a) for a in expr.args] if not isinstance(expr, sympy.Piecewise) else []
     if isinstance(expr, sympy.Piecewise):
         return _piecewise(expr)
+    if not (isinstance(expr, _KNOWN) or is_condition(expr)):
+        raise FormulaError(_outside(expr))
+    arguments = [_walk(a) for a in expr.args]
     for function, primitive in _TO_PRIMITIVE.items():
         if isinstance(expr, function):
             return primitive(*arguments)
     if isinstance(expr, sympy.Pow):
         return _power(expr, *arguments)
-    if isinstance(expr, Primitive | sympy.Add | sympy.Mul) or is_condition(expr):
-        return expr.func(*arguments)
-    raise FormulaError(_outside(expr))
+    return expr.func(*arguments)
 
 
 def _piecewise(expr: sympy.Piecewise) -> Expr:

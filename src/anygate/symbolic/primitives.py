@@ -36,9 +36,13 @@ class Primitive(sympy.Function):
         return self.slope(*self.args)
 
     def _eval_mpmath(self) -> tuple[Any, tuple[Expr, ...]]:
+        from mpmath import mp
+
         from .precise import PRECISE
 
-        return PRECISE[type(self).__name__], self.args
+        function = PRECISE[type(self).__name__]
+        # SymPy hands integers over as int, and abs(0) of an int is no mpmath number.
+        return lambda *arguments: function(*map(mp.mpf, arguments)), self.args
 
     def _latex(self, printer: Any, exp: str | None = None) -> str:
         arguments = ", ".join(printer._print(a) for a in self.args)

@@ -17,7 +17,7 @@ from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 
 from .primitives import Primitive, exp
 
-__all__ = ["Node", "Program", "evaluate", "lower", "render"]
+__all__ = ["Node", "Program", "bind", "evaluate", "lower", "render"]
 
 _RELATIONS = {
     sympy.StrictLessThan: "lt",
@@ -66,19 +66,40 @@ def lower(outputs: Mapping[str, Expr], inputs: Sequence[str]) -> Program:
     return Program(tuple(inputs), tuple(builder.nodes), ends)
 
 
+def bind(
+    program: Program, ops: Mapping[str, Callable[..., Any]]
+) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """The Program as a function of its inputs by name, outputs by name.
+
+    `ops` says how one framework spells each operation; constants are made once, here.
+    """
+    steps: list[tuple[int, Callable[..., Any], tuple[int, ...]]] = []
+    places: list[tuple[int, str]] = []
+    blank: list[Any] = [None] * len(program.nodes)
+    for i, node in enumerate(program.nodes):
+        if node.op == "input":
+            places.append((i, node.name))
+        elif node.op == "const":
+            blank[i] = ops["const"](node.value)
+        else:
+            steps.append((i, ops[node.op], node.arguments))
+
+    def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        values = blank.copy()
+        for i, name in places:
+            values[i] = inputs[name]
+        for i, operation, arguments in steps:
+            values[i] = operation(*[values[j] for j in arguments])
+        return {name: values[i] for name, i in program.outputs}
+
+    return run
+
+
 def evaluate(
     program: Program, ops: Mapping[str, Callable[..., Any]], inputs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The outputs by name; `ops` says how one framework spells each operation."""
-    values: list[Any] = []
-    for node in program.nodes:
-        if node.op == "input":
-            values.append(inputs[node.name])
-        elif node.op == "const":
-            values.append(ops["const"](node.value))
-        else:
-            values.append(ops[node.op](*[values[i] for i in node.arguments]))
-    return {name: values[i] for name, i in program.outputs}
+    """The outputs by name: `bind` for a single use."""
+    return bind(program, ops)(inputs)
 
 
 def render(program: Program) -> str:

@@ -171,7 +171,7 @@ class _Maker:
         near = [mp.mpf(k) / 32 for k in range(-256, 257)]
         far = [mp.mpf(10) ** (mp.mpf(k) / 8) for k in range(8, 33)]
         far += [mp.mpf(10) ** k for k in (6, 9, 12, 30, 100, 200, 300)]
-        tiny = mp.mpf("1e-12")
+        tiny = mp.mpf("1e-18")
         around = [b + s for b in self.breaks for s in (-tiny, 0, tiny)]
         return sorted({*near, *far, *(-x for x in far), *around})
 

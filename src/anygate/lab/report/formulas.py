@@ -69,6 +69,7 @@ def to_mathml(expression: object) -> str:
     except (TypeError, ValueError, AttributeError, NotImplementedError):
         return ""
     inner = re.sub(r"<mo><(=?)</mo>", r"<mo>&lt;\1</mo>", inner)
+    inner = inner.replace("&InvisibleTimes;", "&#x22C5;")  # x·sigmoid(x), not xsigmoid(x)
     inner = re.sub(r"<mo>>(=?)</mo>", r"<mo>&gt;\1</mo>", inner)
     return f'<math xmlns="http://www.w3.org/1998/Math/MathML">{inner}</math>'
 

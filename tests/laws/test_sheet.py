@@ -1,0 +1,247 @@
+"""What a sheet says holds: of every catalogue entry against its own values, of the known ones
+against the literature."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import pytest
+from mpmath import mp
+
+from anygate.symbolic import ACTIVATIONS, Activation, curve, resolve, sheet
+from anygate.symbolic.cell import SLOTS
+
+ALL = pytest.mark.parametrize("name", ACTIVATIONS)
+SLACK = 1e-12
+
+
+def samples(name: str, count: int = 1200) -> list[float]:
+    draw = random.Random(name)
+    near = [draw.uniform(-10, 10) for _ in range(count - count // 4)]
+    return near + [draw.choice((-1, 1)) * 10 ** draw.uniform(-8, 8) for _ in range(count // 4)]
+
+
+@ALL
+def test_what_it_says_holds(name: str) -> None:
+    """Range, parity, monotony, Lipschitz bound, saturation and death on 1200 drawn points."""
+    activation = ACTIVATIONS[name]
+    said, slope = sheet(activation), activation.derivative()
+    points = sorted(samples(name))
+    with mp.workdps(25):
+        values = [activation.precise(x) for x in points]
+        slopes = [slope.precise(x) for x in points]
+        if said.odd.value:
+            mirrored = [activation.precise(-x) for x in points[:200]]
+            assert all(abs(v + m) <= 1e-20 * abs(v) for v, m in zip(values, mirrored, strict=False))
+    room = SLACK * max(1.0, abs(said.low.value) if said.bounded.value else 1.0)
+    assert all(said.low.value - room <= v <= said.high.value + room for v in values)
+    steps = [b - a for a, b in zip(values, values[1:], strict=False)]
+    if said.monotone.value == "increasing":
+        assert all(s >= 0 for s in steps)
+    if said.monotone.value == "no":
+        assert min(steps) < 0 < max(steps)
+    assert all(abs(s) <= said.lipschitz.value * (1 + SLACK) for s in slopes)
+    for x, s in zip(points, slopes, strict=True):
+        if any(a < x < b for a, b in said.dead_region.value):
+            assert s == 0, x
+        if not math.isinf(said.lipschitz.value):
+            saturated = abs(s) < 0.1 * said.lipschitz.value
+            assert saturated == any(a < x < b for a, b in said.saturated) or _at_an_end(x, said)
+
+
+def _at_an_end(x: float, said: object) -> bool:
+    ends = [e for interval in said.saturated for e in interval]  # type: ignore[attr-defined]
+    return any(abs(x - e) < 1e-6 for e in ends) or (said.activation.name in OSCILLATING)  # type: ignore[attr-defined]
+
+
+OSCILLATING = ("sine", "snake")
+"""Saturated intervals repeat for ever; the sheet gives those within [-8, 8]."""
+
+
+@ALL
+def test_proofs_where_they_can_be(name: str) -> None:
+    """A finite end of the range, and a finite Lipschitz bound, come from interval arithmetic."""
+    said = sheet(ACTIVATIONS[name])
+    not_proved = {
+        key
+        for key, value in (
+            ("low", said.low),
+            ("high", said.high),
+            ("lipschitz", said.lipschitz),
+            ("kinks", said.kinks),
+        )
+        if value.how == "sampled" and not (isinstance(value.value, float) and math.isinf(value.value))
+    }
+    assert not_proved == SAMPLED.get(name, set())
+    assert said.undefined == ()
+
+
+SAMPLED: dict[str, set[str]] = {
+    "cloglog": {"lipschitz"},
+    "cloglogm": {"lipschitz"},
+    "squareplus": {"low", "lipschitz"},
+    "silu": {"lipschitz"},
+    "mish": {"lipschitz"},
+    "gelu_tanh": {"low"},
+    "snake": {"lipschitz"},
+}
+"""What interval arithmetic cannot show in its 250 boxes; the sheet says "sampled"."""
+
+
+@ALL
+def test_limits(name: str) -> None:
+    activation = ACTIVATIONS[name]
+    said = sheet(activation)
+    for limit, x in ((said.limit_left, -1e15), (said.limit_right, 1e15)):
+        if limit.value is None:
+            assert name in ("sine",)
+        elif math.isinf(limit.value):
+            assert abs(activation.value(x)) > 30
+            assert math.copysign(1, activation.value(x)) == math.copysign(1, limit.value)
+        else:
+            assert activation.value(x) == pytest.approx(limit.value, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "peak", "at", "beyond"),
+    [("tanh", 0.770, 0.66, 3.34), ("sigmoid", 0.096, 1.32, 4.56), ("softsign", 2.0, 0.0, 4.85)],
+)
+def test_second_derivative_figures(name: str, peak: float, at: float, beyond: float) -> None:
+    """The literature's: f'' peaks there and is below 0.01 from there on."""
+    said = sheet(ACTIVATIONS[name])
+    height, x = said.second_peak.value
+    assert round(height, 3) == peak
+    assert round(abs(x), 2) == at
+    assert round(said.second_dies.value, 2) == beyond
+    second = ACTIVATIONS[name].derivative(2)
+    for x in (beyond + 0.01, 6.0, 20.0, 1e4):
+        assert abs(second.value(x)) < 0.01
+        assert abs(second.value(-x)) < 0.01
+    assert abs(second.value(beyond - 0.05)) > 0.01
+
+
+MONOTONE_NOT = {"sine", "silu", "hard_silu", "mish", "gelu", "gelu_tanh"}
+ODD = {
+    "tanh", "hard_tanh", "softsign", "scaled_tanh", "lecun_tanh", "lstm97_input", "lstm97_output",
+    "erf", "arctan", "isru", "sine", "identity", "affine", "tanhshrink", "softshrink",
+    "hardshrink", "sinh_asinh", "symlog",
+}  # fmt: skip
+BOUNDED = {
+    "sigmoid", "tanh", "hard_tanh", "hard_sigmoid", "hard_sigmoid_onnx", "sparse_sigmoid",
+    "elliott", "modified_elliott", "cloglog", "arctan_gate", "softsign", "scaled_tanh",
+    "lecun_tanh", "penalized_tanh", "lstm97_input", "lstm97_output", "cloglogm", "erf", "arctan",
+    "isru", "sine", "relu6",
+}  # fmt: skip
+CLOSES = {
+    "sigmoid", "tanh", "lecun_tanh", "lstm97_input", "lstm97_output", "identity", "affine",
+    "exponential",
+}  # fmt: skip
+
+
+@ALL
+def test_known_properties(name: str) -> None:
+    said = sheet(ACTIVATIONS[name])
+    assert (said.monotone.value == "no") == (name in MONOTONE_NOT)
+    assert said.odd.value == (name in ODD)
+    assert said.bounded.value == (name in BOUNDED)
+    assert (said.closes.value is not None) == (name in CLOSES)
+    if said.odd.value:
+        assert said.zero_centred.value
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("sigmoid", 0, 1),
+        ("tanh", -1, 1),
+        ("lstm97_input", -2, 2),
+        ("lecun_tanh", -1.7159, 1.7159),
+        ("modified_elliott", -0.5, 1.5),
+        ("arctan", -math.pi / 2, math.pi / 2),
+        ("relu6", 0, 6),
+        ("penalized_tanh", -0.25, 1),
+        ("relu", 0, math.inf),
+        ("identity", -math.inf, math.inf),
+        ("silu", -0.2784645427610738, math.inf),
+        ("hard_silu", -0.375, math.inf),
+        ("hard_tanh", -1, 1),
+    ],
+)
+def test_ranges(name: str, low: float, high: float) -> None:
+    said = sheet(ACTIVATIONS[name])
+    assert said.low.value == pytest.approx(low, abs=1e-12)
+    assert said.high.value == pytest.approx(high, abs=1e-12)
+
+
+def test_parameters_move_the_sheet() -> None:
+    said = sheet(resolve("hard_tanh(low=-2, high=3)"))
+    assert (said.low.value, said.high.value) == (-2, 3)
+    assert {k.x for k in said.kinks.value} == {-2, 3}
+    assert not said.odd.value
+    assert sheet(resolve("leaky_relu(k=-0.5)")).monotone.value == "no"
+
+
+@pytest.mark.parametrize(
+    ("name", "slot", "words"),
+    [
+        ("relu", "forget_gate", ("grows", "overflow")),
+        ("relu", "cell_output", ("Unbounded", "hidden state grows")),
+        ("relu", "candidate", ("Never negative", "any amount")),
+        ("relu", "input_gate", ("Unbounded",)),
+        ("sigmoid", "forget_gate", ("Within [0, 1]",)),
+        ("tanh", "forget_gate", ("negative",)),
+        ("modified_elliott", "forget_gate", ("1.5", "over 100 steps")),
+        ("tanh", "cell_output", ("stays within [-1, 1]",)),
+        ("silu", "candidate", ("Not monotone",)),
+        ("relu", "output_gate", ("derivative is exactly zero below 0",)),
+    ],
+)
+def test_slots(name: str, slot: str, words: tuple[str, ...]) -> None:
+    said = " ".join(sheet(ACTIVATIONS[name]).slots[slot])
+    for word in words:
+        assert word in said
+
+
+@ALL
+def test_to_dict_is_strict_json(name: str) -> None:
+    said = sheet(ACTIVATIONS[name])
+    text = json.dumps(said.to_dict(), allow_nan=False)
+    again = json.loads(text)
+    assert again["name"] == name
+    assert again["formula"] == ACTIVATIONS[name].formula
+    assert set(again["slots"]) == set(SLOTS)
+    assert all(sentences for sentences in again["slots"].values())
+
+
+def test_curve() -> None:
+    rows = curve(ACTIVATIONS["tanh"], -4, 4, 9)
+    assert [r["x"] for r in rows] == [-4, -3, -2, -1, 0, 1, 2, 3, 4]
+    assert list(rows[0]) == ["x", "f", "d1", "d2"]
+    for row in rows:
+        t = math.tanh(row["x"])  # type: ignore[arg-type]
+        assert row["f"] == pytest.approx(t, abs=1e-15)
+        assert row["d1"] == pytest.approx(1 - t * t, abs=1e-15)
+        assert row["d2"] == pytest.approx(-2 * t * (1 - t * t), abs=1e-15)
+    assert list(curve(ACTIVATIONS["sine"], 0, 1, 2, orders=4)[0]) == ["x", "f", "d1", "d2", "d3", "d4"]
+
+
+def test_where_a_formula_has_no_value() -> None:
+    """log is no number below 0: the sheet says where, and a curve has a hole."""
+    log = Activation("log", "log(x)")
+    (gap,) = sheet(log).undefined
+    assert gap[0] == -math.inf
+    assert gap[1] <= 0
+    assert curve(log, -1, 1, 3)[0]["f"] is None
+
+
+def test_unusual_formulas() -> None:
+    """Constants, jumps, infinite slopes and steps have sheets too."""
+    assert sheet(resolve("0*x + 2")).monotone.value == "constant"
+    (jump,) = sheet(resolve("where(x > 1, 2, 0)")).kinks.value
+    assert (jump.x, jump.kind) == (1, "jump")
+    assert sheet(resolve("sign(x)")).kinks.value[0].kind == "jump"
+    assert sheet(resolve("x**3")).lipschitz.value == math.inf
+    assert sheet(resolve("sqrt(abs(x))")).lipschitz.value == math.inf
+    json.dumps(sheet(resolve("log(x)")).to_dict(), allow_nan=False)

@@ -1,0 +1,161 @@
+"""Activation as data: what it is made of, what it refuses, how it shows itself."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import pytest
+import sympy
+
+from anygate.symbolic import ACTIVATIONS, Activation, FormulaError, curve
+
+elu = Activation(
+    "my_elu", "where(x > 0, x, a*expm1(x))", a=1.0, source="a paper", note="a note", aliases=("me",)
+)
+
+
+def test_value_is_right_to_the_last_digit() -> None:
+    assert elu.value(-1.0) == math.expm1(-1)
+    assert elu.value(2.5) == 2.5
+    assert ACTIVATIONS["sigmoid"].value(-700.0) == math.exp(-700)
+    assert ACTIVATIONS["tanhshrink"].value(1e-5) == pytest.approx(1e-15 / 3, rel=1e-9)
+    assert math.isnan(Activation("log", "log(x)").value(-1.0))
+
+
+def test_parameters_by_call() -> None:
+    half = elu(a=0.5)
+    assert dict(half.parameters) == {"a": 0.5}
+    assert half.value(-1.0) == 0.5 * math.expm1(-1)
+    assert dict(elu.parameters) == {"a": 1.0}
+    assert half(a=1) == elu
+    assert (half.name, half.source, half.note, half.aliases) == ("my_elu", "a paper", "a note", ("me",))  # fmt: skip
+
+
+def test_labels() -> None:
+    assert elu.label == str(elu) == "my_elu"
+    assert elu(a=0.5).label == "my_elu(a=0.5)"
+    assert elu(a=1 / 3).label == f"my_elu(a={1 / 3!r})"
+    assert elu.derivative().label == "my_elu'"
+    assert elu(a=0.5).derivative(2).label == "my_elu''(a=0.5)"
+
+
+def test_repr_is_python() -> None:
+    assert repr(elu) == "Activation('my_elu', 'where(x > 0, x, a*expm1(x))', a=1.0)"
+    for activation in (*ACTIVATIONS.values(), elu(a=0.25), elu.derivative()):
+        again = eval(repr(activation))
+        assert again.expression == activation.expression
+        assert again == activation
+
+
+def test_frozen() -> None:
+    with pytest.raises(AttributeError, match="an Activation is frozen"):
+        elu.name = "other"
+    with pytest.raises(AttributeError, match="frozen"):
+        del elu.name
+    with pytest.raises(TypeError):
+        elu.parameters["a"] = 2.0  # type: ignore[index]
+
+
+def test_equality_and_hash() -> None:
+    same = Activation("my_elu", "where(x > 0, x, expm1(x)*a)", a=1)
+    assert elu == same
+    assert hash(elu) == hash(same)
+    assert elu != elu(a=2)
+    assert elu != Activation("other", elu.formula, a=1)
+    assert elu != "my_elu"
+    assert len({elu, same, elu(a=1), elu(a=2)}) == 2
+
+
+def test_copies() -> None:
+    for one in (elu, elu(a=0.3), elu.derivative()):
+        for again in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+            assert again == one
+            assert again.label == one.label
+            assert again.value(-0.7) == one.value(-0.7)
+
+
+def test_derivatives() -> None:
+    assert elu.derivative(0).expression == elu.expression
+    assert elu.derivative().value(-1.0) == math.exp(-1)
+    assert elu.derivative().value(0.0) == 1.0
+    assert elu(a=0.5).derivative().value(0.0) == 0.5
+    assert dict(ACTIVATIONS["relu"].derivative().parameters) == {}
+    assert elu.derivative_by("a").value(-1.0) == math.expm1(-1)
+    with pytest.raises(ValueError, match="0 or more"):
+        elu.derivative(-1)
+
+
+def test_value_and_derivative_share_their_parts() -> None:
+    program = ACTIVATIONS["mish"].program
+    names = [n.op for n in program.nodes]
+    assert [name for name, _ in program.outputs] == ["value", "derivative"]
+    assert names.count("softplus") == names.count("tanh") == 1
+    assert len(set(program.nodes)) == len(program.nodes)
+
+
+def test_the_wrong_derivative_of_the_question_is_not_ours() -> None:
+    """The question prints sigmoid' as -exp(-z)/1 + exp(-z)^2, which is right nowhere near 0."""
+    wrong = Activation("wrong", "-exp(-x)/1 + exp(-x)**2")
+    right = Activation("right", "exp(-x)/(1 + exp(-x))**2")
+    ours = ACTIVATIONS["sigmoid"].derivative()
+    assert ours.value(1.0) == pytest.approx(right.value(1.0), rel=1e-15)
+    assert abs(ours.value(1.0) - wrong.value(1.0)) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Activation("f", "k*x"), "'f': the formula has the free symbol 'k' without a default; give one, as in Activation.'f', ..., k=1.0."),  # fmt: skip
+        (lambda: Activation("f", "x", k=1.0), "'f': the parameter 'k' is not in the formula"),
+        (lambda: Activation("f", "k*x", k="one"), "f: the parameter k must be a number, not 'one'"),  # type: ignore[arg-type]
+        (lambda: Activation("f", "k*x", k=math.nan), "the parameter k must be finite"),
+        (lambda: Activation("f", "k*x", k=math.inf), "the parameter k must be finite"),
+        (lambda: Activation("f", "softmax(x)"), "softmax is not elementwise"),
+        (lambda: Activation("f", sympy.gamma(sympy.Symbol("x"))), "outside the vocabulary"),
+        (lambda: elu(b=1.0), "my_elu has no parameter 'b'; it has: a"),
+        (lambda: ACTIVATIONS["relu"](k=1.0), "relu has no parameter 'k'; it has: none"),
+        (lambda: elu(a=math.nan), "my_elu: the parameter a must be finite"),
+    ],
+)
+def test_refusals(make: object, message: str) -> None:
+    with pytest.raises(FormulaError, match=message):
+        make()  # type: ignore[operator]
+
+
+def test_calling_with_a_number_says_what_to_do() -> None:
+    with pytest.raises(TypeError, match=r"my_elu.value\(2.0\) computes a value"):
+        elu(2.0)
+
+
+def test_a_formula_error_is_a_value_error() -> None:
+    assert issubclass(FormulaError, ValueError)
+
+
+def test_latex() -> None:
+    assert elu.latex() == (
+        r"\begin{cases} x & \text{if}\: x > 0 \\ a \operatorname{expm1}\left(x\right) & "
+        r"\text{otherwise} \end{cases}"
+    )
+    assert ACTIVATIONS["squareplus"].latex()
+    assert elu._repr_latex_() == f"$\\displaystyle {elu.latex()}$"
+
+
+def test_notebook_display() -> None:
+    page = elu(a=0.5)._repr_html_()
+    assert page.startswith("<div>")
+    assert page.endswith("</div>")
+    assert "my_elu(a=0.5)" in page
+    assert "a = 0.5" in page
+    assert "a paper" in page
+    assert page.count("<polyline") == 4
+    assert "<script" not in page
+    shown = Activation("<b>&", "x > 0 and 1 or x" if False else "x", source="<script>")
+    assert "<b>&</b>" not in shown._repr_html_()
+    assert "<script>" not in shown._repr_html_()
+
+
+def test_a_picture_has_a_hole_where_there_is_no_value() -> None:
+    assert Activation("log", "log(x)")._repr_html_().count("<polyline") == 4
+    assert curve(Activation("one over", "1/x"), -1, 1, 3)[1]["f"] is None
