@@ -30,7 +30,8 @@ def test_parameters_by_call() -> None:
     assert half.value(-1.0) == 0.5 * math.expm1(-1)
     assert dict(elu.parameters) == {"a": 1.0}
     assert half(a=1) == elu
-    assert (half.name, half.source, half.note, half.aliases) == ("my_elu", "a paper", "a note", ("me",))  # fmt: skip
+    assert (half.name, half.source, half.note) == ("my_elu", "a paper", "a note")
+    assert half.aliases == ("me",)
 
 
 def test_labels() -> None:
@@ -107,7 +108,11 @@ def test_the_wrong_derivative_of_the_question_is_not_ours() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Activation("f", "k*x"), "'f': the formula has the free symbol 'k' without a default; give one, as in Activation.'f', ..., k=1.0."),  # fmt: skip
+        (
+            lambda: Activation("f", "k*x"),
+            "'f': the formula has the free symbol 'k' without a default; "
+            r"give one, as in Activation\('f', ..., k=1.0\)",
+        ),
         (lambda: Activation("f", "x", k=1.0), "'f': the parameter 'k' is not in the formula"),
         (lambda: Activation("f", "k*x", k="one"), "f: the parameter k must be a number, not 'one'"),  # type: ignore[arg-type]
         (lambda: Activation("f", "k*x", k=math.nan), "the parameter k must be finite"),

@@ -27,7 +27,8 @@ def test_every_name_is_found_however_it_is_written(name: str) -> None:
         ("Softplus", "softplus"), ("Softsign", "softsign"), ("Softshrink", "softshrink"),
         ("Hardshrink", "hardshrink"), ("Tanhshrink", "tanhshrink"), ("ReLU6", "relu6"),
         ("PReLU", "prelu"), ("RReLU", "rrelu"), ("LogSigmoid", "log_sigmoid"),
-        ("Threshold", "threshold"), ("Sigmoid", "sigmoid"), ("Tanh", "tanh"), ("Identity", "identity"),
+        ("Threshold", "threshold"), ("Sigmoid", "sigmoid"), ("Tanh", "tanh"),
+        ("Identity", "identity"),
         # ONNX
         ("HardSigmoid", "hard_sigmoid"), ("ThresholdedRelu", "thresholded_relu"),
         ("ScaledTanh", "scaled_tanh"), ("Affine", "affine"), ("LeakyRelu", "leaky_relu"),
@@ -35,8 +36,10 @@ def test_every_name_is_found_however_it_is_written(name: str) -> None:
         # Keras and JAX
         ("hard_silu", "hard_silu"), ("swish", "silu"), ("linear", "identity"),
         ("exponential", "exponential"), ("tanh_shrink", "tanhshrink"), ("soft_sign", "softsign"),
-        ("log_sigmoid", "log_sigmoid"), ("squareplus", "squareplus"), ("sparse_plus", "sparse_plus"),
-        ("sparse_sigmoid", "sparse_sigmoid"), ("hard_tanh", "hard_tanh"), ("soft_shrink", "softshrink"),
+        ("log_sigmoid", "log_sigmoid"), ("squareplus", "squareplus"),
+        ("sparse_plus", "sparse_plus"),
+        ("sparse_sigmoid", "sparse_sigmoid"), ("hard_tanh", "hard_tanh"),
+        ("soft_shrink", "softshrink"),
         ("hard_shrink", "hardshrink"), ("relu6", "relu6"), ("celu", "celu"),
     ],
 )  # fmt: skip

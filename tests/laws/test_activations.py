@@ -349,7 +349,9 @@ def test_second_derivative(name: str) -> None:
             assert second.precise(x) == again.precise(x)
             step = mp.mpf("1e-40")
             first = activation.derivative()
-            quotient = (first.precise(mp.mpf(x) + step) - first.precise(mp.mpf(x) - step)) / 2 / step
+            quotient = (
+                (first.precise(mp.mpf(x) + step) - first.precise(mp.mpf(x) - step)) / 2 / step
+            )
             close = abs(second.precise(x) - quotient) <= mp.mpf("1e-30")
             assert close or x in breaks
 

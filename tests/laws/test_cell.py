@@ -75,7 +75,8 @@ def test_default_cell_against_autograd() -> None:
     torch.manual_seed(0)
     z = [torch.randn(64, dtype=torch.float64).requires_grad_() for _ in GATES]
     before = torch.randn(64, dtype=torch.float64).requires_grad_()
-    i, f, g, o = (a(b) for a, b in zip((torch.sigmoid, torch.sigmoid, torch.tanh, torch.sigmoid), z, strict=True))  # fmt: skip
+    i, f, o = (torch.sigmoid(z[k]) for k in (0, 1, 3))
+    g = torch.tanh(z[2])
     c = f * before + i * g
     h = o * torch.tanh(c)
     grad_h, grad_c = torch.randn(2, 64, dtype=torch.float64)

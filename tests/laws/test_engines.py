@@ -1,9 +1,9 @@
 """Any activations in any slots: eager equals the reference, in values and in all gradients.
 
-How far apart they may be: k*eps times the size of the largest numbers, with k = 64*(T + 1)*(I + H).
-Each of T steps adds two dot products over I + H terms and about 30 operations of the cell and of
-its derivative, each good to a few eps, and hands its error to the next step. The sizes are the
-reference's own: of each result, grown by what one step's error becomes on its way (`_scale`).
+How far apart they may be: k*eps times a size, with k = (T + 1)*(I + H). Each of T steps adds dot
+products over I + H terms, each good to half an eps, and a few operations, and hands its error on to
+the next. The size is the largest of a result's own and of what an eps at every input becomes on its
+way (`_scale`, from the reference alone). Measured over 500 drawn cases: at most k/4.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from anygate.backends import EngineError, Request, choose, eager, load, reference
+from anygate.backends import AUTO, EngineError, Request, choose, eager, load, reference
 from anygate.symbolic import ACTIVATIONS, sheet
 from anygate.symbolic.cell import SLOTS, Cell
 
@@ -151,7 +151,7 @@ def difference(case: Case) -> tuple[float, str]:
     """The largest difference of the engines in units of what is allowed, and where it is."""
     expected, found = by_reference(case), by_eager(case)
     steps, _, inputs = case.arrays["x"].shape
-    k = 64 * (steps + 1) * (inputs + case.arrays["h0"].shape[1])
+    k = (steps + 1) * (inputs + case.arrays["h0"].shape[1])
     sizes = _scale(case, expected)
     assert set(found) == set(expected)
     worst = (0.0, "")
@@ -260,9 +260,7 @@ def test_small_and_empty_shapes(t: int, b: int, i: int, h: int, reverse: bool) -
     if t == 0:  # the state comes back as it went in, and so do the gradients
         for name in ("h", "c"):
             np.testing.assert_array_equal(expected[name], case.arrays[f"{name}0"])
-            np.testing.assert_array_equal(
-                expected[f"grad of {name}0"], case.arrays[f"grad_{name}"]
-            )
+            np.testing.assert_array_equal(expected[f"grad of {name}0"], case.arrays[f"grad_{name}"])
     assert difference(case)[0] <= 1
 
 
@@ -481,9 +479,11 @@ def test_half_types_follow_the_reference(dtype: torch.dtype) -> None:
 
 def test_the_engine_is_chosen_and_explained() -> None:
     request = Request(Cell(), "cpu", "float32", training=True)
-    assert choose(request).name == "eager"
+    assert choose(request).name in AUTO
     assert str(choose(request, "reference")) == "engine: reference"
-    with pytest.raises(EngineError, match="no engine is called 'fast'.*auto, eager, reference"):
+    with pytest.raises(
+        EngineError, match=r"no engine is called 'fast'; there are: auto, .*reference"
+    ):
         load("fast")
-    with pytest.raises(EngineError, match="no engine can run this LSTM .eager: .*not int64"):
+    with pytest.raises(EngineError, match=r"no engine can run this LSTM .*eager: .*not int64"):
         choose(replace(request, dtype="int64"))

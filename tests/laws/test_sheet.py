@@ -3,6 +3,7 @@ against the literature."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -37,7 +38,7 @@ def test_what_it_says_holds(name: str) -> None:
             assert all(abs(v + m) <= 1e-20 * abs(v) for v, m in zip(values, mirrored, strict=False))
     room = SLACK * max(1.0, abs(said.low.value) if said.bounded.value else 1.0)
     assert all(said.low.value - room <= v <= said.high.value + room for v in values)
-    steps = [b - a for a, b in zip(values, values[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(values)]
     if said.monotone.value == "increasing":
         assert all(s >= 0 for s in steps)
     if said.monotone.value == "no":
@@ -72,7 +73,8 @@ def test_proofs_where_they_can_be(name: str) -> None:
             ("lipschitz", said.lipschitz),
             ("kinks", said.kinks),
         )
-        if value.how == "sampled" and not (isinstance(value.value, float) and math.isinf(value.value))
+        if value.how == "sampled"
+        and not (isinstance(value.value, float) and math.isinf(value.value))
     }
     assert not_proved == SAMPLED.get(name, set())
     assert said.undefined == ()
@@ -224,7 +226,14 @@ def test_curve() -> None:
         assert row["f"] == pytest.approx(t, abs=1e-15)
         assert row["d1"] == pytest.approx(1 - t * t, abs=1e-15)
         assert row["d2"] == pytest.approx(-2 * t * (1 - t * t), abs=1e-15)
-    assert list(curve(ACTIVATIONS["sine"], 0, 1, 2, orders=4)[0]) == ["x", "f", "d1", "d2", "d3", "d4"]
+    assert list(curve(ACTIVATIONS["sine"], 0, 1, 2, orders=4)[0]) == [
+        "x",
+        "f",
+        "d1",
+        "d2",
+        "d3",
+        "d4",
+    ]
 
 
 def test_where_a_formula_has_no_value() -> None:

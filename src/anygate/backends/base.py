@@ -16,7 +16,7 @@ __all__ = ["AUTO", "ENGINES", "Choice", "Engine", "EngineError", "Request", "cho
 
 AUTO = ("eager",)
 """Engines that "auto" considers, the fastest first."""
-ENGINES = (*AUTO, "reference")
+ENGINES = (*AUTO, "cpu", "reference")
 """Every engine; "reference" is the specification and runs only when it is named."""
 
 

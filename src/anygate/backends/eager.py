@@ -21,7 +21,7 @@ from ..symbolic.cell import GATES, Cell
 from ..symbolic.program import Program, bind
 from .base import Request
 
-__all__ = ["FRAMEWORK", "NAME", "OPS", "apply", "refuses", "run", "step", "trace"]
+__all__ = ["FRAMEWORK", "NAME", "OPS", "apply", "gradients", "refuses", "run", "step", "trace"]
 
 NAME = "eager"
 FRAMEWORK = "torch"
@@ -125,8 +125,8 @@ OPS: Mapping[str, Callable[..., Tensor]] = {
     "sign": torch.sign,
     "sin": torch.sin,
     "cos": torch.cos,
-    "sinh": torch.sinh,
-    "cosh": torch.cosh,
+    "sinh": _sinh,
+    "cosh": _cosh,
     "asinh": torch.asinh,
     "atan": torch.atan,
     "hypot": torch.hypot,
@@ -338,7 +338,7 @@ class _Layer(torch.autograd.Function):
         arguments = [next(rest) if n is None else n[0] for n in ctx.numbers]
         if torch.is_grad_enabled():  # create_graph: these gradients will be differentiated
             needed = ctx.needs_input_grad[2:]
-            return None, None, *_differentiable(ctx.cell, ctx.reverse, arguments, needed, grads)
+            return None, None, *gradients(ctx.cell, ctx.reverse, arguments, grads, needed)
         flat = list(rest)
         per_step = {
             name: flat[i * ctx.steps : (i + 1) * ctx.steps] for i, name in enumerate((*_SAVED, "c"))
@@ -397,10 +397,16 @@ def _backward(
     ]
 
 
-def _differentiable(
-    cell: Cell, reverse: bool, arguments: list[Any], needed: Any, grads: tuple[Any, ...]
+def gradients(
+    cell: Cell,
+    reverse: bool,
+    arguments: list[Any],
+    grads: tuple[Any, ...],
+    needed: Any = None,
 ) -> list[Tensor | None]:
-    """The same gradients as a graph that can be differentiated again."""
+    """Gradients by `arguments` (x, h0, c0, weight_ih, weight_hh, bias or None, parameters) as a
+    graph that can be differentiated again, given those by output, h and c. needed: for which."""
+    needed = [isinstance(a, Tensor) for a in arguments] if needed is None else needed
     # A view of each: one tensor given twice (h0 as c0) has its own gradient in each place.
     arguments = [a.view_as(a) if n else a for a, n in zip(arguments, needed, strict=True)]
     results = _plain(cell, reverse, *arguments)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -10,37 +12,73 @@ import torch
 from torch import Tensor
 
 from ..backends import reference
-from ..backends.base import Choice, Request, load
+from ..backends.base import Choice, Request, choose, load
 from ..symbolic.cell import Cell
+from . import operator
 
-__all__ = ["request_for", "run_layer"]
+__all__ = ["Wiring"]
 
 Triple = tuple[Tensor, Tensor, Tensor]
 
 
-def request_for(cell: Cell, x: Tensor, weight: Tensor) -> Request:
-    """What running `cell` on x with weights like `weight` asks of an engine."""
+@dataclass(frozen=True)
+class Wiring:
+    """What a module needs to call engines: its cell, the cell as text, the engine asked for."""
+
+    cell: Cell
+    key: str
+    engine: str
+
+    @classmethod
+    def of(cls, cell: Cell, engine: str) -> Wiring:
+        """Raises EngineError for an unknown engine."""
+        if engine != "auto":
+            load(engine)
+        return cls(cell, operator.cell_key(cell), engine)
+
+    def explain(self, x: Tensor, weight: Tensor) -> Choice:
+        """The engine for x and weights like `weight`, and why no faster one."""
+        return _choose(self.key, self.engine, *_circumstances(x, weight))
+
+    def run(
+        self,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        bias: Tensor | None,
+        reverse: bool = False,
+    ) -> Triple:
+        """One direction of one layer; shapes as in `Engine.run`."""
+        arguments = (x, h0, c0, weight_ih, weight_hh, bias)
+        name = _name(self.key, self.engine, *_circumstances(x, weight_ih))
+        if name == "cpu":
+            return operator.run(self.key, *arguments, reverse)
+        engine = load(name)
+        if engine.FRAMEWORK == "numpy":
+            return cast(Triple, _apply_numpy(self.cell, reverse, *arguments))
+        return cast(Triple, engine.run(self.cell, *arguments, parameters={}, reverse=reverse))
+
+
+def _circumstances(x: Tensor, weight: Tensor) -> tuple[str, str, bool]:
+    """Device, dtype, and whether gradients will be needed."""
     training = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    return Request(cell, x.device.type, str(x.dtype).removeprefix("torch."), training)
+    return x.device.type, str(x.dtype), training
 
 
-def run_layer(
-    choice: Choice,
-    cell: Cell,
-    x: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias: Tensor | None,
-    reverse: bool = False,
-) -> Triple:
-    """One direction of one layer on the chosen engine; shapes as in `Engine.run`."""
-    arguments = (x, h0, c0, weight_ih, weight_hh, bias)
-    engine = load(choice.name)
-    if engine.FRAMEWORK == "numpy":
-        return cast(Triple, _apply_numpy(cell, reverse, *arguments))
-    return engine.run(cell, *arguments, parameters={}, reverse=reverse)  # type: ignore[no-any-return]
+@lru_cache(maxsize=512)
+def _choose(key: str, engine: str, device: str, dtype: str, training: bool) -> Choice:
+    request = Request(operator.cell_of(key), device, dtype.removeprefix("torch."), training)
+    return choose(request, engine)
+
+
+def _name(key: str, engine: str, device: str, dtype: str, training: bool) -> str:
+    """The engine's name; a constant for torch.compile, which cannot trace a registry."""
+    return _choose(key, engine, device, dtype, training).name
+
+
+_name = cast(Any, torch.compiler.assume_constant_result)(_name)
 
 
 def _array(tensor: Tensor | None) -> Any:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from ..backends.base import Choice, choose, load
+from ..backends.base import Choice
 from ..symbolic.cell import Cell
-from .dispatch import request_for, run_layer
+from .dispatch import Wiring
 from .slots import ActivationLike, make_cell, slot_summary
 
 __all__ = ["LSTM", "LSTMCell"]
@@ -44,9 +44,6 @@ class LSTM(nn.RNNBase):
     Raises FormulaError for an activation that cannot be used, naming the slot; ValueError and
     RuntimeError for wrong shapes, as torch.nn.LSTM does.
     """
-
-    cell: Cell
-    engine: str
 
     def __init__(
         self,
@@ -83,8 +80,6 @@ class LSTM(nn.RNNBase):
             output_gate=output_gate,
             cell_output=cell_output,
         )
-        if engine != "auto":
-            load(engine)  # an unknown name is refused here
         super().__init__(
             "LSTM",
             input_size,
@@ -98,12 +93,16 @@ class LSTM(nn.RNNBase):
             device,
             dtype,
         )
-        self.cell = cell
-        self.engine = engine
+        self._wiring = Wiring.of(cell, engine)
+
+    @property
+    def cell(self) -> Cell:
+        """The activations in the five slots."""
+        return self._wiring.cell
 
     def explain(self, input: Tensor) -> Choice:
         """Which engine `forward(input)` will use and, for each faster one, why it does not."""
-        return choose(request_for(self.cell, input, self.layer_weights(0)[0]), self.engine)
+        return self._wiring.explain(input, self.layer_weights(0)[0])
 
     def forward(self, input: Tensor, hx: State | None = None) -> tuple[Tensor, State]:
         """The output and the state after the last step; see the class for shapes."""
@@ -169,14 +168,13 @@ class LSTM(nn.RNNBase):
 
     def _run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """All layers and directions, time first."""
-        choice = self.explain(x)
         ends: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
             for suffix in ("", "_reverse")[: 2 if self.bidirectional else 1]:
                 h0, c0 = (s[len(ends)] for s in state)
-                output, h, c = run_layer(
-                    choice, self.cell, x, h0, c0, *self.layer_weights(layer, suffix), bool(suffix)
+                output, h, c = self._wiring.run(
+                    x, h0, c0, *self.layer_weights(layer, suffix), bool(suffix)
                 )
                 outputs.append(output)
                 ends.append((h, c))
@@ -210,9 +208,6 @@ class LSTMCell(nn.RNNCellBase):
     have torch.nn.LSTMCell's names and shapes.
     """
 
-    cell: Cell
-    engine: str
-
     def __init__(
         self,
         input_size: int,
@@ -239,15 +234,17 @@ class LSTMCell(nn.RNNCellBase):
             output_gate=output_gate,
             cell_output=cell_output,
         )
-        if engine != "auto":
-            load(engine)
         super().__init__(input_size, hidden_size, bias, num_chunks=4, device=device, dtype=dtype)
-        self.cell = cell
-        self.engine = engine
+        self._wiring = Wiring.of(cell, engine)
+
+    @property
+    def cell(self) -> Cell:
+        """The activations in the five slots."""
+        return self._wiring.cell
 
     def explain(self, input: Tensor) -> Choice:
         """Which engine `forward(input)` will use and why."""
-        return choose(request_for(self.cell, input, self.weight_ih), self.engine)
+        return self._wiring.explain(input, self.weight_ih)
 
     def forward(self, input: Tensor, hx: State | None = None) -> State:
         """One step; zeros are the state if none is given."""
@@ -263,7 +260,7 @@ class LSTMCell(nn.RNNCellBase):
         h0, c0 = self._state(x, hx, batched)
         bias = self.bias_ih + self.bias_hh if self.bias else None
         weights = (self.weight_ih, self.weight_hh, bias)
-        _, h, c = run_layer(self.explain(x), self.cell, x.unsqueeze(0), h0, c0, *weights)
+        _, h, c = self._wiring.run(x.unsqueeze(0), h0, c0, *weights)
         return (h, c) if batched else (h.squeeze(0), c.squeeze(0))
 
     def _state(self, x: Tensor, hx: State | None, batched: bool) -> State:

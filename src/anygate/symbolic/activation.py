@@ -105,7 +105,8 @@ class Activation:
     def __setattr__(self, key: str, value: Any) -> None:
         raise AttributeError(f"an Activation is frozen; make another one instead of setting {key}")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, key: str) -> None:
+        raise AttributeError(f"an Activation is frozen; {key} cannot be deleted")
 
     def _key(self) -> tuple[Any, ...]:
         return self.name, self.expression, tuple(self.parameters.items())

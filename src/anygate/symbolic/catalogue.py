@@ -2,8 +2,8 @@
 docs, the command line and the report iterate over it.
 
 At a kink the formula says which side owns the point: with where(x > 0, x, 0) the derivative at 0
-is 0; clip's two ends belong to the inside; max's and min's belong to the constant. A constant branch
-stands where its condition holds and x in the last branch, so that NaN stays NaN.
+is 0; clip's two ends belong to the inside; max's and min's belong to the constant. A branch
+without x is never the last one, where NaN arrives, so that NaN stays NaN.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ MAX_NODES = 600
 MAX_DEPTH = 60
 MAX_POWER = 32
 MAX_BITS = 1100  # of a constant's numerator or denominator: all of float64 fits
+MAX_SIZE = 1000  # operations, with the functions of the catalogue written out
 
 NOT_ELEMENTWISE = {
     "softmax": "it divides by a sum over all units",
@@ -134,6 +135,7 @@ class _Reader:
         self.text = text
         self.activations = activations
         self.variable: str | None = None
+        self.sizes: dict[Any, int] = {}
 
     def fail(self, node: ast.AST, message: str) -> NoReturn:
         raise FormulaError(message + _mark(self.text, getattr(node, "col_offset", 0)))
@@ -142,9 +144,25 @@ class _Reader:
         method = getattr(self, "_" + type(node).__name__, None)
         if method is None:
             self.fail(node, f"{_KINDS.get(type(node), type(node).__name__)} cannot be used here")
-        result = method(node)
+        try:
+            result = method(node)
+        except FormulaError:
+            raise
+        except (ValueError, ArithmeticError, TypeError) as error:  # from SymPy's own arithmetic
+            self.fail(node, f"this part cannot be worked out: {_short(str(error))}")
         self._check_constant(node, result)
+        if self._size(node, result) > MAX_SIZE:
+            self.fail(node, f"the formula has more than {MAX_SIZE} operations when written out")
         return result
+
+    def _size(self, node: ast.AST, part: Any) -> int:
+        """How many operations a part has as a tree; silu(silu(...)) doubles with each level.
+        Refuses constants beyond float64 that grew inside, as in (x*1e300)**32."""
+        if part not in self.sizes:
+            if isinstance(part, sympy.Rational):
+                self._check_constant(node, part)
+            self.sizes[part] = 1 + sum(self._size(node, a) for a in part.args)
+        return self.sizes[part]
 
     def value(self, node: ast.expr) -> Expr:
         result = self.read(node)

@@ -294,8 +294,9 @@ class hypot(Primitive):
         return self.args[argindex - 1] / self
 
     def _latex(self, printer: Any, exp: str | None = None) -> str:
-        root = printer._print(sympy.sqrt(self.args[0] ** 2 + self.args[1] ** 2))
-        return str(root) if exp is None else rf"\left({root}\right)^{{{exp}}}"
+        # not sympy.sqrt, which would factorise a number under the root
+        root = rf"\sqrt{{{printer._print(self.args[0] ** 2 + self.args[1] ** 2)}}}"
+        return root if exp is None else rf"\left({root}\right)^{{{exp}}}"
 
 
 class maximum(Primitive):

@@ -15,7 +15,7 @@ import sympy
 from sympy import Expr
 from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 
-from .primitives import Primitive, exp
+from .primitives import Primitive, exp, where
 
 __all__ = ["Node", "Program", "bind", "evaluate", "lower", "render"]
 
@@ -26,6 +26,8 @@ _RELATIONS = {
     sympy.GreaterThan: "ge",
 }
 _CONSTANT_DIGITS = 60
+_BEYOND = 2**1024  # float64 ends before
+_NOTHING = sympy.Rational(1, 2**1200)  # float64 ends long before
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class _Builder:
             return self.node("input", name=expr.name)
         if isinstance(expr, Boolean) and not isinstance(expr, Expr):
             return self._boolean(expr)
-        if not expr.free_symbols:
+        if not expr.free_symbols and not expr.has(where):  # SymPy evaluates no condition
             return self.const(expr)
         if isinstance(expr, sympy.Add):
             return self._sum(expr)
@@ -266,9 +268,12 @@ def _join_exponentials(product: Expr) -> Expr:
 
 
 def _exact(value: Expr) -> Fraction:
-    if not isinstance(value, sympy.Rational):
-        number = sympy.N(value, _CONSTANT_DIGITS)
-        if not (number.is_real and number.is_finite):
-            raise ValueError(f"the constant '{value}' is not a finite real number")
-        value = sympy.Rational(str(number))
-    return Fraction(int(value.p), int(value.q))
+    number = value if isinstance(value, sympy.Rational) else sympy.N(value, _CONSTANT_DIGITS)
+    if not (number.is_real and number.is_finite):
+        raise ValueError(f"the constant '{value}' is not a finite real number")
+    if abs(number) >= _BEYOND:
+        raise ValueError("a constant of the formula or of its derivative is beyond float64")
+    if not isinstance(number, sympy.Rational):
+        # erfc(9801) is 10^-41718810, whose digits would take a minute to write out
+        number = sympy.Rational(str(number)) if abs(number) > _NOTHING else sympy.S.Zero
+    return Fraction(int(number.p), int(number.q))

@@ -1,0 +1,31 @@
+"""The CPU engine: any formula, fused into the recurrence, as machine code made by LLVM.
+
+`ops` spells each primitive in vectors, `tile` is the matrix kernel, `loops` the time loops with the
+cell's Program in them, `compiler` makes machine code of it, `layer` calls it. The operator
+that torch sees is in `nn/operator.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+from ..base import Request
+
+__all__ = ["FRAMEWORK", "NAME", "refuses"]
+
+NAME = "cpu"
+FRAMEWORK = "torch"
+
+
+def refuses(request: Request) -> str | None:
+    """Anything but float32 and float64 on this processor."""
+    if request.device != "cpu":
+        return f"it runs on the CPU, not on {request.device}"
+    if request.dtype not in ("float32", "float64"):
+        return f"it computes in float32 and float64, not {request.dtype}"
+    if importlib.util.find_spec("llvmlite") is None:
+        return "llvmlite is not installed; pip install llvmlite"
+    if sys.platform != "linux":
+        return f"it needs the OpenMP library of torch for Linux, not {sys.platform}"
+    return None

@@ -1,0 +1,140 @@
+"""From a cell to machine code: made once for each formula, dtype and processor."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from ...symbolic.cell import Cell
+from . import cache
+from .emit import Target
+from .loops import emit_kernels
+
+__all__ = ["Kernels", "kernels", "target_for"]
+
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Machine code of one cell: forward(arguments, threads) and, for training, backward."""
+
+    target: Target
+    forward: Callable[[Any, int], None]
+    backward: Callable[[Any, int], None] | None
+    keep: Any
+
+
+@functools.lru_cache(maxsize=1)
+def _features() -> dict[str, bool]:
+    return dict(llvm.get_host_cpu_features())
+
+
+def target_for(dtype: str) -> Target:
+    """The widest vectors of this processor, and as many rows as its registers hold."""
+    features = _features()
+    if features.get("avx512f"):
+        return Target(dtype, 64, 6)
+    if features.get("avx2") and features.get("fma"):
+        return Target(dtype, 32, 2)
+    return Target(dtype, 16, 2)
+
+
+@functools.lru_cache(maxsize=256)
+def kernels(cell: Cell, dtype: str, training: bool) -> Kernels:
+    """The machine code for a cell: from the cache, or compiled (half a second)."""
+    target = target_for(dtype)
+    key = _key(cell, target, training)
+    _give_openmp()
+    code = cache.read(key)
+    engine = None if code is None else _link(code)
+    if engine is None:
+        code = _compile(emit_kernels(target, cell, training))
+        cache.write(key, code)
+        engine = _link(code)
+    assert engine is not None
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+    forward = call(engine.get_function_address("forward"))
+    backward = call(engine.get_function_address("backward")) if training else None
+    return Kernels(target, forward, backward, engine)
+
+
+def _key(cell: Cell, target: Target, training: bool) -> str:
+    """All that the machine code depends on: Programs, numbers, processor, our source, LLVM."""
+    programs = (cell.forward, cell.backward) if training else (cell.forward,)
+    parts = (
+        programs,
+        sorted(cell.parameters.items()),
+        target,
+        training,
+        llvm.get_host_cpu_name(),
+        llvm.get_host_cpu_features().flatten(),
+        llvm.llvm_version_info,
+        _source_digest(),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=1)
+def _source_digest() -> str:
+    """Of this package's files: an edited kernel must not run yesterday's code."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _compile(source: Any) -> bytes:
+    machine = _machine()
+    module = llvm.parse_assembly(str(source))
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = False  # every vector is explicit
+    options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return bytes(machine.emit_object(module))
+
+
+def _link(code: bytes) -> llvm.ExecutionEngine | None:
+    """Machine code ready to be called; None if it is no object file of this processor."""
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+    try:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+    except RuntimeError:
+        return None
+    return engine
+
+
+def _machine() -> llvm.TargetMachine:
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3,
+        reloc="pic", codemodel="jitdefault", jit=True,
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1)
+def _give_openmp() -> None:
+    """Let generated code find the OpenMP library that torch has loaded."""
+    library = ctypes.CDLL(_openmp_path())
+    for name in ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads"):
+        address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        llvm.add_symbol(name, address)
+
+
+def _openmp_path() -> str:
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        for line in maps:
+            if "libgomp" in line:
+                return line.split()[-1]
+    raise RuntimeError("the OpenMP library of torch (libgomp) is not loaded")
