@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from anygate import FormulaError
+from anygate.backends.base import EngineError
 from anygate.cli import Exit, main
 
 
@@ -68,6 +70,11 @@ def test_show_a_name_and_a_formula(capsys: pytest.CaptureFixture[str]) -> None:
         (["compare", "tanh", "--task", "mnist"], "no task is called 'mnist'"),
         (["compare", "tanh", "--epochs", "1", "--learning-rate", "-1"], "must be positive"),
         (["report", "/nowhere"], "study.json"),
+        (["show", "relu", "leaky_relu"], "show takes one activation"),
+        (["show", "x", "*", "2"], "anygate show 'x * 2'"),
+        (["compare", "tanh", "--out", "/dev/null"], "--out"),
+        (["compare", "tanh", "--out", "/dev/null/below"], "--out"),
+        (["compare", "tanh", "--out", "/proc/foo/bar"], "--out"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(
@@ -75,7 +82,92 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(
 ) -> None:
     assert main(arguments) == Exit.USAGE
     error = capsys.readouterr().err
-    assert said in error and error.startswith("anygate: ") and "Traceback" not in error
+    assert said in error and error.startswith("anygate: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--seeds", "x", "a whole number of 1 or more is needed, not 'x'"),
+        ("--epochs", "0", "a whole number of 1 or more is needed, not '0'"),
+        ("--clip", "inf", "a number is needed, not 'inf'"),
+        ("--learning-rate", "fast", "a number is needed, not 'fast'"),
+    ],
+)
+def test_a_bad_number_is_said_in_words(
+    option: str, value: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", "tanh", option, value])
+    assert caught.value.code == Exit.USAGE
+    error = capsys.readouterr().err
+    assert f"argument {option}: {said}" in error and "_positive" not in error
+
+
+def _refuse_engine(*_: object) -> None:
+    raise EngineError("no engine for this")
+
+
+def _refuse_formula(*_: object) -> None:
+    raise FormulaError("no such formula")
+
+
+@pytest.mark.parametrize(
+    ("refuse", "said"),
+    [(_refuse_engine, "no engine for this"), (_refuse_formula, "no such formula")],
+)
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_what_a_trial_refuses_arrives_as_one_line(
+    refuse: object, said: str, jobs: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Raised in this process or in a worker of joblib's, which sends it back."""
+    monkeypatch.setattr("anygate.lab.study._run_and_write", refuse)
+    arguments = ["compare", "tanh", "--seeds", "2", "--jobs", jobs, "--out", str(tmp_path)]
+    assert main(arguments) == Exit.USAGE
+    assert capsys.readouterr().err.endswith(f"\nanygate: {said}\n")
+
+
+def test_a_bug_is_not_passed_off_as_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: str) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("anygate.symbolic.resolve", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["show", "relu"])
+
+
+def test_one_formula_under_two_names_is_announced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("anygate.lab.study._run_and_write", _refuse_formula)
+    names = ["silu", "relu", "x*sigmoid(x)", "tanh", "max(x,0)"]
+    main(["compare", *names, "--jobs", "1", "--out", str(tmp_path)])
+    error = capsys.readouterr().err
+    for pair in ("silu and x*sigmoid(x)", "relu and max(x,0)"):
+        assert f"{pair} are the same formula: their difference shows nothing but rounding" in error
+    assert error.count("same formula") == 2
+
+
+def test_damage_is_named_by_report_and_mended_by_compare(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    compare = ["compare", "tanh", "--task", "digits-rows", "--seeds", "3", "--epochs", "1",
+               "--hidden-size", "4", "--jobs", "1", "--json", "--out", str(out)]  # fmt: skip
+    assert main(compare) == Exit.DONE
+    capsys.readouterr()
+    for path in sorted((out / "trials").iterdir())[:2]:
+        path.write_text('{"bad')
+    assert main(["report", str(out)]) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert error.startswith("anygate: 2 files are damaged") and error.count("tanh-seed") == 2
+    (out / "study.json").write_text("[]")
+    assert main(compare) == Exit.DONE
+    captured = capsys.readouterr()
+    assert captured.err.count("study.json was damaged") == 1
+    assert "1 of 3 trials are already in" in captured.err
+    assert json.loads(captured.out)["trials"] == {"present": 3, "expected": 3}
 
 
 def test_a_missing_package_is_named_with_its_remedy(

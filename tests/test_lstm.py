@@ -485,3 +485,22 @@ def test_it_learns() -> None:
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
+
+
+@pytest.mark.parametrize("activation", [None, "gelu"])
+def test_autocast_gives_the_dtype_that_torch_gives(activation: str | None) -> None:
+    torch.manual_seed(0)
+    ours, theirs = anygate.LSTM(5, 7, num_layers=2, activation=activation), nn.LSTM(5, 7, 2)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(4, 2, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        for given in (x, x.bfloat16()):
+            output, (h, c) = ours(given)
+            expected, _ = theirs(given)
+            assert output.dtype == h.dtype == c.dtype == expected.dtype == torch.bfloat16
+            if activation is None:
+                torch.testing.assert_close(output, expected, rtol=0.02, atol=0.004)
+            ours.zero_grad()
+            output.float().sum().backward()
+            assert all(p.grad.dtype == torch.float32 for p in ours.parameters())
+    assert ours(x)[0].dtype == torch.float32

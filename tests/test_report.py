@@ -300,6 +300,32 @@ def test_log_ticks_are_few_round_and_inside(low: float, high: float) -> None:
     assert all(f"{t:e}"[:8] in ("1.000000", "2.000000", "5.000000") for t in ticks)
 
 
+@pytest.mark.parametrize("last", [1, 2, 3, 7, 20, 37, 100, 12345])
+def test_epoch_ticks_are_few_whole_and_inside(last: int) -> None:
+    ticks = charts.epoch_ticks(last)
+    assert ticks[0] == 1 and len(ticks) <= 7
+    assert ticks == sorted(set(ticks)) and ticks[-1] <= last
+    assert all(isinstance(t, int) for t in ticks)
+
+
+@pytest.mark.parametrize(("seeds", "clear"), [(3, False), (6, True)])
+def test_only_an_interval_stays_clear_of_zero(tmp_path: Path, seeds: int, clear: bool) -> None:
+    finals = {"tanh": around(0.9, seeds), "relu": around(0.5, seeds, 0.01)}
+    write_study(tmp_path, finals, seconds={"tanh": 1.0, "relu": 2.0})
+    results = load(tmp_path)
+    made = {f.name: f for f in figures(results, dict.fromkeys(results.labels))}
+    assert ("stays clear of zero for relu" in made["differences"].sentence) == clear
+    assert ("None is within noise" in made["cost"].sentence) == clear
+    for name in ("differences", "cost"):
+        assert ("95% interval" in made[name].table.columns) == clear
+        assert ("range" in made[name].table.columns) != clear
+
+
+def test_the_summary_explains_its_short_heads(parsed: Page) -> None:
+    heads = {t: a["title"] for _, a, t in parsed.all("abbr")}
+    assert set(heads) == {"IQM", "solved"} and "95.0% or better" in heads["solved"]
+
+
 def test_close_up_only_where_divergence_squeezes_the_rest() -> None:
     def dots(*values: float, bad: int = 0) -> list[dict[str, Any]]:
         return [{"value": v, "diverged": i < bad} for i, v in enumerate(values)]
@@ -379,7 +405,7 @@ def test_one_activation_with_one_seed_has_a_report(tmp_path: Path) -> None:
     write_study(tmp_path, {"tanh": [0.9]})
     report.write(load(tmp_path), tmp_path, shapes=no_shapes)
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "tanh has the best accuracy on handwritten digits: 90.0% in its only seed." in html
+    assert "tanh alone was trained on handwritten digits; its accuracy is 90.0% in its only" in html
     assert not (tmp_path / "figures" / "differences.svg").exists()
 
 

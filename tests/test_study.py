@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,9 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from anygate.lab import files
+from anygate.lab.files import WriteError, write_json
 from anygate.lab.measure import first_bad, inside
 from anygate.lab.results import load
-from anygate.lab.study import Study, StudyConflict, write_json
+from anygate.lab.study import IDLE_SECONDS, Study, StudyConflict
 from anygate.lab.tasks import TASKS, Settings, TaskError, find_task
 from anygate.lab.trial import TrialSpec, run_trial, slots_of
 from anygate.nn import LSTM
@@ -219,6 +222,99 @@ def test_a_folder_with_other_files_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(StudyConflict, match="not empty"):
         small_study().run(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_fresh_deletes_nothing_in_a_folder_without_a_study(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "photo.png").write_text("precious")
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(StudyConflict, match="holds no study"):
+        small_study().run(tmp_path, fresh=True)
+    assert (tmp_path / "figures" / "photo.png").exists()
+
+
+DAMAGE = ["", '{"bad', "{}", "[1,2]", '{"schema": 1, "task": {}}', "\x00"]
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_a_damaged_study_json_is_replaced_with_one_notice(tmp_path: Path, content: str) -> None:
+    small_study(("tanh",), 1).run(tmp_path)
+    before = results_in(tmp_path)
+    (tmp_path / "study.json").write_text(content)
+    said: list[str] = []
+    small_study(("tanh",), 1).run(tmp_path, notice=said.append)
+    assert len(said) == 1 and "study.json was damaged" in said[0]
+    assert results_in(tmp_path) == before and load(tmp_path).present == 1
+    small_study(("tanh",), 1).run(tmp_path, notice=said.append)
+    assert len(said) == 1
+
+
+def test_a_damaged_study_json_does_not_let_other_settings_mix(tmp_path: Path) -> None:
+    small_study(("tanh",), 1).run(tmp_path)
+    (tmp_path / "study.json").write_text("{")
+    other = replace(small_study(("tanh",), 1), settings=replace(SMALL, epochs=1))
+    with pytest.raises(StudyConflict, match=r"results of other settings.*--fresh"):
+        other.run(tmp_path, notice=lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("{", "among other files"), ('{"schema": 2}', "of schema 2")]
+)
+def test_a_study_json_that_may_be_of_value_is_not_replaced(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    (tmp_path / "study.json").write_text(content)
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(StudyConflict, match=said):
+        small_study(("tanh",), 1).run(tmp_path)
+    assert (tmp_path / "study.json").read_text() == content
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_a_damaged_trial_is_missing_and_is_run_again(tmp_path: Path, content: str) -> None:
+    study = small_study(("tanh",), 2)
+    study.run(tmp_path, jobs=1)
+    whole = results_in(tmp_path)
+    first = tmp_path / "trials" / f"{study.trials[0].key}.json"
+    first.write_text(content)
+    assert study.missing(tmp_path) == study.trials[:1]
+    study.run(tmp_path, jobs=1)
+    assert results_in(tmp_path) == whole
+    first.write_bytes(whole[f"{study.trials[1].key}.json"])  # sound, but another trial
+    assert study.missing(tmp_path) == study.trials[:1]
+    first.write_bytes(whole[first.name])
+    (tmp_path / "timing" / first.name).write_text(content)
+    assert study.missing(tmp_path) == study.trials[:1]
+    (tmp_path / "timing" / first.name).unlink()  # lost, not damaged
+    assert study.missing(tmp_path) == ()
+
+
+def test_idle_workers_do_not_outlive_a_study_for_long(tmp_path: Path) -> None:
+    from joblib.externals.loky import reusable_executor
+
+    small_study(("tanh",), 2).run(tmp_path, jobs=2)
+    assert reusable_executor._executor._timeout == IDLE_SECONDS <= 60
+
+
+def test_a_full_disk_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, writes = small_study(("tanh",), 3), 0
+    fsync = os.fsync
+
+    def fill(descriptor: int) -> None:
+        nonlocal writes
+        writes += 1
+        if writes > 3:  # study.json, then timing and result of the first trial
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", fill)
+    with pytest.raises(WriteError, match="cannot be written: No space left on device"):
+        study.run(tmp_path, jobs=1)
+    assert len(study.missing(tmp_path)) == 2
+    assert not list(tmp_path.rglob("*.part"))
+    monkeypatch.undo()
+    study.run(tmp_path, jobs=1)
+    assert study.missing(tmp_path) == ()
 
 
 def test_writing_is_all_or_nothing(tmp_path: Path) -> None:

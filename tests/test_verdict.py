@@ -13,6 +13,7 @@ import pytest
 
 from anygate.lab.results import StudyError, StudyResults, load
 from anygate.lab.statistics import Evidence
+from anygate.lab.table import table
 from anygate.lab.verdict import comparisons, costs, judge, ranking, verdict
 
 ACCURACY = {
@@ -164,6 +165,17 @@ def test_a_corrupt_trial_is_named_with_the_remedy(tmp_path: Path, content: str) 
         load(tmp_path)
 
 
+def test_all_damaged_files_are_named_at_once(tmp_path: Path) -> None:
+    write_study(tmp_path, {"tanh": [0.9] * 3}, seconds={"tanh": 0.01})
+    for name in ("trials/a0-0.json", "trials/a0-2.json", "timing/a0-1.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(StudyError) as caught:
+        load(tmp_path)
+    said = str(caught.value)
+    assert said.startswith("3 files are damaged") and "anygate compare" in said
+    assert all(name in said for name in ("trials/a0-0.json", "trials/a0-2.json", "timing/a0-1"))
+
+
 @pytest.mark.parametrize(
     "change", [{"final_metric": None}, {"final_metric": "high"}, {"epochs": [{"epoch": 0}]}]
 )
@@ -217,7 +229,7 @@ def test_six_seeds_claim_against_one_rival_but_not_against_four(tmp_path: Path) 
 def test_a_clear_difference_is_claimed_in_the_right_direction(tmp_path: Path) -> None:
     finals = {"tanh": around(0.9, 10), "relu": around(0.93, 10, 0.01), "sin": around(0.85, 10)}
     results = study(tmp_path, finals)
-    assert judge(results).answer[0].startswith("relu has the best accuracy")
+    assert judge(results).answer[0].startswith("relu has the best mean accuracy")
     assert "Compared with tanh, relu did better and sin did worse" in text(results)
     better, worse = judge(results).comparisons
     assert better.startswith("relu against tanh: 3.0 points better on average")
@@ -272,9 +284,40 @@ def test_a_hint_that_the_correction_takes_away(tmp_path: Path) -> None:
 
 def test_all_equal(tmp_path: Path) -> None:
     results = study(tmp_path, {"tanh": [0.9] * 8, "relu": [0.9] * 8})
-    assert judge(results).answer[0] == "tanh and relu share the best accuracy on average, 90.0%."
+    assert judge(results).answer[0] == "tanh and relu share the highest mean accuracy, 90.0%."
     assert "exactly the same accuracy in all 8 seeds, so no difference is shown" in text(results)
     assert comparisons(results)[0].corrected_p == 1.0
+
+
+@pytest.mark.parametrize(
+    ("finals", "task", "said"),
+    [
+        ({"tanh": around(0.5, 3), "relu": around(0.9, 3)}, ACCURACY, "highest observed mean"),
+        ({"tanh": around(0.5, 3), "relu": around(0.1, 3)}, ERROR, "lowest observed mean"),
+        ({"tanh": around(0.5, 8), "relu": around(0.9, 8, 0.01)}, ACCURACY, "best mean"),
+        ({"tanh": around(0.9, 8), "relu": around(0.5, 8, 0.01)}, ACCURACY, "best mean"),
+        # Both rivals are better than tanh, but which of them is the best was not tested.
+        ({"tanh": around(0.5, 8), "relu": around(0.9, 8, 0.01), "elu": around(0.8, 8, 0.02)},
+         ACCURACY, "highest observed mean"),
+    ],
+)  # fmt: skip
+def test_only_what_held_is_called_the_best(
+    tmp_path: Path, finals: dict[str, list[float]], task: dict[str, Any], said: str
+) -> None:
+    answer = judge(study(tmp_path, finals, task=task)).answer[0]
+    assert f" has the {said} {task['metric']} on " in answer
+
+
+def test_the_table_heads_a_range_and_says_milliseconds(tmp_path: Path) -> None:
+    finals = {"tanh": around(0.9, 3), "relu": around(0.8, 3)}
+    few = table(study(tmp_path / "few", finals, seconds={"tanh": 0.0125})).splitlines()
+    assert "  range  " in few[0] and few[0].endswith("ms/step")
+    assert few[2].endswith("12.5") and few[3].endswith("–")
+    write_study(tmp_path / "more", {"tanh": around(0.9, 6), "relu": around(0.8, 6)})
+    assert "95% interval" in table(load(tmp_path / "more"))
+    (tmp_path / "more" / "trials" / "a1-0.json").unlink()
+    mixed = table(load(tmp_path / "more")).splitlines()
+    assert "  interval  " in mixed[0] and "(range)" in mixed[3] and "(range)" not in mixed[2]
 
 
 # ------------------------------------------------------------------- stability, health, cost
@@ -362,4 +405,7 @@ def test_no_seed_in_common(tmp_path: Path) -> None:
 def test_one_activation_alone_is_compared_with_nothing(tmp_path: Path) -> None:
     results = study(tmp_path, {"tanh": around(0.9, 6)})
     assert judge(results).comparisons == judge(results).cost == []
-    assert "next is" not in text(results)
+    (said,) = judge(results).answer
+    assert said.startswith("tanh alone was trained on handwritten digits; its mean accuracy is 90")
+    assert said.endswith("A comparison needs another activation.")
+    assert "best" not in text(results) and "order." not in text(results)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shlex
 import sys
@@ -21,6 +22,7 @@ from . import __version__
 if TYPE_CHECKING:
     from .lab.study import Study
     from .lab.tasks import Settings, Task
+    from .symbolic import Activation
 
 __all__ = ["Exit", "main"]
 
@@ -38,7 +40,8 @@ _EPILOG = """\
 exit codes:
   0    done; runs that diverged are a result, not an error
   1    a bug: a traceback is shown, results so far are kept
-  2    something you can mend: an unknown name, a formula that cannot be read, a missing package
+  2    something you can mend: an unknown name, a formula that cannot be read, a missing package,
+       a folder that cannot be written; what is done is kept
   130  interrupted; what is done is kept, and the command to go on is shown
 
 examples:
@@ -66,20 +69,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
-    except ValueError as error:
-        if type(error).__name__ not in _MENDABLE:
+    except (ValueError, RuntimeError) as error:
+        if not {kind.__name__ for kind in type(error).__mro__} & _MENDABLE:
             raise
         print(f"anygate: {error}", file=sys.stderr)
         return Exit.USAGE
 
 
 # By name: importing them here would import SymPy and torch.
-_MENDABLE = ("FormulaError", "TaskError", "StudyConflict", "StudyError", "MissingPackage")
+_MENDABLE = {"FormulaError", "EngineError", "TaskError", "StudyConflict", "StudyError",
+             "WriteError", "UsageError"}  # fmt: skip
 _LAB = ("altair", "jinja2", "joblib", "rich", "scipy", "sklearn", "vl_convert")
 
 
-class MissingPackage(ValueError):
-    """A package of the extra [lab] is not installed."""
+class UsageError(ValueError):
+    """The command cannot be run as it was given; the message says what to do."""
 
 
 def _need_lab() -> None:
@@ -87,7 +91,7 @@ def _need_lab() -> None:
     from importlib.util import find_spec
 
     if missing := [name for name in _LAB if find_spec(name) is None]:
-        raise MissingPackage(
+        raise UsageError(
             f"this command needs {', '.join(missing)}; install with pip install 'anygate[lab]'"
         )
 
@@ -122,7 +126,9 @@ def _add_list(commands: Any) -> None:
 
 def _add_show(commands: Any) -> None:
     parser = _add(commands, "show", _show, "Show all that is known of an activation.")
-    parser.add_argument("activation", help="a name, NAME(parameter=number), or a formula of x")
+    parser.add_argument("activation", help="a name, NAME(parameter=number), or a formula of x; one "
+                        "that begins with a minus in parentheses, as '(-x)'")  # fmt: skip
+    parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)  # for a better message
 
 
 def _add_compare(commands: Any) -> None:
@@ -132,7 +138,8 @@ def _add_compare(commands: Any) -> None:
         "activations",
         nargs="+",
         metavar="ACTIVATION",
-        help="names or formulas; all others are compared with the first",
+        help="names, or formulas of x in quotes (one that begins with a minus in parentheses); all "
+        "others are compared with the first",
     )
     add = parser.add_argument
     add("--slot", default="activation", help="which slots change: activation (candidate and "
@@ -155,9 +162,22 @@ def _add_report(commands: Any) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
+        raise argparse.ArgumentTypeError(f"a whole number of 1 or more is needed, not {text!r}")
+    return number
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"a number is needed, not {text!r}")
     return number
 
 
@@ -165,9 +185,9 @@ _SETTINGS: dict[str, Callable[[str], Any]] = {
     "hidden_size": _positive,
     "epochs": _positive,
     "batch_size": _positive,
-    "learning_rate": float,
-    "clip": float,
-    "forget_bias": float,
+    "learning_rate": _finite,
+    "clip": _finite,
+    "forget_bias": _finite,
 }
 
 
@@ -220,6 +240,12 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
+    if options.rest:
+        formula = " ".join([options.activation, *options.rest])
+        raise UsageError(
+            "show takes one activation. If this is one formula, quote it: "
+            f"anygate show {shlex.quote(formula)}"
+        )
     from .symbolic import describe, resolve, sheet
 
     found = sheet(resolve(options.activation))
@@ -232,6 +258,7 @@ def _show(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     _need_lab()
+    from .lab.files import WriteError
     from .lab.study import Study
     from .lab.tasks import find_task
     from .symbolic import FormulaError, resolve
@@ -245,9 +272,26 @@ def _compare(options: argparse.Namespace) -> int:
         raise FormulaError(str(error)) from None
     directory = options.out or _default_folder(study)
     command = _command(options, directory)
-    if not _run_study(study, directory, command, options):
-        return Exit.INTERRUPTED
-    return _finish(directory, options.json)
+    _say_same(activations)
+    try:
+        if not _run_study(study, directory, command, options):
+            return Exit.INTERRUPTED
+        return _finish(directory, options.json)
+    except WriteError as error:
+        remedy = "what is done is kept; choose another folder with --out, or make room"
+        raise WriteError(f"{error}; {remedy}") from error
+
+
+def _say_same(activations: Sequence[Activation]) -> None:
+    """On stderr: which activations are one formula under several names."""
+    groups: dict[Any, list[str]] = {}
+    for activation in activations:
+        groups.setdefault(activation.closed, []).append(activation.label)
+    for labels in groups.values():
+        if len(labels) > 1:
+            names = " and ".join([", ".join(labels[:-1]), labels[-1]])
+            theirs = "their difference shows" if len(labels) == 2 else "their differences show"
+            print(f"{names} are the same formula: {theirs} nothing but rounding", file=sys.stderr)
 
 
 def _settings(task: Task, options: argparse.Namespace) -> Settings:

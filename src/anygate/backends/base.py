@@ -14,9 +14,9 @@ from ..symbolic.cell import Cell
 
 __all__ = ["AUTO", "ENGINES", "Choice", "Engine", "EngineError", "Request", "choose", "load"]
 
-AUTO = ("eager",)
+AUTO = ("cpu", "eager")
 """Engines that "auto" considers, the fastest first."""
-ENGINES = (*AUTO, "cpu", "reference")
+ENGINES = (*AUTO, "reference")
 """Every engine; "reference" is the specification and runs only when it is named."""
 
 

@@ -1,4 +1,4 @@
-"""What a finished (or half finished) study left on disk, read back and checked.
+"""What a finished (or half finished) study left on disk, arranged.
 
 ``load(directory)`` reads ``study.json``, ``trials/*.json`` and ``timing/*.json`` of one study
 directory into frozen values. Nothing is computed here beyond arranging numbers by activation,
@@ -7,7 +7,6 @@ seed and epoch: missing runs become NaN, and a run that diverged keeps the value
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,121 +17,37 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-SCHEMA = 1
+from .records import (
+    ActivationInfo,
+    Divergence,
+    EpochRecord,
+    StudyConfig,
+    StudyError,
+    TaskInfo,
+    Trial,
+    config_from,
+    read,
+    timing_from,
+    trial_from,
+)
+
+__all__ = [
+    "ActivationInfo",
+    "Divergence",
+    "EpochRecord",
+    "Health",
+    "Quantity",
+    "StudyConfig",
+    "StudyError",
+    "StudyResults",
+    "TaskInfo",
+    "Trial",
+    "load",
+]
+
 T = TypeVar("T")
 Quantity = Literal["metric", "train_loss", "gradient_norm", "gradient_norm_max", "max_abs_cell"]
 Health = Literal["saturated", "dead"]
-
-
-class StudyError(ValueError):
-    """A study directory that cannot be read; the message names the file and the remedy."""
-
-
-@dataclass(frozen=True)
-class TaskInfo:
-    """The task of a study: its metric, which way is better, and two landmarks of that metric.
-
-    ``baseline`` is what guessing reaches (a diverged run is given this value); ``solved`` is the
-    level that counts as solved, if the task has one.
-    """
-
-    name: str
-    title: str
-    description: str
-    metric: str
-    unit: str
-    higher_is_better: bool
-    baseline: float
-    solved: float | None
-    steps: int | None
-
-    @property
-    def as_percent(self) -> bool:
-        """Whether values are fractions that read better as percentages."""
-        return not self.unit and "accuracy" in self.metric.lower()
-
-    def show(self, value: float) -> str:
-        """A value of the metric for people: ``93.1%`` or ``0.0123 m``; a dash for none."""
-        if not math.isfinite(value):
-            return "–"
-        if self.as_percent:
-            return f"{100 * value:.1f}%"
-        return f"{value:.4g} {self.unit}".rstrip()
-
-    def show_difference(self, value: float, *, signed: bool = False, unit: bool = True) -> str:
-        """A difference of two values: ``2.1 points`` (percentage points) or ``0.0123 m``."""
-        if not math.isfinite(value):
-            return "–"
-        sign = "+" if signed else ""
-        shown = f"{100 * value:{sign}.1f}" if self.as_percent else f"{value:{sign}.3g}"
-        points = "point" if shown.lstrip("+-") == "1.0" else "points"
-        name = points if self.as_percent else self.unit
-        return f"{shown} {name}".rstrip() if unit else shown
-
-    def better(self, value: float, other: float) -> bool:
-        """Whether ``value`` is strictly better than ``other``."""
-        return value > other if self.higher_is_better else value < other
-
-    def is_solved(self, value: float) -> bool:
-        """Whether ``value`` reaches the solved level (False if the task has none)."""
-        return self.solved is not None and not self.better(self.solved, value)
-
-
-@dataclass(frozen=True)
-class ActivationInfo:
-    """One activation under test, as the study wrote it down."""
-
-    label: str
-    formula: str
-    latex: str = ""
-    latex_derivative: str = ""
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class StudyConfig:
-    """``study.json``: what was asked for. The first activation is the reference of comparisons."""
-
-    command: str
-    task: TaskInfo
-    slot: str
-    slots: tuple[str, ...]
-    activations: tuple[ActivationInfo, ...]
-    seeds: tuple[int, ...]
-    settings: Mapping[str, Any]
-    machine: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """Where and how a run stopped being finite."""
-
-    epoch: int | None
-    step: int | None
-    what: str
-    slot: str
-    value: str
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """The measurements of one epoch; NaN where the run had no finite number."""
-
-    epoch: int
-    values: Mapping[str, float]
-    slots: Mapping[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One run: an activation with a seed."""
-
-    key: str
-    activation: str
-    seed: int
-    diverged: Divergence | None
-    epochs: tuple[EpochRecord, ...]
-    final_metric: float
 
 
 @dataclass(frozen=True)
@@ -273,16 +188,27 @@ def load(directory: Path | str) -> StudyResults:
     """Read a study directory.
 
     Raises :class:`StudyError` if ``study.json`` is missing, of another schema or incomplete, or if
-    a trial file is damaged; the message names the file and says what to do. Missing trials and
-    missing timing are normal (an interrupted study) and raise nothing.
+    trial or timing files are damaged; the message names every such file and says what to do.
+    Missing trials and missing timing are normal (an interrupted study) and raise nothing.
     """
     root = Path(directory)
     config = _load_config(root / "study.json")
+    damaged: list[tuple[Path, str]] = []
+    trials = _read_all(root / "trials", trial_from, damaged)
+    timed = _read_all(root / "timing", timing_from, damaged)
+    if damaged:
+        raise StudyError(_damage(damaged))
+    placed, ignored = _place(config, trials)
+    timing = {key: seconds for _, (key, seconds) in timed if seconds is not None}
+    return StudyResults(config, placed, timing, ignored)
+
+
+def _place(config: StudyConfig, trials: list[tuple[Path, Trial]]) -> tuple[tuple[Trial, ...], int]:
+    """The planned trials, one for each activation and seed, and how many were not planned."""
     planned = {(a.label, seed) for a in config.activations for seed in config.seeds}
     found: dict[tuple[str, int], tuple[Path, Trial]] = {}
     ignored = 0
-    for path in sorted((root / "trials").glob("*.json")):
-        trial = _read(path, _trial, "delete this file and run the study again: it fills the gap")
+    for path, trial in trials:
         place = (trial.activation, trial.seed)
         if place not in planned:
             ignored += 1
@@ -293,8 +219,7 @@ def load(directory: Path | str) -> StudyResults:
             )
         else:
             found[place] = (path, trial)
-    trials = tuple(trial for _, trial in found.values())
-    return StudyResults(config, trials, _load_timing(root / "timing"), ignored)
+    return tuple(trial for _, trial in found.values()), ignored
 
 
 def _load_config(path: Path) -> StudyConfig:
@@ -303,116 +228,36 @@ def _load_config(path: Path) -> StudyConfig:
             f"{path} does not exist: {path.parent} is not a study directory. "
             "`anygate compare` makes one."
         )
-    return _read(path, _config, "run `anygate compare` again to write it anew")
-
-
-def _load_timing(directory: Path) -> dict[str, float]:
-    timing: dict[str, float] = {}
-    for path in sorted(directory.glob("*.json")):
-        key, seconds = _read(path, _timing, "delete this file; only its timing is lost")
-        if seconds is not None:
-            timing[key] = seconds
-    return timing
-
-
-def _read(path: Path, build: Callable[[dict[str, Any]], T], remedy: str) -> T:
-    """Parse one JSON file of schema 1 and build a value, or say which file is bad and why."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(raw, dict):
-            raise TypeError("it does not hold a JSON object")
-        if raw.get("schema") != SCHEMA:
-            raise ValueError(f"schema {raw.get('schema')!r} was found, {SCHEMA} was expected")
-        return build(raw)
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path} cannot be read: {error}") from error
-    except KeyError as error:
-        raise StudyError(f"{path} is damaged: {error} is missing; {remedy}") from error
-    except (ValueError, TypeError, AttributeError) as error:
+        return read(path, config_from)
+    except StudyError as error:
+        remedy = "run `anygate compare` again to write it anew"
         raise StudyError(f"{path} is damaged: {error}; {remedy}") from error
 
 
-def _number(value: object) -> float:
-    """A JSON number, NaN for null; anything else is an error."""
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"a number was expected, not {value!r}")
-    return float(value) if math.isfinite(value) else math.nan
+def _read_all(
+    directory: Path, build: Callable[[dict[str, Any]], T], damaged: list[tuple[Path, str]]
+) -> list[tuple[Path, T]]:
+    """Every JSON file of a folder as a value; those that are bad go to ``damaged`` with the why."""
+    found = []
+    for path in sorted(directory.glob("*.json")):
+        try:
+            found.append((path, read(path, build)))
+        except StudyError as error:
+            damaged.append((path, str(error)))
+    return found
 
 
-def _config(raw: dict[str, Any]) -> StudyConfig:
-    task, names = raw["task"], ("label", "formula", "latex", "latex_derivative", "source")
-    activations = tuple(
-        ActivationInfo(**{n: str(a[n] if n in names[:2] else a.get(n) or "") for n in names})
-        for a in raw["activations"]
+def _damage(damaged: list[tuple[Path, str]]) -> str:
+    """All damaged files with what is wrong, and the remedy."""
+    if len(damaged) == 1:
+        ((path, why),) = damaged
+        return (
+            f"{path} is damaged: {why}; run the same `anygate compare` again, which replaces it, "
+            "or delete this file"
+        )
+    listed = "".join(f"\n  {path}: {why}" for path, why in damaged)
+    return (
+        f"{len(damaged)} files are damaged; run the same `anygate compare` again, which replaces "
+        f"them, or delete them:{listed}"
     )
-    labels = [a.label for a in activations]
-    if not labels or len(set(labels)) != len(labels):
-        raise ValueError("the activations must be at least one, with different labels")
-    return StudyConfig(
-        command=str(raw.get("command", "")),
-        task=TaskInfo(
-            name=str(task["name"]),
-            title=str(task.get("title") or task["name"]),
-            description=str(task.get("description") or ""),
-            metric=str(task["metric"]),
-            unit=str(task.get("unit") or ""),
-            higher_is_better=bool(task["higher_is_better"]),
-            baseline=_number(task["baseline"]),
-            solved=None if task.get("solved") is None else _number(task["solved"]),
-            steps=None if task.get("steps") is None else int(task["steps"]),
-        ),
-        slot=str(raw["slot"]),
-        slots=tuple(str(s) for s in raw.get("slots", ())),
-        activations=activations,
-        seeds=tuple(dict.fromkeys(int(s) for s in raw["seeds"])),
-        settings=dict(raw.get("settings", {})),
-        machine=dict(raw.get("machine", {})),
-    )
-
-
-def _trial(raw: dict[str, Any]) -> Trial:
-    final = _number(raw["final_metric"])
-    if not math.isfinite(final):
-        raise ValueError("final_metric must be a number (the baseline value for a diverged run)")
-    return Trial(
-        key=str(raw["key"]),
-        activation=str(raw["activation"]),
-        seed=int(raw["seed"]),
-        diverged=_divergence(raw["diverged"]),
-        epochs=tuple(_epoch(e) for e in raw["epochs"]),
-        final_metric=final,
-    )
-
-
-def _divergence(raw: dict[str, Any] | None) -> Divergence | None:
-    if raw is None:
-        return None
-    epoch, step = raw.get("epoch"), raw.get("step")
-    return Divergence(
-        epoch=None if epoch is None else int(epoch),
-        step=None if step is None else int(step),
-        what=str(raw.get("what") or "the run diverged"),
-        slot=str(raw.get("slot") or ""),
-        value=str(raw.get("value") or ""),
-    )
-
-
-def _epoch(raw: dict[str, Any]) -> EpochRecord:
-    if int(raw["epoch"]) < 1:
-        raise ValueError(f"epochs count from 1, not {raw['epoch']}")
-    quantities = ("metric", "train_loss", "gradient_norm", "gradient_norm_max", "max_abs_cell")
-    return EpochRecord(
-        epoch=int(raw["epoch"]),
-        values={q: _number(raw.get(q)) for q in quantities},
-        slots={
-            str(slot): {health: _number(value) for health, value in shares.items()}
-            for slot, shares in raw.get("slots", {}).items()
-        },
-    )
-
-
-def _timing(raw: dict[str, Any]) -> tuple[str, float | None]:
-    seconds = _number(raw["seconds_per_step"])
-    return str(raw["key"]), seconds if math.isfinite(seconds) and seconds > 0 else None

@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 import shutil
-import tempfile
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,13 +18,24 @@ import torch
 from .. import __version__
 from ..nn import LSTM
 from ..symbolic import Activation
+from .files import write_json, writing
+from .records import SCHEMA, StudyError, config_from, read, timing_from, trial_from
 from .tasks import Settings, Task
-from .trial import SCHEMA, TrialSpec, run_trial, slots_of
+from .trial import TrialSpec, run_trial, slots_of
 
-__all__ = ["Study", "StudyConflict", "write_json"]
+__all__ = ["Study", "StudyConflict"]
+
+IDLE_SECONDS = 30.0
+"""How long a worker waits for more work; it is left alone when its parent is killed."""
 
 Progress = Callable[[int, int, str], None]
 """Called with trials done, trials in all and the key of the last."""
+Notice = Callable[[str], None]
+"""Called with a sentence that the user should read."""
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 class StudyConflict(ValueError):
@@ -64,8 +75,8 @@ class Study:
         )
 
     def missing(self, directory: Path) -> tuple[TrialSpec, ...]:
-        """Trials without a result in the folder."""
-        return tuple(t for t in self.trials if not _result_path(directory, t).is_file())
+        """Trials without a sound result in the folder; a damaged file is as good as none."""
+        return tuple(t for t in self.trials if not _is_done(directory, t))
 
     def run(
         self,
@@ -75,17 +86,19 @@ class Study:
         fresh: bool = False,
         jobs: int | None = None,
         progress: Progress = lambda done, total, key: None,
+        notice: Notice = _to_stderr,
     ) -> None:
         """Run what is missing. Stopped at any moment, it goes on from there when called again.
 
         fresh: forget earlier results first. jobs: processes; default one for each core.
-        Raises StudyConflict if the folder holds a study with another task, slot or settings.
+        notice: told when a damaged study.json is replaced. Raises StudyConflict if the folder holds
+        a study with another task, slot or settings, and WriteError if it cannot be written.
         """
-        if fresh:
-            for part in ("trials", "timing", "figures"):
-                shutil.rmtree(directory / part, ignore_errors=True)
-            (directory / "study.json").unlink(missing_ok=True)
-        self._claim(directory, command)
+        with writing(directory):
+            _check_folder(directory)
+            if fresh:
+                _forget(directory)
+            self._claim(directory, command, notice)
         todo = self.missing(directory)
         total = len(self.trials)
         done = total - len(todo)
@@ -94,24 +107,29 @@ class Study:
             done += 1
             progress(done, total, key)
 
-    def _claim(self, directory: Path, command: str) -> None:
+    def _claim(self, directory: Path, command: str, notice: Notice) -> None:
         """Write study.json, or find that the folder holds the same study."""
         config = self.describe(command)
-        path = directory / "study.json"
-        if path.is_file():
-            held = json.loads(path.read_text(encoding="utf-8"))
-            for part in ("task", "slot", "settings"):
-                if held.get(part) != config[part]:
-                    raise StudyConflict(
-                        f"{directory} holds a study with another {part} "
-                        f"({_difference(held.get(part), config[part])}); choose another --out, or "
-                        "--fresh to delete its results"
-                    )
-        elif directory.is_dir() and any(directory.iterdir()) and not _is_ours(directory):
-            raise StudyConflict(
-                f"{directory} is not empty and holds no study; choose another --out"
-            )
-        write_json(path, config)
+        held = _held(directory, notice)
+        if held is None:
+            self._refuse_strangers(directory)
+        else:
+            _refuse_another(directory, held, config)
+        write_json(directory / "study.json", config)
+
+    def _refuse_strangers(self, directory: Path) -> None:
+        """Where no study.json vouches for the trials, those of other settings must not mix in."""
+        keys = {(t.activation.label, t.seed): t.key for t in self.trials}
+        for path in sorted((directory / "trials").glob("*.json")):
+            try:
+                trial = read(path, trial_from)
+            except StudyError:
+                continue
+            if keys.get((trial.activation, trial.seed), trial.key) != trial.key:
+                raise StudyConflict(
+                    f"{directory} has lost its study.json and holds results of other settings, "
+                    f"such as {path.name}; choose another --out, or --fresh to delete them"
+                )
 
     def describe(self, command: str) -> dict[str, Any]:
         """The study as study.json holds it."""
@@ -146,8 +164,66 @@ def _difference(held: Any, wanted: Any) -> str:
     return f"{held} there, {wanted} here"
 
 
+_PARTS = {"task": "another task", "slot": "another slot", "settings": "other settings"}
+"""What every trial of a folder must share."""
+_OURS = {"study.json", "trials", "timing", "figures", "report.html", "summary.json"}
+
+
+def _refuse_another(directory: Path, held: dict[str, Any], config: dict[str, Any]) -> None:
+    """Raise StudyConflict unless both studies share the parts that all trials depend on."""
+    for part, name in _PARTS.items():
+        if held.get(part) != config[part]:
+            raise StudyConflict(
+                f"{directory} holds a study with {name} "
+                f"({_difference(held.get(part), config[part])}); choose another --out, or "
+                "--fresh to delete its results"
+            )
+
+
+def _check_folder(directory: Path) -> None:
+    """Refuse what is no folder, and a folder with other things and no study in it."""
+    if directory.exists() and not directory.is_dir():
+        raise StudyConflict(f"{directory} is a file, not a folder; choose another --out")
+    if directory.is_dir() and not (directory / "study.json").exists() and not _is_ours(directory):
+        raise StudyConflict(f"{directory} is not empty and holds no study; choose another --out")
+
+
 def _is_ours(directory: Path) -> bool:
-    return {p.name for p in directory.iterdir()} <= {"trials", "timing", "figures", "report.html"}
+    return {p.name for p in directory.iterdir() if p.suffix != ".part"} <= _OURS
+
+
+def _forget(directory: Path) -> None:
+    """Delete the results of a folder that holds a study."""
+    for part in ("trials", "timing", "figures"):
+        shutil.rmtree(directory / part, ignore_errors=True)
+    (directory / "study.json").unlink(missing_ok=True)
+
+
+def _held(directory: Path, notice: Notice) -> dict[str, Any] | None:
+    """The study.json of the folder; None if there is none, or none that can be read."""
+    path = directory / "study.json"
+    if not path.exists():
+        return None
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raw = None
+    version = raw.get("schema", SCHEMA) if isinstance(raw, dict) else SCHEMA
+    if version != SCHEMA:
+        raise StudyConflict(
+            f"{path} is of schema {version!r}, this anygate writes {SCHEMA}; choose another --out, "
+            "or --fresh to delete its results"
+        )
+    try:
+        read(path, config_from)
+    except StudyError as error:
+        if not _is_ours(directory):
+            raise StudyConflict(
+                f"{path} is damaged ({error}) and lies among other files; choose another --out"
+            ) from error
+        notice(f"{path} was damaged ({error}); it is written anew, the trials are kept")
+        return None
+    return raw  # type: ignore[no-any-return]
 
 
 def _machine() -> dict[str, Any]:
@@ -181,6 +257,23 @@ def _result_path(directory: Path, spec: TrialSpec) -> Path:
     return directory / "trials" / f"{spec.key}.json"
 
 
+def _is_done(directory: Path, spec: TrialSpec) -> bool:
+    """Whether the folder holds the trial's result, whole, and no damaged timing beside it."""
+    timing = _timing_path(directory, spec)
+    try:
+        trial = read(_result_path(directory, spec), trial_from)
+        if timing.exists():
+            read(timing, timing_from)
+    except (StudyError, OSError):
+        return False
+    wanted = (spec.key, spec.activation.label, spec.seed)
+    return (trial.key, trial.activation, trial.seed) == wanted
+
+
+def _timing_path(directory: Path, spec: TrialSpec) -> Path:
+    return directory / "timing" / f"{spec.key}.json"
+
+
 def _execute(todo: tuple[TrialSpec, ...], directory: Path, jobs: int) -> Iterator[str]:
     """Run trials in processes of one thread each; yield keys as they are done."""
     if not todo:
@@ -188,27 +281,15 @@ def _execute(todo: tuple[TrialSpec, ...], directory: Path, jobs: int) -> Iterato
     from joblib import Parallel, delayed, parallel_config
 
     with parallel_config(backend="loky", n_jobs=min(jobs, len(todo)), inner_max_num_threads=1):
-        yield from Parallel(return_as="generator_unordered", batch_size=1)(
-            delayed(_run_and_write)(spec, directory) for spec in todo
+        run = Parallel(
+            return_as="generator_unordered", batch_size=1, idle_worker_timeout=IDLE_SECONDS
         )
+        yield from run(delayed(_run_and_write)(spec, directory) for spec in todo)
 
 
 def _run_and_write(spec: TrialSpec, directory: Path) -> str:
     torch.set_num_threads(1)
     result, timing = run_trial(spec)
-    write_json(directory / "timing" / f"{spec.key}.json", timing)
+    write_json(_timing_path(directory, spec), timing)
     write_json(_result_path(directory, spec), result)  # last: its presence means done
     return spec.key
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all: a temporary file, flushed, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=".", suffix=".part", delete=False
-    ) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 
-from .results import StudyResults
-from .statistics import iqm, mean_interval
+from .comparison import interval_name, interval_names
+from .results import StudyResults, TaskInfo
+from .statistics import Interval, iqm, mean_interval
 
 __all__ = ["table"]
 
 
 def table(results: StudyResults) -> str:
-    """One row an activation: mean final metric with its interval, interquartile mean, best and
-    worst seed, diverged runs, time per step relative to the first."""
-    header = ("activation", f"mean {results.task.metric}", "interval", "IQM", "worst to best",
-              "diverged", "time/step")  # fmt: skip
-    rows = [header, *(_row(results, label) for label in results.labels)]
+    """One row an activation: mean final metric with its interval (the range below six seeds),
+    interquartile mean, worst and best seed, diverged runs, milliseconds per training step."""
+    spans = {x: mean_interval(v) for x in results.labels if len(v := results.final(x)) > 1}
+    name = interval_names(list(spans.values()))
+    header = ("activation", f"mean {results.task.metric}", name, "IQM", "worst to best",
+              "diverged", "ms/step")  # fmt: skip
+    rows = [header, *(_row(results, x, _span(results.task, spans.get(x), name))
+                      for x in results.labels)]  # fmt: skip
     widths = [max(len(row[k]) for row in rows) for k in range(len(header))]
     lines = ["  ".join(_cells(row, widths)) for row in rows]
     lines.insert(1, "  ".join("-" * w for w in widths))
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _span(task: TaskInfo, interval: Interval | None, column: str) -> str:
+    """The ends of an interval; a range says so in a column that also holds intervals."""
+    if interval is None:
+        return "–"
+    text = f"{task.show(interval.low)} to {task.show(interval.high)}"
+    return text if column == interval_name(interval) else f"{text} ({interval_name(interval)})"
 
 
 def _cells(row: tuple[str, ...], widths: list[int]) -> list[str]:
@@ -28,18 +40,17 @@ def _cells(row: tuple[str, ...], widths: list[int]) -> list[str]:
     return [first, *rest]
 
 
-def _row(results: StudyResults, label: str) -> tuple[str, ...]:
+def _row(results: StudyResults, label: str, span: str) -> tuple[str, ...]:
     task, values = results.task, results.final(label)
     runs = len(results.runs(label))
     if not len(values):
         return label, "–", "–", "–", "–", "–", "–"
-    interval = mean_interval(values) if len(values) > 1 else None
     low, high = float(values.min()), float(values.max())
     worst, best = (low, high) if task.higher_is_better else (high, low)
     return (
         label,
         task.show(float(values.mean())),
-        f"{task.show(interval.low)} to {task.show(interval.high)}" if interval else "–",
+        span,
         task.show(iqm(values)),
         f"{task.show(worst)} to {task.show(best)}",
         f"{len(results.diverged(label))} of {runs}",
@@ -48,6 +59,6 @@ def _row(results: StudyResults, label: str) -> tuple[str, ...]:
 
 
 def _time(results: StudyResults, label: str) -> str:
-    """Milliseconds a step, median over seeds."""
+    """Milliseconds per step, median over seeds."""
     seconds = list(results.seconds_per_step(label).values())
-    return f"{1000 * float(np.median(seconds)):.1f} ms" if seconds else "–"
+    return f"{1000 * float(np.median(seconds)):.1f}" if seconds else "–"

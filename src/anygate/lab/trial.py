@@ -20,11 +20,11 @@ from ..nn.slots import SHORTCUTS
 from ..symbolic import Activation
 from ..symbolic.cell import SLOTS
 from .measure import first_bad, inside
+from .records import SCHEMA
 from .tasks import Settings, Task, TaskError
 
-__all__ = ["SCHEMA", "TrialSpec", "run_trial", "slots_of"]
+__all__ = ["TrialSpec", "run_trial", "slots_of"]
 
-SCHEMA = 1
 PROBE = 128  # test sequences on which the inside is measured
 _DIGITS = 7  # of a number in a result file
 

@@ -7,68 +7,50 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from statistics import median
 
-import numpy as np
-
+from .comparison import (
+    Comparison,
+    Cost,
+    comparisons,
+    costs,
+    interval_name,
+    interval_names,
+    is_interval,
+    ranking,
+    show_p,
+)
 from .results import Health, StudyResults, TaskInfo
 from .statistics import (
     LEVEL,
     MIN_SEEDS_FOR_CLAIM,
     Evidence,
     Interval,
-    PairedDifference,
-    evidence,
-    holm,
     mean_interval,
-    paired_difference,
     seeds_needed,
     smallest_reachable_p,
     wilson,
 )
 
+__all__ = [
+    "Comparison",
+    "Cost",
+    "Verdict",
+    "comparisons",
+    "costs",
+    "interval_name",
+    "interval_names",
+    "is_interval",
+    "judge",
+    "ranking",
+    "show_p",
+    "verdict",
+]
+
 SATURATED_WORTH_SAYING = 0.2
 DEAD_WORTH_SAYING = 0.05
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One rival against the first activation, over the seeds that both have.
-
-    ``difference`` is rival minus first in the metric's own direction; ``gain`` and
-    ``gain_interval`` count an improvement as positive, whichever way the metric points.
-    """
-
-    rival: str
-    first: str
-    seeds: tuple[int, ...]
-    difference: PairedDifference
-    gain: float
-    gain_interval: Interval
-    better_in: int
-    corrected_p: float
-    evidence: Evidence
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Time per training step of ``label`` relative to the first activation, paired by seed.
-
-    The ratio is a geometric mean; ``interval`` is that of :func:`mean_interval` on the logarithms.
-    """
-
-    label: str
-    n: int
-    ratio: float
-    interval: Interval
-
-    @property
-    def within_noise(self) -> bool:
-        """Whether equal speed is compatible with what was measured."""
-        return self.interval.contains(1.0)
 
 
 @dataclass(frozen=True)
@@ -108,75 +90,6 @@ def judge(results: StudyResults) -> Verdict:
     )
 
 
-# ------------------------------------------------------------------------------- the numbers
-
-
-def ranking(results: StudyResults) -> list[tuple[str, float]]:
-    """``(label, mean final metric)`` of every activation with a result, the best first."""
-    means = [(x, float(results.final(x).mean())) for x in results.labels if results.final(x).size]
-    return sorted(means, key=lambda pair: pair[1], reverse=results.task.higher_is_better)
-
-
-def comparisons(results: StudyResults) -> list[Comparison]:
-    """Every rival with at least one shared seed against the first, Holm-corrected together."""
-    sign = 1.0 if results.task.higher_is_better else -1.0
-    pairs = [(rival, *results.paired(rival, results.first)) for rival in results.rivals]
-    pairs = [pair for pair in pairs if pair[1]]
-    differences = [paired_difference(a, b) for _, _, a, b in pairs]
-    corrected = holm([d.p_value for d in differences])
-    return [
-        _comparison(results.first, rival, seeds, difference, p, sign, len(pairs))
-        for (rival, seeds, _, _), difference, p in zip(pairs, differences, corrected, strict=True)
-    ]
-
-
-def _comparison(
-    first: str,
-    rival: str,
-    seeds: list[int],
-    d: PairedDifference,
-    p: float,
-    sign: float,
-    family: int,
-) -> Comparison:
-    low, high = sorted((sign * d.interval.low, sign * d.interval.high))
-    return Comparison(
-        rival=rival,
-        first=first,
-        seeds=tuple(seeds),
-        difference=d,
-        gain=sign * d.mean,
-        gain_interval=Interval(low, high, d.interval.confidence),
-        better_in=sum(sign * x > 0 for x in d.differences),
-        corrected_p=p,
-        evidence=evidence(d, p, family),
-    )
-
-
-def costs(results: StudyResults) -> list[Cost]:
-    """Every rival's time per step over the first's, for the seeds where both were timed."""
-    base = results.seconds_per_step(results.first)
-    found = []
-    for label in results.rivals:
-        times = results.seconds_per_step(label)
-        logs = [math.log(times[s] / base[s]) for s in results.seeds if s in times and s in base]
-        if logs:
-            i = mean_interval(logs)
-            interval = Interval(math.exp(i.low), math.exp(i.high), i.confidence)
-            found.append(Cost(label, len(logs), math.exp(float(np.mean(logs))), interval))
-    return found
-
-
-def interval_name(interval: Interval) -> str:
-    """``95% interval`` where the seeds give one, else ``range`` (too few of them)."""
-    return "95% interval" if interval.confidence >= 0.95 - 1e-9 else "range"
-
-
-def show_p(p: float) -> str:
-    """A p value for people: ``p = 0.031``, ``p < 0.001``."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
 # ------------------------------------------------------------------------------ the sentences
 
 
@@ -201,7 +114,7 @@ def _presence(results: StudyResults) -> str:
 
 def _answer(results: StudyResults, found: list[Comparison]) -> list[str]:
     sentences = [_presence(results)] if results.present < results.expected else []
-    sentences.append(_best(results))
+    sentences.append(_best(results, found) if results.rivals else _alone(results))
     sentences += _overall(results, found)
     failed = [x for x in results.labels if results.diverged(x)]
     if failed:
@@ -210,23 +123,53 @@ def _answer(results: StudyResults, found: list[Comparison]) -> list[str]:
     return sentences
 
 
-def _best(results: StudyResults) -> str:
+def _best(results: StudyResults, found: list[Comparison]) -> str:
+    """Who is ahead: "the best" only where that held, else what was observed."""
     task, order = results.task, ranking(results)
     name, top = order[0]
     ties = [label for label, mean in order if mean == top]
-    runs = results.final(name)
-    seeds = _plural(len(runs), "seed")
+    extreme = "highest" if task.higher_is_better else "lowest"
     if len(ties) > 1:
-        return f"{_join(ties)} share the best {task.metric} on average, {task.show(top)}."
-    spread = mean_interval(runs)
-    text = f"{name} has the best {task.metric} on {task.title}: {task.show(top)}"
-    if len(runs) > 1:
-        text += f" on average over {seeds} ({interval_name(spread)} {_span(task, spread)})"
-    else:
-        text += " in its only seed"
+        return f"{_join(ties)} share the {extreme} mean {task.metric}, {task.show(top)}."
+    what = "best mean" if _stands_out(results, name, found) else f"{extreme} observed mean"
+    text = f"{name} has the {what} {task.metric} on {task.title}: {_reached(results, name)}"
     if len(order) > 1:
         text += f"; next is {order[1][0]} with {task.show(order[1][1])}"
     return text + "."
+
+
+def _stands_out(results: StudyResults, name: str, found: list[Comparison]) -> bool:
+    """Whether differences that held put ``name`` ahead of every other activation.
+
+    Rivals were compared with the first only: one is ahead of another if it is better than the
+    first and the other is worse.
+    """
+    held = [c for c in found if c.evidence is Evidence.HELD]
+    better = {c.rival for c in held if c.gain > 0}
+    worse = {c.rival for c in held if c.gain < 0}
+    others = set(results.labels) - {name, results.first}
+    return (name == results.first or name in better) and others <= worse
+
+
+def _alone(results: StudyResults) -> str:
+    """What the only activation reached."""
+    name, task = results.first, results.task
+    mean = "mean " if len(results.final(name)) > 1 else ""
+    return (
+        f"{name} alone was trained on {task.title}; its {mean}{task.metric} is "
+        f"{_reached(results, name)}. A comparison needs another activation."
+    )
+
+
+def _reached(results: StudyResults, name: str) -> str:
+    """``93.1% over 8 seeds (95% interval ...)``."""
+    runs, task = results.final(name), results.task
+    mean = task.show(float(runs.mean()))
+    if len(runs) == 1:
+        return f"{mean} in its only seed"
+    spread = mean_interval(runs)
+    over = f"over {_plural(len(runs), 'seed')}"
+    return f"{mean} {over} ({interval_name(spread)} {_span(task, spread)})"
 
 
 def _span(task: TaskInfo, interval: Interval) -> str:
@@ -408,9 +351,10 @@ def _caveats(results: StudyResults) -> list[str]:
     scope = f"This is one task ({results.task.title})"
     scope += f", one learning rate ({rate:g})" if isinstance(rate, int | float) else ""
     scope += f" and one size ({size} hidden units)" if size is not None else ""
+    order = "order. A rate shared by all suits some activations better than others."
     caveats = [
-        f"{scope}: another task, rate or size can change the order. A rate shared by all suits "
-        "some activations better than others.",
+        f"{scope}: another task, rate or size can change the "
+        + (order if results.rivals else "result."),
         "The seeds vary the initial weights and the data (how it is drawn or split, and its "
         "order); the conclusions reach no further than that.",
     ]

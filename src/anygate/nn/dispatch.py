@@ -50,8 +50,14 @@ class Wiring:
         bias: Tensor | None,
         reverse: bool = False,
     ) -> Triple:
-        """One direction of one layer; shapes as in `Engine.run`."""
+        """One direction of one layer; shapes as in `Engine.run`. Under autocast in its dtype, as
+        torch.nn.LSTM."""
         arguments = (x, h0, c0, weight_ih, weight_hh, bias)
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            with torch.autocast(x.device.type, enabled=False):
+                x, h0, c0, weight_ih, weight_hh, bias = (_cast(a, dtype) for a in arguments)
+                return self.run(x, h0, c0, weight_ih, weight_hh, bias, reverse)
         name = _name(self.key, self.engine, *_circumstances(x, weight_ih))
         if name == "cpu":
             return operator.run(self.key, *arguments, reverse)
@@ -59,6 +65,11 @@ class Wiring:
         if engine.FRAMEWORK == "numpy":
             return cast(Triple, _apply_numpy(self.cell, reverse, *arguments))
         return cast(Triple, engine.run(self.cell, *arguments, parameters={}, reverse=reverse))
+
+
+def _cast(tensor: Any, dtype: torch.dtype) -> Any:
+    """As autocast does: float64 stays."""
+    return tensor if tensor is None or tensor.dtype == torch.float64 else tensor.to(dtype)
 
 
 def _circumstances(x: Tensor, weight: Tensor) -> tuple[str, str, bool]:

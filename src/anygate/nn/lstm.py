@@ -126,7 +126,8 @@ class LSTM(nn.RNNBase):
         if input.dim() not in (2, 3):
             raise ValueError(f"LSTM: Expected input to be 2D or 3D, got {input.dim()}D instead")
         weight = self.weight_ih_l0
-        if input.dtype != weight.dtype:
+        casting = torch.is_autocast_enabled(input.device.type)
+        if input.dtype != weight.dtype and not casting:
             raise ValueError(
                 f"LSTM: input is {input.dtype} but the weights are {weight.dtype}. Convert "
                 f"input.to({weight.dtype}), or the model: model.to({input.dtype})"

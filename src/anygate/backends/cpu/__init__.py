@@ -8,9 +8,9 @@ that torch sees is in `nn/operator.py`.
 from __future__ import annotations
 
 import importlib.util
-import sys
 
 from ..base import Request
+from .openmp import openmp_path
 
 __all__ = ["FRAMEWORK", "NAME", "refuses"]
 
@@ -26,6 +26,6 @@ def refuses(request: Request) -> str | None:
         return f"it computes in float32 and float64, not {request.dtype}"
     if importlib.util.find_spec("llvmlite") is None:
         return "llvmlite is not installed; pip install llvmlite"
-    if sys.platform != "linux":
-        return f"it needs the OpenMP library of torch for Linux, not {sys.platform}"
+    if openmp_path() is None:
+        return "it shares torch's OpenMP threads, and this torch does not use libgomp"
     return None

@@ -16,6 +16,7 @@ from ...symbolic.cell import Cell
 from . import cache
 from .emit import Target
 from .loops import emit_kernels
+from .openmp import openmp_path
 
 __all__ = ["Kernels", "kernels", "target_for"]
 
@@ -126,15 +127,10 @@ def _machine() -> llvm.TargetMachine:
 @functools.lru_cache(maxsize=1)
 def _give_openmp() -> None:
     """Let generated code find the OpenMP library that torch has loaded."""
-    library = ctypes.CDLL(_openmp_path())
+    path = openmp_path()
+    if path is None:
+        raise RuntimeError("the OpenMP library of torch (libgomp) is not loaded")
+    library = ctypes.CDLL(path)
     for name in ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads"):
         address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
         llvm.add_symbol(name, address)
-
-
-def _openmp_path() -> str:
-    with open("/proc/self/maps", encoding="utf-8") as maps:
-        for line in maps:
-            if "libgomp" in line:
-                return line.split()[-1]
-    raise RuntimeError("the OpenMP library of torch (libgomp) is not loaded")

@@ -124,6 +124,18 @@ class Emitter:
             place.type = PTR  # llvmlite still gives it a typed pointer
             return place
 
+    def copy_line(self, source: Any, destination: Any, count: Any, vectors: int) -> None:
+        """`count` (i64) numbers, by vectors if they fill `vectors` of them."""
+        b, lanes = self.builder, self.target.lanes
+        full = b.icmp_signed("==", count, ir.Constant(I64, vectors * lanes))
+        with b.if_else(full) as (then, otherwise):
+            with then:
+                for k in range(vectors):
+                    place = k * lanes
+                    self.store(self.load(self.at(source, place)), self.at(destination, place))
+            with otherwise:
+                self.copy(source, destination, count)
+
     def copy(self, source: Any, destination: Any, count: Any) -> None:
         """`count` (i64) numbers, one by one: the rest of a row that fills no vector."""
         b = self.builder

@@ -294,7 +294,7 @@ def _emit_backward(module: ir.Module, target: Target, tile: Any, step: Any) -> i
                 with counted(b, _int(0), count) as i:
                     at = b.add(b.mul(t, batch), b.add(row, i))
                     source = loop.element(loop["grad_output"], (at, hidden), (unit, _int(1)))
-                    e.copy(source, loop.element(loop.sums, (i, wide)), size)
+                    e.copy_line(source, loop.element(loop.sums, (i, wide)), size, WIDTH)
                 with b.if_else(end) as (then, otherwise):
                     with then, counted(b, _int(0), count) as i:
                         here = b.add(row, i)

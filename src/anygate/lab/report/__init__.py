@@ -8,7 +8,6 @@ Altair, vl-convert and Jinja2 are imported on the first call of :func:`write`, n
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,10 @@ def write(
 
     ``shapes`` gives the curve of each activation, :func:`anygate.lab.report.formulas.shape_of` by
     default. Files of an earlier report are overwritten, each in one step. Returns the path of
-    ``report.html``. Works on an unfinished study; the report then says what is missing.
+    ``report.html``. Works on an unfinished study; the report then says what is missing. Raises
+    WriteError if a file cannot be written.
     """
+    from ..files import write_text, writing
     from . import page
     from .export import save_figures
     from .figures import figures
@@ -35,17 +36,10 @@ def write(
     from .summary import summary_text
 
     root = Path(directory)
-    (root / "figures").mkdir(parents=True, exist_ok=True)
     found = {a.label: (shapes or shape_of)(a) for a in results.config.activations}
     made = figures(results, found) if results.present else []
-    save_figures(made, root / "figures")
-    _replace(root / "summary.json", summary_text(results))
-    return _replace(root / "report.html", page.render(results, made, found))
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write a file so that a reader sees the old one or the new one, never a half."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
-    return path
+    with writing(root / "figures"):
+        (root / "figures").mkdir(parents=True, exist_ok=True)
+        save_figures(made, root / "figures")
+    write_text(root / "summary.json", summary_text(results))
+    return write_text(root / "report.html", page.render(results, made, found))

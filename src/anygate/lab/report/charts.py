@@ -64,7 +64,7 @@ def curves(
     scale = alt.Scale(domain=[low, high], nice=False, type="log" if log else "linear")
     epochs = alt.Scale(domain=[1, max(last, 2)], nice=False)
     x = alt.X("epoch:Q", title="epoch", scale=epochs,
-              axis=alt.Axis(tickMinStep=1, format="d", grid=False, tickCount=6))  # fmt: skip
+              axis=alt.Axis(values=epoch_ticks(last), format="d", grid=False))  # fmt: skip
     ticks = alt.Axis(values=log_ticks(low, high), format="~g") if log else _axis(y_format)
     y = alt.Y("mid:Q", title=y_title, scale=scale, axis=ticks)
     colour, dash, shape = _scales(looks)
@@ -88,6 +88,13 @@ def curves(
 def _axis(number: str) -> Any:
     """A quantitative axis with about five ticks; an empty format leaves the digits to Vega."""
     return alt.Axis(tickCount=5, format=number) if number else alt.Axis(tickCount=5)
+
+
+def epoch_ticks(last: int) -> list[int]:
+    """Whole epochs, at most seven: the first, and then the multiples of a round step."""
+    steps = (digit * 10**power for power in range(10) for digit in (1, 2, 5))
+    step = next(s for s in steps if last / s <= 6)
+    return [1, *(e for e in range(step, last + 1, step) if e > 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:

@@ -148,11 +148,16 @@ def cost(results: StudyResults) -> Figure | None:
         f"A training step with {slow.label} takes {slow.ratio:.2f} times as long as with "
         f"{results.first}{', the most' if len(found) > 1 else ''}. "
     )
-    sentence += f"Within noise of 1: {', '.join(noise)}." if noise else "None is within noise of 1."
+    if not all(judged.is_interval(c.interval) for c in found):
+        sentence += "The bars are the range of the seeds: too few for an interval."
+    else:
+        within = f"Within noise of 1: {', '.join(noise)}."
+        sentence += within if noise else "None is within noise of 1."
     rows = [
         [c.label, str(c.n), f"{c.ratio:.3f}", f"{c.interval.low:.3f} to {c.interval.high:.3f}"]
         for c in found
     ]
     table = Table(f"Time per training step relative to {results.first}",
-                  ["activation", "seeds", "ratio", "interval"], rows)  # fmt: skip
+                  ["activation", "seeds", "ratio",
+                   judged.interval_names([c.interval for c in found])], rows)  # fmt: skip
     return single("cost", "Cost of a training step", sentence, chart, table)

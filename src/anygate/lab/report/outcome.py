@@ -28,14 +28,12 @@ def learning(results: StudyResults) -> Figure | None:
     chart = charts.curves(rows, looks(results), y_title=task.metric,
                           y_format=metric_format(results))  # fmt: skip
     order = judged.ranking(results)
-    sentence = (
-        f"After epoch {results.epochs}, {order[0][0]} is highest"
-        if task.higher_is_better
-        else f"After epoch {results.epochs}, {order[0][0]} is lowest"
-    )
-    sentence += f" with {task.show(order[0][1])}"
+    sentence = f"After epoch {results.epochs}, {order[0][0]} is at {task.show(order[0][1])}"
     if len(order) > 1:
-        sentence += f" and {order[-1][0]} is at the other end with {task.show(order[-1][1])}"
+        extreme = "highest" if task.higher_is_better else "lowest"
+        sentence = f"After epoch {results.epochs}, {order[0][0]} is {extreme} with "
+        sentence += f"{task.show(order[0][1])} and {order[-1][0]} is at the other end with "
+        sentence += task.show(order[-1][1])
     sentence += f". Lines are means over the seeds, bands the {band_name(results)}."
     if any(results.diverged(label) for label in results.labels):
         sentence += " Diverged runs continue at the value of guessing."
@@ -70,7 +68,8 @@ def final(results: StudyResults) -> Figure | None:
     widest = max(shown, key=lambda x: float(np.ptp(results.final(x))))
     sentence = (
         f"Every run, one mark per seed; below them the mean and the {band_name(results)}. "
-        f"The runs of {widest} lie furthest apart, from {task.show(results.final(widest).min())} "
+        f"The runs of {widest} lie {'furthest apart, ' if len(shown) > 1 else ''}"
+        f"from {task.show(results.final(widest).min())} "
         f"to {task.show(results.final(widest).max())}."
     )
     if any(d["diverged"] for d in dots):
@@ -114,16 +113,11 @@ def differences(results: StudyResults) -> Figure | None:
     means = [{"label": c.rival, "mean": factor * c.gain, "low": factor * c.gain_interval.low,
               "high": factor * c.gain_interval.high} for c in found]  # fmt: skip
     unit = "percentage points" if task.as_percent else task.unit or task.metric
-    clear = [c.rival for c in found if not c.gain_interval.contains(0.0)]
     sentence = (
         f"Each mark is one seed: the {task.metric} of the rival against that of {results.first}, "
         "to the right where the rival is better. "
     )
-    sentence += (
-        f"The interval stays clear of zero for {', '.join(clear)}."
-        if clear
-        else "No interval stays clear of zero."
-    )
+    sentence += _clear_of_zero(found)
     if any(d["diverged"] for d in dots):
         sentence += " A cross is a pair in which a run diverged."
     panels = strips("differences", sentence, dots, means, results, marks={"equal": 0.0},
@@ -131,6 +125,17 @@ def differences(results: StudyResults) -> Figure | None:
                      x_format="")  # fmt: skip
     title = f"Paired differences from {results.first}"
     return Figure("differences", title, sentence, panels, _difference_table(results, found))
+
+
+def _clear_of_zero(found: Sequence[judged.Comparison]) -> str:
+    """Which intervals exclude zero; a range of few seeds says nothing of the kind."""
+    real = [c for c in found if judged.is_interval(c.gain_interval)]
+    if not real:
+        return "The bars are the range of the seeds: too few for an interval, so no claim."
+    clear = [c.rival for c in real if not c.gain_interval.contains(0.0)]
+    if not clear:
+        return "No interval stays clear of zero."
+    return f"The interval stays clear of zero for {', '.join(clear)}."
 
 
 def _diverged(results: StudyResults, labels: Sequence[str], seed: int) -> bool:
@@ -154,6 +159,7 @@ def _difference_table(results: StudyResults, found: Sequence[judged.Comparison])
         ]
         for c in found
     ]
-    columns = ["against " + results.first, "seeds", "better by", "interval", "better in",
+    columns = ["against " + results.first, "seeds", "better by",
+               judged.interval_names([c.gain_interval for c in found]), "better in",
                "p", "p (Holm)", "evidence"]  # fmt: skip
     return Table(f"Paired differences in {task.metric}; positive is better", columns, rows)

@@ -40,6 +40,7 @@ def render(
         heading=_heading(results),
         verdict=judged.judge(results),
         band=band_name(results),
+        span=_span_name(results),
         summary=[_summary_row(results, label, shapes) for label in results.labels],
         solvable=results.task.solved is not None,
         figures=[_figure(figure) for figure in figures],
@@ -74,6 +75,12 @@ def _heading(results: StudyResults) -> str:
     return f"{title}: {results.first} against {few if len(few) <= 60 else f'{len(rivals)} rivals'}"
 
 
+def _span_name(results: StudyResults) -> str:
+    """The head of the column of intervals: ``range`` where there are too few seeds."""
+    values = [results.final(label) for label in results.labels]
+    return judged.interval_names([mean_interval(v) for v in values if v.size])
+
+
 def _summary_row(
     results: StudyResults, label: str, shapes: Mapping[str, Shape | None]
 ) -> dict[str, Any]:
@@ -92,7 +99,7 @@ def _summary_row(
         "derivative": Markup(shape.mathml_derivative) if shape else "",
         "source": info.source,
         "runs": len(values),
-        "best": bool(values.size) and judged.ranking(results)[0][0] == label,
+        "best": bool(values.size and results.rivals) and judged.ranking(results)[0][0] == label,
         "mean": task.show(float(values.mean())) if values.size else "–",
         "interval": f"{task.show(interval.low)} to {task.show(interval.high)}" if interval else "–",
         "iqm": task.show(iqm(values)) if values.size else "–",

@@ -61,8 +61,12 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def band_name(results: StudyResults) -> str:
     """What an interval over the seeds of this study is: an interval, or the range of few seeds."""
-    enough = len(results.seeds) >= MIN_SEEDS_FOR_CLAIM
-    return "95% interval of the mean" if enough else "range of the seeds"
+    runs = [len(results.runs(x)) for x in results.labels if results.runs(x)]
+    if min(runs, default=0) >= MIN_SEEDS_FOR_CLAIM:
+        return "95% interval of the mean"
+    if max(runs, default=0) >= MIN_SEEDS_FOR_CLAIM:
+        return "95% interval of the mean, or the range of fewer than six seeds"
+    return "range of the seeds"
 
 
 def metric_format(results: StudyResults) -> str:

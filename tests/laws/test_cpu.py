@@ -1,0 +1,503 @@
+"""The CPU engine: its primitives against mpmath, its layers against the reference."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import io
+import math
+import multiprocessing
+import threading
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from llvmlite import ir
+from mpmath import mp
+from test_engines import NAMES, Case, cases, check, difference, make, near_kinks
+from torch import nn
+
+from anygate import LSTM
+from anygate.backends.cpu import cache, compiler, layer
+from anygate.backends.cpu.emit import I64, Emitter, Target, counted, function
+from anygate.backends.cpu.loops import emit_kernels
+from anygate.backends.cpu.ops import operations
+from anygate.nn import operator
+from anygate.symbolic import ACTIVATIONS, resolve
+from anygate.symbolic.cell import SLOTS, Cell
+from anygate.symbolic.precise import PRECISE
+from anygate.symbolic.primitives import PRIMITIVES
+
+
+def by_cpu(case: Case) -> dict[str, Any]:
+    """Outputs and gradients by name; formulas' parameters are constants to this engine."""
+    a = case.arrays
+    tensors = {
+        name: None if a[name] is None else torch.tensor(a[name], dtype=case.dtype).requires_grad_()
+        for name in NAMES
+    }
+    key = operator.cell_key(case.cell)
+    results = operator.run(key, *tensors.values(), case.reverse)
+    arriving = [torch.tensor(a[f"grad_{n}"], dtype=case.dtype) for n in ("output", "h", "c")]
+    leaves = {k: v for k, v in tensors.items() if v is not None}
+    grads = torch.autograd.grad(results, list(leaves.values()), arriving)
+    with torch.no_grad():  # without saving, another kernel runs
+        for trained, plain in zip(
+            results, operator.run(key, *tensors.values(), case.reverse), strict=True
+        ):
+            torch.testing.assert_close(plain, trained, rtol=0, atol=0, equal_nan=True)
+    found = dict(zip(("output", "h", "c"), results, strict=True))
+    found |= {f"grad of {name}": grad for name, grad in zip(leaves, grads, strict=True)}
+    return {name: value.detach().double().numpy() for name, value in found.items()}
+
+
+# ---- primitives ----------------------------------------------------------------------------
+
+FORMATS = {"float32": (np.float32, 3e38, 1e-40), "float64": (np.float64, 1e300, 1e-310)}
+UNARY = sorted({c.__name__ for c in PRIMITIVES.values() if c.arity() == 1} | {"sqrt"})
+_CODE: dict[str, Any] = {}
+
+
+def elementwise(dtype: str) -> Any:
+    """Machine code that applies each unary primitive to an array."""
+    if dtype not in _CODE:
+        target = compiler.target_for(dtype)
+        module = ir.Module("elementwise")
+        for name in UNARY:
+            code = function(module, f"apply_{name}", 2, 1)
+            builder = ir.IRBuilder(code.append_basic_block())
+            e = Emitter(builder, target)
+            x, y, count = code.args
+            with counted(builder, ir.Constant(I64, 0), count, target.lanes) as i:
+                e.store(operations(e)[name](e.load(e.at(x, i))), e.at(y, i))
+            builder.ret_void()
+        _CODE[dtype] = compiler._link(compiler._compile(module))
+    return _CODE[dtype]
+
+
+def apply(name: str, x: Any) -> Any:
+    dtype = str(x.dtype)
+    padded = np.zeros(-(-len(x) // 16) * 16, x.dtype)
+    padded[: len(x)] = x
+    result = np.empty_like(padded)
+    signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+    address = elementwise(dtype).get_function_address(f"apply_{name}")
+    signature(address)(padded.ctypes.data, result.ctypes.data, len(padded))
+    return result[: len(x)]
+
+
+@pytest.mark.parametrize("name", UNARY)
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_primitives_are_within_four_ulp_and_finite(dtype: str, name: str) -> None:
+    kind, largest, subnormal = FORMATS[dtype]
+    draw = np.random.default_rng(0)
+    fixed = [0, 1e-30, subnormal, 0.5, 1, 3, 10, 14, 20, 40.1, 49.9, 50.1, 87.5, 88.7, 89.2, 100,
+             103, 700, 709.5, 710, 745, 1e4, 1e15, largest]  # fmt: skip
+    x = np.concatenate([fixed, draw.uniform(0, 10, 400), 10 ** draw.uniform(-7, 3, 300)])
+    x = np.concatenate([x, -x]).astype(kind)
+    with mp.workdps(40):
+        for value, found in zip(x, apply(name, x), strict=True):
+            true = PRECISE[name](mp.mpf(float(value)))
+            if mp.isnan(true):
+                assert np.isnan(found), value
+            elif abs(true) > float(np.finfo(kind).max):
+                assert np.isinf(found), value
+            else:
+                ulp = float(np.spacing(kind(abs(float(true)))))
+                assert abs(mp.mpf(float(found)) - true) <= 4 * ulp, (value, found, float(true))
+
+
+@pytest.mark.parametrize("name", UNARY)
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_primitives_at_infinity_and_nan(dtype: str, name: str) -> None:
+    kind = FORMATS[dtype][0]
+    nan, above, below = apply(name, np.array([np.nan, np.inf, -np.inf], kind))
+    assert np.isnan(nan)
+    if name not in ("softsign", "sin", "cos"):  # inf/inf; no limit
+        for found, end in ((above, mp.inf), (below, -mp.inf)):
+            true = float(PRECISE[name](end))
+            assert (math.isnan(true) and math.isnan(found)) or found == pytest.approx(true, 1e-6)
+
+
+# ---- layers --------------------------------------------------------------------------------
+
+
+@settings(max_examples=25)
+@given(cases())
+def test_any_two_activations_in_any_two_slots(case: Case) -> None:
+    if len(case.arrays["x"]):
+        check(case, by_cpu)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation(name: str) -> None:
+    """In two slots each, which move on from one activation to the next; both dtypes by turns."""
+    place = list(ACTIVATIONS).index(name)
+    slots = {SLOTS[place % 5], SLOTS[(place + 2) % 5]} - {"forget_gate"} or {"candidate"}
+    cell = Cell(**dict.fromkeys(slots, ACTIVATIONS[name]))
+    dtype = (torch.float32, torch.float64)[place % 2]
+    case = make(cell, 3, 3, 2, 9, seed=place, size=0.4, dtype=dtype)
+    assert not near_kinks(case, 1e-6)
+    off, what = difference(case, by_cpu)
+    assert off <= 1, what
+
+
+@pytest.mark.parametrize("hidden", [1, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 130])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_remainder_of_the_vectors_and_tiles(hidden: int, dtype: torch.dtype) -> None:
+    for batch, inputs, reverse in ((1, 3, False), (2, 1, True), (5, 17, True), (13, 2, False)):
+        case = make(Cell(), 3, batch, inputs, hidden, dtype=dtype, reverse=reverse)
+        off, what = difference(case, by_cpu)
+        assert off <= 1, (batch, inputs, what)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_long_and_wide(reverse: bool) -> None:
+    long = make(Cell(), 10_000, 1, 1, 4, reverse=reverse, size=0.3)
+    wide = make(Cell(), 2, 3_000, 2, 5, reverse=reverse)
+    assert difference(long, by_cpu)[0] <= 1
+    assert difference(wide, by_cpu)[0] <= 1
+
+
+def test_empty_batch() -> None:
+    lstm = LSTM(3, 4, engine="cpu")
+    output, (h, c) = lstm(torch.zeros(5, 0, 3))
+    assert output.shape == (5, 0, 4) and h.shape == c.shape == (1, 0, 4)
+    output.sum().backward()
+    assert all(not p.grad.any() for p in lstm.parameters())
+
+
+def test_extreme_numbers_and_nan() -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(3, 17, engine="cpu")
+    x = torch.randn(4, 9, 3)
+    x[1, 2], x[0, 5], x[2, 7] = float("nan"), 1e30, float("-inf")
+    output, (_, c) = lstm(x)
+    expected, (_, expected_c) = LSTM.forward(twin(lstm, "eager"), x)
+    torch.testing.assert_close(output, expected, equal_nan=True)
+    torch.testing.assert_close(c, expected_c, equal_nan=True)
+    assert output[1:, 2].isnan().all() and not output[:, 3].isnan().any()
+
+
+def twin(lstm: LSTM, engine: str) -> LSTM:
+    """The same LSTM on another engine."""
+    slots: Any = lstm.cell.slots
+    other = LSTM(
+        lstm.input_size, lstm.hidden_size, lstm.num_layers, batch_first=lstm.batch_first,
+        bidirectional=lstm.bidirectional, dtype=lstm.weight_ih_l0.dtype, engine=engine, **slots,
+    )  # fmt: skip
+    other.load_state_dict(lstm.state_dict())
+    return other
+
+
+def test_inputs_that_are_not_contiguous_or_aligned() -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(6, 20, num_layers=2, bidirectional=True, activation="relu", engine="cpu")
+    whole = torch.randn(7, 12, 5)
+    x = whole.permute(2, 0, 1)[..., ::2]
+    shifted = torch.randn(5 * 7 * 6 + 1)[1:].view(5, 7, 6)
+    for one in (x, shifted):
+        torch.testing.assert_close(lstm(one)[0], twin(lstm, "eager")(one)[0])
+
+
+def test_only_some_outputs_are_used_and_x_needs_no_gradient() -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(3, 9, engine="cpu", candidate="softsign").double()
+    other = twin(lstm, "reference")
+    x = torch.randn(4, 5, 3, dtype=torch.float64)
+    for pick in (lambda r: r[0], lambda r: r[1][0], lambda r: r[1][1]):
+        for module in (lstm, other):
+            module.zero_grad()
+            pick(module(x)).square().sum().backward()
+        for p, q in zip(lstm.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(p.grad, q.grad)
+
+
+# ---- threads and processes -----------------------------------------------------------------
+
+
+def test_one_and_two_threads_agree_and_the_number_is_respected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(layer, "_SMALL", 0)
+    torch.manual_seed(0)
+    lstm = LSTM(5, 33, engine="cpu")
+    x = torch.randn(6, 11, 5)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        assert layer._threads(10**9, 11) == threads
+        lstm.zero_grad()
+        output, _ = lstm(x)
+        output.sum().backward()
+        results.append([output.detach(), *(p.grad.clone() for p in lstm.parameters())])
+    torch.set_num_threads(1)
+    for other in results[1:]:
+        for p, q in zip(results[0], other, strict=True):
+            torch.testing.assert_close(p, q)
+    assert torch.equal(results[0][0], results[1][0])  # rows do not depend on their thread
+
+
+def test_many_python_threads_at_once() -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(4, 16, engine="cpu", activation="x*sigmoid(x)")
+    xs = [torch.randn(5, 3, 4) for _ in range(8)]
+    expected = [lstm(x)[0].detach() for x in xs]
+    found: dict[int, Any] = {}
+
+    def work(k: int) -> None:
+        for _ in range(20):
+            found[k] = lstm(xs[k])[0].detach()
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert all(torch.equal(found[k], expected[k]) for k in range(8))
+
+
+def _in_child(connection: Any, lstm: LSTM, x: torch.Tensor) -> None:
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        connection.send(lstm(x)[0].numpy())
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*")
+def test_in_a_child_process(method: str) -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(2, 5, engine="cpu")
+    x = torch.randn(3, 2, 2)
+    expected = lstm(x)[0].detach().numpy()
+    context = multiprocessing.get_context(method)
+    here, there = context.Pipe()
+    child = context.Process(target=_in_child, args=(there, lstm, x))
+    child.start()
+    assert here.poll(60)
+    np.testing.assert_array_equal(here.recv(), expected)
+    child.join(60)
+    assert child.exitcode == 0
+
+
+# ---- packed weights are never stale --------------------------------------------------------
+
+
+def _changes() -> dict[str, Any]:
+    def step(m: LSTM) -> None:
+        optimizer = torch.optim.SGD(m.parameters(), lr=1.0)
+        m(torch.ones(2, 2, 3))[0].sum().backward()
+        optimizer.step()
+
+    def in_place(m: LSTM) -> None:
+        with torch.no_grad():
+            m.weight_hh_l0.mul_(-1)
+
+    def assign(m: LSTM) -> None:
+        m.weight_hh_l0.data = -m.weight_hh_l0.data.clone()
+
+    def replace(m: LSTM) -> None:
+        m.weight_ih_l0 = nn.Parameter(-m.weight_ih_l0.detach())
+
+    return {
+        "optimizer step": step,
+        "load_state_dict": lambda m: m.load_state_dict(LSTM(3, 6).state_dict()),
+        "in place": in_place,
+        ".data assigned": assign,
+        "new parameter": replace,
+        "reset_parameters": lambda m: m.reset_parameters(),
+    }
+
+
+@pytest.mark.parametrize("change", _changes())
+def test_a_changed_weight_is_packed_again(change: str) -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(3, 6, engine="cpu")
+    x = torch.randn(4, 5, 3)
+    with torch.no_grad():
+        before = lstm(x)[0]
+        assert torch.equal(lstm(x)[0], before)
+    _changes()[change](lstm)
+    with torch.no_grad():
+        after = lstm(x)[0]
+    torch.testing.assert_close(after, twin(lstm, "eager")(x)[0])
+    assert not torch.allclose(after, before)
+
+
+def test_weights_of_inference_mode_are_not_kept() -> None:
+    with torch.inference_mode():
+        lstm = LSTM(3, 6, engine="cpu")
+        x = torch.randn(4, 5, 3)
+        lstm(x)
+        lstm.weight_hh_l0.mul_(-1)
+        found = lstm(x)[0]
+        torch.testing.assert_close(found, twin(lstm, "eager")(x)[0])
+
+
+# ---- the cache of machine code -------------------------------------------------------------
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "cache"
+    monkeypatch.setenv("ANYGATE_CACHE", str(place))
+    compiler.kernels.cache_clear()
+    yield place
+    compiler.kernels.cache_clear()
+
+
+def test_code_is_kept_and_used(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler.kernels(Cell(), "float32", False)
+    (path,) = own_cache.iterdir()
+    assert path.stat().st_mode & 0o077 == 0
+    compiler.kernels.cache_clear()
+    monkeypatch.setattr(compiler, "_compile", None)  # calling it would be an error
+    compiler.kernels(Cell(), "float32", False)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "foreign", "empty", "writable by others"])
+def test_a_bad_entry_is_compiled_anew(own_cache: Path, damage: str) -> None:
+    compiler.kernels(Cell(), "float32", False)
+    (path,) = own_cache.iterdir()
+    good = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(good[: len(good) // 2])
+    elif damage == "flipped":
+        path.write_bytes(good[:-9] + bytes([good[-9] ^ 1]) + good[-8:])
+    elif damage == "foreign":
+        path.write_bytes(b"\x7fELF" + good)
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        path.chmod(0o666)
+    assert cache.read(path.stem) is None
+    compiler.kernels.cache_clear()
+    lstm = LSTM(2, 3, engine="cpu")
+    torch.testing.assert_close(
+        lstm(torch.ones(2, 2, 2))[0], twin(lstm, "eager")(torch.ones(2, 2, 2))[0]
+    )
+    compiler.kernels(Cell(), "float32", False)
+    assert path.read_bytes() == good
+
+
+def test_no_cache_and_a_folder_that_cannot_be_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for value in ("", str(tmp_path / "file" / "below"), "/proc/nowhere"):
+        monkeypatch.setenv("ANYGATE_CACHE", value)
+        compiler.kernels.cache_clear()
+        assert compiler.kernels(Cell(), "float32", False).forward is not None
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    compiler.kernels.cache_clear()
+
+
+def test_the_key_knows_formula_numbers_dtype_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(name: str = "relu", dtype: str = "float32", training: bool = False) -> str:
+        return compiler._key(Cell(candidate=resolve(name)), compiler.target_for(dtype), training)
+
+    keys = {key(), key("tanh"), key("leaky_relu"), key("leaky_relu(k=0.2)"), key(dtype="float64"),
+            key(training=True)}  # fmt: skip
+    assert len(keys) == 6 and key() == key("max(x, 0)")
+    monkeypatch.setattr(compiler, "_source_digest", lambda: "edited")
+    assert key() not in keys
+
+
+# ---- other processors ----------------------------------------------------------------------
+
+
+def test_code_for_a_plain_x86_64_is_right(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not llvm.get_default_triple().startswith("x86_64"):
+        pytest.skip("this machine is no x86-64")
+
+    def baseline() -> Any:  # one each: an engine disposes of its own
+        return llvm.Target.from_default_triple().create_target_machine(
+            cpu="x86-64", features="", opt=3, reloc="pic", codemodel="jitdefault", jit=True
+        )
+
+    monkeypatch.setattr(compiler, "_features", dict)
+    monkeypatch.setattr(compiler, "_machine", baseline)
+    assert compiler.target_for("float32").vector_bytes == 16
+    for slots in ({}, {"candidate": "gelu", "forget_gate": "hard_sigmoid"}):
+        cell = Cell(**{k: resolve(v) for k, v in slots.items()})
+        for dtype in (torch.float32, torch.float64):
+            assert difference(make(cell, 3, 4, 3, 7, dtype=dtype), by_cpu)[0] <= 1
+
+
+def test_code_for_arm_has_vectors() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = llvm.Target.from_triple("aarch64-linux-gnu").create_target_machine(opt=3)
+    source = str(emit_kernels(Target("float32", 16, 6), Cell(), True))
+    module = llvm.parse_assembly(source)
+    module.triple = "aarch64-linux-gnu"
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    builder.getModulePassManager().run(module, builder)
+    assert machine.emit_assembly(module).count("fmla\tv") > 24
+
+
+# ---- as a torch operator -------------------------------------------------------------------
+
+
+def test_opcheck_of_both_operators() -> None:
+    x, h, c = (torch.randn(s, requires_grad=True) for s in ((3, 2, 4), (2, 5), (2, 5)))
+    w, r, b = (torch.randn(s, requires_grad=True) for s in ((20, 4), (20, 5), (20,)))
+    key = operator.cell_key(Cell(candidate=resolve("softsign")))
+    torch.library.opcheck(torch.ops.anygate.lstm, (x, h, c, w, r, b, key, False, True))
+    torch.library.opcheck(torch.ops.anygate.lstm, (x, h, c, w, r, None, key, True, True))
+    output, _, _, saved, cells = torch.ops.anygate.lstm(x, h, c, w, r, b, key, False, True)
+    grads = (torch.randn(3, 2, 5), torch.randn(2, 5), torch.randn(2, 5))
+    rest = (output.detach(), saved, cells, key, False)
+    torch.library.opcheck(
+        torch.ops.anygate.lstm_backward, (*grads, x, h, c, w, r, b, *rest),
+        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_compile_in_one_graph_with_changing_shapes() -> None:
+    torch._dynamo.reset()
+    lstm = LSTM(4, 5, num_layers=2, bidirectional=True, activation="relu", engine="cpu")
+    model = nn.Sequential(lstm)
+    model.forward = lambda x: lstm(x)[0].square()  # type: ignore[method-assign]
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
+    for steps, batch in ((3, 2), (6, 4)):
+        x = torch.randn(steps, batch, 4)
+        grads = []
+        for run in (model, compiled):
+            lstm.zero_grad()
+            run(x).sum().backward()
+            grads.append([p.grad.clone() for p in lstm.parameters()])
+        for p, q in zip(*grads, strict=True):
+            torch.testing.assert_close(p, q)
+
+
+def test_double_backward_goes_through_eager() -> None:
+    lstm = LSTM(2, 3, candidate="softsign", engine="cpu").double()
+    x = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: lstm(x)[0], x)
+    assert torch.autograd.gradgradcheck(lambda x: lstm(x)[0], x)
+
+
+def test_explain_names_the_engine_and_the_reason() -> None:
+    lstm = LSTM(2, 3)
+    assert lstm.explain(torch.zeros(1, 1, 2)).name == "cpu"
+    half = LSTM(2, 3).bfloat16()
+    choice = half.explain(torch.zeros(1, 1, 2, dtype=torch.bfloat16))
+    assert choice.name == "eager"
+    assert "float32 and float64, not bfloat16" in str(choice)
+
+
+def test_a_module_with_machine_code_copies_and_pickles() -> None:
+    lstm = LSTM(2, 3, activation="gelu", engine="cpu")
+    x = torch.randn(2, 2, 2)
+    expected = lstm(x)[0]
+    buffer = io.BytesIO()
+    torch.save(lstm, buffer)
+    buffer.seek(0)
+    for other in (copy.deepcopy(lstm), torch.load(buffer, weights_only=False)):
+        assert torch.equal(other(x)[0], expected)
