@@ -125,16 +125,24 @@ def backward(
     )
     code.backward(arguments, _threads(steps * batch * 4 * hidden * hidden, batch))
     flat = grad_z.view(steps * batch, 4 * hidden)
-    sides = (output[1:], h0[None]) if reverse else (h0[None], output[:-1])
-    h_before = torch.cat(sides) if steps else output
+    first = grad_z[-1 if reverse else 0] if steps else None
     return (
         grad_z @ weight_ih,
-        grad_z[-1 if reverse else 0] @ weight_hh if steps else grad_h.clone(),
+        grad_h.clone() if first is None else first @ weight_hh,
         grad_c0,
         flat.t() @ x.reshape(steps * batch, inputs),
-        flat.t() @ h_before.view(steps * batch, hidden),
+        _recurrent_gradient(grad_z, output, h0, reverse),
         flat.sum(0),
     )
+
+
+def _recurrent_gradient(grad_z: Tensor, output: Tensor, h0: Tensor, reverse: bool) -> Tensor:
+    """The sum over time of grad_z[t]^T h[t before], without a copy of the shifted output."""
+    later, before = (grad_z[:-1], output[1:]) if reverse else (grad_z[1:], output[:-1])
+    total = later.flatten(0, 1).t() @ before.flatten(0, 1)
+    if len(grad_z):
+        total.addmm_(grad_z[-1 if reverse else 0].t(), h0)
+    return total
 
 
 _packs: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
