@@ -341,20 +341,26 @@ def test_weights_of_inference_mode_are_not_kept() -> None:
 # ---- the cache of machine code -------------------------------------------------------------
 
 
+def forget() -> None:
+    """All machine code of this process."""
+    compiler.kernels.cache_clear()
+    operator._code.cache_clear()
+
+
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "cache"
     monkeypatch.setenv("ANYGATE_CACHE", str(place))
-    compiler.kernels.cache_clear()
+    forget()
     yield place
-    compiler.kernels.cache_clear()
+    forget()
 
 
 def test_code_is_kept_and_used(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler.kernels(Cell(), "float32", False)
     (path,) = own_cache.iterdir()
     assert path.stat().st_mode & 0o077 == 0
-    compiler.kernels.cache_clear()
+    forget()
     monkeypatch.setattr(compiler, "_compile", None)  # calling it would be an error
     compiler.kernels(Cell(), "float32", False)
 
@@ -375,7 +381,7 @@ def test_a_bad_entry_is_compiled_anew(own_cache: Path, damage: str) -> None:
     else:
         path.chmod(0o666)
     assert cache.read(path.stem) is None
-    compiler.kernels.cache_clear()
+    forget()
     lstm = LSTM(2, 3, engine="cpu")
     torch.testing.assert_close(
         lstm(torch.ones(2, 2, 2))[0], twin(lstm, "eager")(torch.ones(2, 2, 2))[0]
@@ -390,10 +396,10 @@ def test_no_cache_and_a_folder_that_cannot_be_made(
     (tmp_path / "file").write_text("")
     for value in ("", str(tmp_path / "file" / "below"), "/proc/nowhere"):
         monkeypatch.setenv("ANYGATE_CACHE", value)
-        compiler.kernels.cache_clear()
+        forget()
         assert compiler.kernels(Cell(), "float32", False).forward is not None
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
-    compiler.kernels.cache_clear()
+    forget()
 
 
 def test_the_key_knows_formula_numbers_dtype_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,6 +432,7 @@ def test_code_for_a_plain_x86_64_is_right(own_cache: Path, monkeypatch: pytest.M
         cell = Cell(**{k: resolve(v) for k, v in slots.items()})
         for dtype in (torch.float32, torch.float64):
             assert difference(make(cell, 3, 4, 3, 7, dtype=dtype), by_cpu)[0] <= 1
+    assert len(list(own_cache.iterdir())) == 8  # new code was made, not what ran before
 
 
 def test_code_for_arm_has_vectors() -> None:

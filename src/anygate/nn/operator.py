@@ -68,14 +68,23 @@ def _forward_cpu(*arguments: Any) -> Any:
     from ..backends.cpu.layer import forward
 
     *tensors, key, reverse, training = arguments
-    return cast(Any, forward)(cell_of(key), *tensors, reverse, training)
+    code = _code(key, tensors[0].dtype, training)
+    return cast(Any, forward)(code, *tensors, reverse, training)
 
 
 def _backward_cpu(*arguments: Any) -> Any:
     from ..backends.cpu.layer import backward
 
     *tensors, key, reverse = arguments
-    return cast(Any, backward)(cell_of(key), *tensors, reverse)
+    return cast(Any, backward)(_code(key, tensors[0].dtype, True), *tensors, reverse)
+
+
+@lru_cache(maxsize=512)
+def _code(key: str, dtype: torch.dtype, training: bool) -> Any:
+    """Machine code by the key's text: hashing a Cell takes 15 us, which a single step would see."""
+    from ..backends.cpu.compiler import kernels
+
+    return kernels(cell_of(key), str(dtype).removeprefix("torch."), training)
 
 
 def _forward_shapes(*arguments: Any) -> Any:

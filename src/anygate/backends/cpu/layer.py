@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ...symbolic.cell import Cell
-from .compiler import kernels
+from .compiler import Kernels
 from .emit import Target
 from .loops import BACKWARD, FORWARD
 from .tile import WIDTH
@@ -26,7 +25,7 @@ one row reads all of W from memory at each step, a product over time reads it on
 
 
 def forward(
-    cell: Cell,
+    code: Kernels,
     x: Tensor,
     h0: Tensor,
     c0: Tensor,
@@ -38,7 +37,6 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """output [T, B, H], h and c [B, H] after the last step, saved [T, B, 4H] and cells [T, B, H];
     the last two are empty if not training."""
-    code = kernels(cell, _dtype(x), training)
     steps, batch, inputs = x.shape
     hidden = h0.shape[1]
     x, h0 = x.contiguous(), h0.contiguous()
@@ -81,7 +79,7 @@ def forward(
 
 
 def backward(
-    cell: Cell,
+    code: Kernels,
     grad_output: Tensor,
     grad_h: Tensor,
     grad_c: Tensor,
@@ -97,7 +95,6 @@ def backward(
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, h0, c0, weight_ih, weight_hh and bias."""
-    code = kernels(cell, _dtype(x), True)
     assert code.backward is not None
     steps, batch, inputs = x.shape
     hidden = h0.shape[1]
@@ -197,10 +194,6 @@ def pack_units(weight: Tensor, target: Target) -> Tensor:
         padded[:, :hidden] = weight
         weight = padded
     return weight.reshape(gates, panels, width).permute(1, 0, 2).contiguous()
-
-
-def _dtype(x: Tensor) -> str:
-    return str(x.dtype).removeprefix("torch.")
 
 
 def _threads(work: int, batch: int) -> int:
