@@ -127,17 +127,17 @@ def training(module: nn.Module, x: Tensor) -> Run:
 
 
 def medians(runs: dict[str, Run], seconds: float) -> dict[str, float]:
-    """Milliseconds; the runs take turns, so that a slow moment of the machine meets them all."""
-    for run in runs.values():
-        run()
-        run()
+    """Milliseconds; the runs take turns, so that a slow moment of the machine meets them all. The
+    first run of a turn is not timed: the peer before may have left threads that still spin."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(next(iter(times.values()))) < 5:
         for name, run in runs.items():
-            start = time.perf_counter()
             run()
-            times[name].append(1000 * (time.perf_counter() - start))
+            for _ in range(2):
+                start = time.perf_counter()
+                run()
+                times[name].append(1000 * (time.perf_counter() - start))
     return {name: statistics.median(t) for name, t in times.items()}
 
 

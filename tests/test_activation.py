@@ -9,7 +9,7 @@ import pickle
 import pytest
 import sympy
 
-from anygate.symbolic import ACTIVATIONS, Activation, FormulaError, curve
+from anygate.symbolic import ACTIVATIONS, Activation, FormulaError, curve, resolve
 
 elu = Activation(
     "my_elu", "where(x > 0, x, a*expm1(x))", a=1.0, source="a paper", note="a note", aliases=("me",)
@@ -164,3 +164,51 @@ def test_notebook_display() -> None:
 def test_a_picture_has_a_hole_where_there_is_no_value() -> None:
     assert Activation("log", "log(x)")._repr_html_().count("<polyline") == 4
     assert curve(Activation("one over", "1/x"), -1, 1, 3)[1]["f"] is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["softplus(beta=0)", "celu(a=0)", "isru(alpha=-1)", "squareplus(b=-1)", "snake(a=0)",
+     "selu(a=1e200, scale=1e200)"],
+)  # fmt: skip
+def test_parameters_without_a_value_are_refused(text: str) -> None:
+    name, inner = text.rstrip(")").split("(")
+    with pytest.raises(FormulaError, match=f"{name}: with {inner[:2]}.*no finite real value"):
+        resolve(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["leaky_relu(k=0)", "hard_tanh(low=-2)", "scaled_tanh(alpha=0)", "softplus(beta=-1)"],
+)
+def test_unusual_parameters_stay_allowed(text: str) -> None:
+    assert math.isfinite(resolve(text).value(0.5))
+
+
+def test_names() -> None:
+    for name in (3, "", "  ", "a" * 2001):
+        with pytest.raises(FormulaError, match="an activation's name"):
+            Activation(name, "x")  # type: ignore[arg-type]
+
+
+def test_a_derivative_shows_its_formula() -> None:
+    assert str(ACTIVATIONS["tanh"].derivative()) == "1 - tanh(x)**2"
+    assert str(elu.derivative()) == "where(x > 0, 1, a*exp(x)) with a = 1"
+
+
+def test_the_catalogue_is_frozen() -> None:
+    with pytest.raises(TypeError):
+        ACTIVATIONS["mine"] = elu  # type: ignore[index]
+
+
+def test_numbers_beyond_float64_in_a_later_derivative() -> None:
+    """f' holds 1e160, f'' would hold 1e320."""
+    with pytest.raises(FormulaError, match="beyond float64"):
+        resolve("sin(1e160*x)").derivative(2).value(1.0)
+
+
+def test_hard_silu_at_infinity() -> None:
+    hard = ACTIVATIONS["hard_silu"]
+    slope = hard.derivative()
+    assert (hard.value(math.inf), hard.value(-math.inf)) == (math.inf, 0)
+    assert (slope.value(math.inf), slope.value(-math.inf)) == (1, 0)

@@ -138,3 +138,29 @@ def test_other_things() -> None:
 def test_unknown(text: str, message: str) -> None:
     with pytest.raises(FormulaError, match=message):
         resolve(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), [("leaky_relu(0.2)", "leaky_relu(k=0.2)"), ("silu(2)", "silu(beta=2)")]
+)
+def test_a_number_for_a_parameter(text: str, hint: str) -> None:
+    with pytest.raises(FormulaError) as error:
+        resolve(text)
+    assert hint in str(error.value)
+    assert resolve("0.5").value(3) == 0.5
+    assert resolve("relu(2)").value(3) == 2
+
+
+def test_suggestions() -> None:
+    with pytest.raises(FormulaError, match=r"Did you mean tanh\?"):
+        resolve("TANH(x)")
+    with pytest.raises(FormulaError) as error:
+        resolve("tahn(x)")
+    assert str(error.value).count("tanh") == 1
+
+
+def test_messages_stay_short() -> None:
+    for text in ("a" * 100_000, "b" * 1900 + "*x"):
+        with pytest.raises(FormulaError) as error:
+            resolve(text)
+        assert len(str(error.value)) < 500

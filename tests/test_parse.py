@@ -517,3 +517,44 @@ def test_sympy_refusals_name_the_part(expression: object, message: str) -> None:
 def test_normalise_makes_decimals_exact() -> None:
     assert normalise(0.2 * s) == x / 5
     assert normalise(sympy.Symbol("x", positive=True)) == x
+
+
+def test_long_chains_are_no_nesting() -> None:
+    assert parse(" + ".join(["x"] * 140)) == 140 * x
+    assert parse("*".join(["x"] * 32)) == x**32
+    with pytest.raises(FormulaError, match="nested more than"):
+        parse(nest("-({})", 61))
+
+
+@pytest.mark.parametrize("text", ["1e308*x*1e308", "1e-400*x", "1e400*x"])
+def test_numbers_outside_float64(text: str) -> None:
+    with pytest.raises(FormulaError, match="outside the range of float64"):
+        parse(text)
+    assert parse("0e-5*x") == 0
+    assert parse("1e300*x") == 10**300 * x
+
+
+def _unevaluated(depth: int) -> Expr:
+    result = x
+    for _ in range(depth):
+        result = sympy.sin(result, evaluate=False)
+    return result
+
+
+_POWER = sympy.Pow(10, sympy.Pow(10, 8, evaluate=False), evaluate=False)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        (x * sympy.Symbol("z"), "uses both x and z"),
+        (sympy.Mul(_POWER, x, evaluate=False), "to the power of an expression"),
+        (10**308 * x * 10**308, "outside the range of float64"),
+        (sympy.Float("1e400") * x, "outside the range of float64"),
+        (sympy.Float("1e-400") * x, "outside the range of float64"),
+        (_unevaluated(150), "nested more than"),
+    ],
+)
+def test_sympy_input_is_bounded(expression: Expr, message: str) -> None:
+    with pytest.raises(FormulaError, match=message):
+        Activation("m", expression)

@@ -35,7 +35,7 @@ def inside(lstm: LSTM, x: Tensor) -> Inside:
     for slot, argument in arguments.items():
         activation = lstm.cell.slots[slot]
         slope = eager.apply(activation.derivative(), argument).abs()
-        largest = sheet(activation).lipschitz.value  # infinite: nothing counts as saturated
+        largest = sheet(activation).largest_slope.value  # infinite: nothing counts as saturated
         limit = _SATURATED * largest if largest < float("inf") else 0.0
         slots[slot] = {
             "saturated": (slope < limit).double().mean().item(),

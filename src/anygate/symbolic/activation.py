@@ -10,9 +10,9 @@ from typing import Any
 import sympy
 from sympy import Expr
 
-from .errors import FormulaError
+from .errors import FormulaError, short
 from .normalise import normalise
-from .parse import parse
+from .parse import MAX_LENGTH, parse
 from .precise import PRECISE
 from .primitives import VARIABLE
 from .program import Program, evaluate, lower
@@ -55,6 +55,7 @@ class Activation:
         aliases: tuple[str, ...] = (),
         **parameters: float,
     ) -> None:
+        _check_name(name)
         read = parse(expression) if isinstance(expression, str) else normalise(expression)
         values = {key: _number(name, key, value) for key, value in parameters.items()}
         self._set(name, read, source, note, tuple(aliases), values, values)
@@ -68,6 +69,8 @@ class Activation:
         if unused := sorted(values.keys() - free):
             raise FormulaError(f"'{name}': the parameter '{unused[0]}' is not in the formula")
         _ = self.program  # a formula or derivative outside the vocabulary is refused here
+        if values:
+            _check_parameters(self, values)
 
     def _set(
         self,
@@ -133,7 +136,9 @@ class Activation:
                 has = ", ".join(self.parameters) or "none"
                 raise FormulaError(f"{self.name} has no parameter '{key}'; it has: {has}")
         values_ = {key: _number(self.name, key, value) for key, value in parameters.items()}
-        return self._like(parameters={**self.parameters, **values_})
+        new = self._like(parameters={**self.parameters, **values_})
+        _check_parameters(new, values_)
+        return new
 
     @property
     def label(self) -> str:
@@ -151,10 +156,7 @@ class Activation:
     @cached_property
     def closed(self) -> Expr:
         """The expression with the parameters' numbers in it."""
-        numbers = {
-            sympy.Symbol(k, real=True): sympy.Rational(repr(v)) for k, v in self.parameters.items()
-        }
-        return self.expression.xreplace(numbers) if numbers else self.expression
+        return _closed(self.expression, self.parameters)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -221,7 +223,12 @@ class Activation:
         return f"Activation({self.name!r}, {self.formula!r}{', ' + constants if constants else ''})"
 
     def __str__(self) -> str:
-        return self.label
+        """The label; of a derivative the formula."""
+        derived = self.name.endswith("'") or self.name.startswith("d ")
+        if not derived:
+            return self.label
+        numbers = ", ".join(f"{k} = {v:g}" for k, v in self.parameters.items())
+        return f"{self.formula} with {numbers}" if numbers else self.formula
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
@@ -264,6 +271,66 @@ def _number(name: str, key: str, value: Any) -> float:
     if number != number or number in (float("inf"), float("-inf")):
         raise FormulaError(f"{name}: the parameter {key} must be finite, not {value!r}")
     return number
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not name.strip():
+        raise FormulaError(f"an activation's name is a text that is not empty, not {name!r:.80}")
+    if len(name) > MAX_LENGTH:
+        raise FormulaError(f"an activation's name has at most {MAX_LENGTH:,} characters")
+
+
+def _check_parameters(activation: Activation, changed: Mapping[str, float]) -> None:
+    """Refuses values with which the formula or its derivative has no real value, as a zero
+    in a denominator or a negative number under a root."""
+    if _closes(activation.closed) and not (
+        _without_value(activation) - _without_default(activation)
+    ):
+        return
+    which = ", ".join(f"{k}={v:g}" for k, v in changed.items())
+    raise FormulaError(
+        f"{short(activation.name)}: with {which} the formula {short(activation.formula)} "
+        "has no finite real value"
+    )
+
+
+def _closed(expression: Expr, parameters: Mapping[str, float]) -> Expr:
+    """An expression with its parameters' numbers in it."""
+    numbers = {sympy.Symbol(k, real=True): sympy.Rational(repr(v)) for k, v in parameters.items()}
+    return expression.xreplace(numbers) if numbers else expression
+
+
+_NO_NUMBERS = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo, sympy.I)
+_PROBES = (-30, -2.3, -0.7, 0, 0.4, 1.9, 30)
+
+
+@lru_cache(maxsize=1024)
+def _closes(closed: Expr) -> bool:
+    """Whether the numbers of an expression and of its derivative are finite and real."""
+    try:
+        slope = differentiate(closed)
+        lower({"value": closed, "derivative": slope}, (VARIABLE.name,))
+        return not (closed.has(*_NO_NUMBERS) or slope.has(*_NO_NUMBERS))
+    except (ValueError, TypeError, ArithmeticError):  # an infinite part in SymPy's arithmetic
+        return False
+
+
+def _without_default(activation: Activation) -> set[tuple[str, float]]:
+    return _without_value(activation._like(parameters=activation._defaults))
+
+
+@lru_cache(maxsize=1024)
+def _without_value(activation: Activation) -> set[tuple[str, float]]:
+    """The points among a few where the value or the derivative is not a number."""
+    from mpmath import mp
+
+    found = set()
+    with mp.workdps(_DIGITS):
+        parameters = {k: mp.mpf(v) for k, v in activation.parameters.items()}
+        for x in _PROBES:
+            values = evaluate(activation.program, PRECISE, {"x": mp.mpf(x), **parameters})
+            found |= {(k, x) for k in ("value", "derivative") if mp.isnan(values[k])}
+    return found
 
 
 def _restore(

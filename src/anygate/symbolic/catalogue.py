@@ -8,6 +8,9 @@ without x is never the last one, where NaN arrives, so that NaN stays NaN.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from .activation import Activation
 
 _ONNX = "ONNX LSTM operator"
@@ -207,7 +210,7 @@ silu = Activation(
     aliases=("swish",),
 )  # fmt: skip
 hard_silu = Activation(
-    "hard_silu", "x*min(max(x/6 + 1/2, 0), 1)",
+    "hard_silu", "where(x <= -3, 0, where(x < 3, x*(x + 3)/6, x))",
     source="Howard et al. 2019, arXiv:1905.02244; torch.nn.Hardswish, ONNX HardSwish",
     aliases=("hard_swish", "hardswish", "hardsilu"),
 )  # fmt: skip
@@ -282,7 +285,7 @@ symlog = Activation(
     source="sign(x)*log(1 + |x|); Webber 2013; Hafner et al. 2023, arXiv:2301.04104",
 )  # fmt: skip
 
-ACTIVATIONS: dict[str, Activation] = {
-    a.name: a for a in list(globals().values()) if isinstance(a, Activation)
-}
+ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
+    {a.name: a for a in list(globals().values()) if isinstance(a, Activation)}
+)
 """Every activation of this module by name, in the order above."""

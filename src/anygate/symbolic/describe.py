@@ -6,16 +6,21 @@ import math
 import textwrap
 from collections.abc import Iterator
 
+from .activation import Activation
 from .sheet import Kink, Property, Sheet
+from .sheet import sheet as make_sheet
 
 __all__ = ["describe"]
 
 _WIDTH = 96
 _LABEL = 22
+_WORDS = {"jump": "f jumps", "pole": "f has a pole", "hole": "f has no value"}
 
 
-def describe(sheet: Sheet) -> str:
-    """The whole sheet, a property a line, (p) proved and (s) sampled."""
+def describe(of: Sheet | Activation | str) -> str:
+    """The whole sheet, a property a line, (p) proved and (s) sampled; of a Sheet or of anything
+    that `resolve` accepts."""
+    sheet = of if isinstance(of, Sheet) else make_sheet(of)
     lines = [*_head(sheet), "", *_properties(sheet), "", *_slots(sheet), ""]
     lines.append("(p) proved by structure or interval arithmetic; (s) sampled from -1e300 to 1e300")
     return "\n".join(lines)
@@ -44,13 +49,15 @@ def _properties(sheet: Sheet) -> Iterator[str]:
     yield _line("bounded", _yes(sheet.bounded), sheet.bounded)
     yield _line("monotone", sheet.monotone.value, sheet.monotone)
     yield _line("odd", _yes(sheet.odd), sheet.odd)
-    mean = f"{_yes(sheet.zero_centred)}; mean {_number(sheet.mean_output.value)} for normal x"
+    value = sheet.mean_output.value
+    mean = "no mean" if math.isnan(value) else f"mean {_number(value)}"
+    mean = f"{_yes(sheet.zero_centred)}; {mean} for normal x"
     yield _line("zero-centred", mean, sheet.zero_centred)
     yield _line("kinks", "; ".join(map(_kink, sheet.kinks.value)) or "none", sheet.kinks)
     yield _line("Lipschitz bound", _number(sheet.lipschitz.value), sheet.lipschitz)
     saturated = _places(sheet.saturated) if sheet.saturated else "nowhere"
-    yield _line("saturated", f"{saturated} (|f'| under a tenth of its maximum)",
-                sheet.saturated_region)  # fmt: skip
+    saturated += f" (|f'| under a tenth of {_number(sheet.largest_slope.value)})"
+    yield _line("saturated", saturated, sheet.saturated_region)
     dead = _places(sheet.dead_region.value) if sheet.dead_region.value else "nowhere"
     yield _line("zero slope", dead, sheet.dead_region)
     yield _line("second derivative", _second(sheet), sheet.second_peak)
@@ -106,8 +113,8 @@ def _number(value: float | None) -> str:
 
 
 def _kink(kink: Kink) -> str:
-    if kink.kind == "jump":
-        return f"f jumps at {_number(kink.x)}"
+    if kink.kind != "kink":
+        return f"{_WORDS[kink.kind]} at {_number(kink.x)}"
     left, right = _number(kink.slope_left), _number(kink.slope_right)
     return f"f' goes from {left} to {right} at x = {_number(kink.x)}"
 
@@ -115,7 +122,9 @@ def _kink(kink: Kink) -> str:
 def _places(intervals: tuple[tuple[float, float], ...]) -> str:
     words = []
     for low, high in intervals:
-        if math.isinf(low) and math.isinf(high):
+        if low == high:
+            words.append(f"at {_number(low)}")
+        elif math.isinf(low) and math.isinf(high):
             words.append("everywhere")
         elif math.isinf(low):
             words.append(f"below {_number(high)}")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["FormulaError"]
+__all__ = ["FormulaError", "short"]
 
 
 class FormulaError(ValueError):
     """A formula, an activation's name or a parameter that cannot be used. The message says
     which part is wrong and what to write instead."""
+
+
+def short(text: str) -> str:
+    """A text for a message: at most 80 characters of it."""
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,4 +1,5 @@
 """Interval arithmetic over a Program: bounds that hold for every x of an interval.
+`bound_below` covers every x that float64 can hold.
 
 Ends are mpmath numbers, infinite ends stand for unbounded reals, and every result is widened by
 1e-15 of itself, far more than mpmath's own rounding. So a bound found here is proved.
@@ -21,6 +22,8 @@ __all__ = ["bound_below", "enclose"]
 Interval = tuple[Any, Any]
 _ALL: Interval = (-mp.inf, mp.inf)
 _WIDEN = mp.mpf("1e-15")
+_END = mp.mpf("1e309")
+"""Beyond every float64."""
 
 
 def enclose(program: Program, x: Interval, parameters: Mapping[str, Any]) -> Interval:
@@ -33,11 +36,11 @@ def enclose(program: Program, x: Interval, parameters: Mapping[str, Any]) -> Int
 def bound_below(
     program: Program, parameters: Mapping[str, Any], goal: Any, boxes: int = 250
 ) -> tuple[Any, bool]:
-    """A lower bound over all x, and whether it reaches `goal`. Splits the interval with the
-    lowest bound again and again, up to `boxes` times."""
+    """A lower bound over all x of float64, and whether it reaches `goal`. Splits the interval
+    with the lowest bound again and again, up to `boxes` times."""
     heap: list[tuple[Any, int, Interval]] = []
     for count in range(boxes):
-        box = heapq.heappop(heap)[2] if heap else _ALL
+        box = heapq.heappop(heap)[2] if heap else (-_END, _END)
         middle = _middle(*box)
         for part in ((box[0], middle), (middle, box[1])):
             low = enclose(program, part, parameters)[0]
@@ -48,11 +51,11 @@ def bound_below(
 
 
 def _middle(low: Any, high: Any) -> Any:
-    if mp.isinf(low) and mp.isinf(high):
+    if low == -_END and high == _END:
         return mp.zero
-    if mp.isinf(high):
+    if high == _END:
         return max(2 * low, mp.one)
-    if mp.isinf(low):
+    if low == -_END:
         return min(2 * high, -mp.one)
     return (low + high) / 2
 
@@ -90,12 +93,22 @@ def _increasing(name: str) -> Callable[[Interval], Interval]:
     function = PRECISE[name]
 
     def apply(a: Interval) -> Interval:
-        low, high = _widened(*(_at_end(name, function, end) for end in a))
+        low, high = a
+        if name in _SATURATES:
+            reach = _SATURATES[name]
+            low, high = min(low, reach), (max(high, -reach) if mp.isfinite(high) else high)
+        low, high = _widened(_at_end(name, function, low), _at_end(name, function, high))
         floor, ceiling = _RANGES.get(name, _ALL)
         return max(low, floor), min(high, ceiling)
 
     return apply
 
+
+_SATURATES = {
+    **dict.fromkeys(("sigmoid", "tanh", "exp", "expm1", "softplus", "sinh", "erf"), 9e8),
+    "normal_cdf": 9e3,
+}
+"""PRECISE answers with the limit beyond these; a bound must stay on the near side of it."""
 
 _RANGES = {
     "sigmoid": (mp.zero, mp.one),
@@ -124,11 +137,13 @@ def _at_end(name: str, function: Callable[[Any], Any], end: Any) -> Any:
     return function(end)
 
 
-def _even(function: Callable[[Any], Any]) -> Callable[[Interval], Interval]:
-    """A function of |x| that is monotone in it."""
+def _even(function: Callable[[Any], Any], reach: Any = mp.inf) -> Callable[[Interval], Interval]:
+    """A function of |x| that is monotone in it. PRECISE answers with its limit beyond `reach`,
+    which is no bound."""
 
     def apply(a: Interval) -> Interval:
         near = mp.zero if a[0] <= 0 <= a[1] else min(abs(a[0]), abs(a[1]))
+        near = min(near, reach)
         ends = sorted((function(near), function(max(abs(a[0]), abs(a[1])))))
         return _widened(*ends)
 
@@ -209,10 +224,10 @@ _OPS: Mapping[str, Callable[..., Any]] = {
     "minimum": _each(min),
     "clip": _each(lambda x, low, high: min(max(x, low), high)),
     "erfc": lambda a: _sub((mp.one, mp.one), _increasing("erf")(a)),
-    "gaussian": _even(PRECISE["gaussian"]),
-    "normal_pdf": _even(PRECISE["normal_pdf"]),
+    "gaussian": _even(PRECISE["gaussian"], 3e4),
+    "normal_pdf": _even(PRECISE["normal_pdf"], 3e4),
     "absolute": _even(abs),
-    "cosh": _even(PRECISE["cosh"]),
+    "cosh": _even(PRECISE["cosh"], 9e8),
     "sin": lambda a: (-mp.one, mp.one),
     "cos": lambda a: (-mp.one, mp.one),
     "hypot": _hypot,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -13,8 +12,8 @@ from sympy import Expr
 
 from .activation import Activation
 from .catalogue import ACTIVATIONS
-from .errors import FormulaError
-from .parse import NOT_ELEMENTWISE, parse
+from .errors import FormulaError, short
+from .parse import MAX_LENGTH, NOT_ELEMENTWISE, nearest, parse
 from .primitives import VARIABLE
 
 __all__ = ["names", "resolve"]
@@ -47,12 +46,23 @@ def resolve(spec: Activation | str | Expr | float) -> Activation:
     if isinstance(spec, sympy.Basic) or (
         isinstance(spec, int | float) and not isinstance(spec, bool)
     ):
-        return Activation(str(spec), sympy.sympify(spec))
+        return _from_sympy(sympy.sympify(spec))
     raise FormulaError(
         f"an activation is a name, a formula, a SymPy expression or an Activation, not "
         f"{type(spec).__name__}. A Python function cannot be differentiated here: write its "
         "formula, such as 'x*sigmoid(x)'"
     )
+
+
+def _from_sympy(expression: Expr) -> Activation:
+    nameless = Activation("formula", expression)  # sizes are bounded there
+    name = str(expression)
+    if len(name) > MAX_LENGTH:
+        raise FormulaError(
+            f"the formula is {len(name):,} characters long, too long for a name: "
+            "give it one with Activation('name', expression)"
+        )
+    return Activation(name, nameless.expression)
 
 
 @lru_cache(maxsize=512)
@@ -69,6 +79,7 @@ def _from_text(text: str) -> Activation:
         raise FormulaError(_unknown(text))
     expression = parse(text, _callables())
     _refuse_free_symbols(text, expression)
+    _refuse_number_for_parameter(text, expression)
     return Activation(text, expression)
 
 
@@ -99,10 +110,10 @@ def _unknown(name: str) -> str:
             f"{name} is not elementwise ({NOT_ELEMENTWISE[name]}), so it cannot be an "
             "activation of a unit; apply it to the LSTM's output instead"
         )
-    near = get_close_matches(_key(name).lower(), names(), n=3, cutoff=0.5)
+    near = nearest(_key(short(name)), names(), cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return (
-        f"no activation is called '{name}'.{hint} 'anygate list' shows all; a formula is "
+        f"no activation is called '{short(name)}'.{hint} 'anygate list' shows all; a formula is "
         "written with x, such as 'x*sigmoid(x)'"
     )
 
@@ -111,12 +122,27 @@ def _refuse_free_symbols(text: str, expression: Expr) -> None:
     free = sorted({s.name for s in expression.free_symbols} - {VARIABLE.name})
     if not free:
         return
-    near = get_close_matches(free[0], names(), n=1)
+    near = nearest(free[0], names())
     raise FormulaError(
-        f"the formula '{text}' has the free symbol '{free[0]}' without a default"
+        f"the formula '{short(text)}' has the free symbol '{short(free[0])}' without a default"
         + (f" (did you mean {near[0]}(x)?)" if near else "")
-        + f"; write its number, or Activation('name', '{text}', {free[0]}=1.0)"
+        + f"; write its number, or Activation('name', '{short(text)}', {short(free[0])}=1.0)"
     )
+
+
+_CALL = re.compile(r"([A-Za-z]\w*)\s*\(([^()=,]*)\)")
+
+
+def _refuse_number_for_parameter(text: str, expression: Expr) -> None:
+    """leaky_relu(0.2) is the value at 0.2, a constant; who writes it means leaky_relu(k=0.2)."""
+    match = _CALL.fullmatch(text)
+    activation = names().get(match[1]) if match else None
+    if match and activation and activation.parameters and not expression.has(VARIABLE):
+        hint = f"{match[1]}({next(iter(activation.parameters))}={match[2].strip()})"
+        raise FormulaError(
+            f"'{short(text)}' is a number, the value of {match[1]} at that point, not an "
+            f"activation; name the parameter: {short(hint)}"
+        )
 
 
 @lru_cache(maxsize=1)

@@ -100,7 +100,9 @@ def _candidate(low: float, high: float) -> list[str]:
         said.append("Unbounded: the cell state can grow by any amount in one step.")
     else:
         size = max(abs(low), abs(high))
-        said.append(f"Each step changes the cell state by at most {_number(size)} input gates.")
+        said.append(
+            f"Each step adds at most {_number(size)} times the input gate to the cell state."
+        )
     return said
 
 

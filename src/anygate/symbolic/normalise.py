@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import sympy
 from sympy import Expr
 
-from .errors import FormulaError
-from .parse import is_condition
+from .errors import FormulaError, short
+from .parse import MAX_POWER, MAX_SIZE, beyond_float64, is_condition
 from .primitives import PRIMITIVES, VARIABLE, Primitive, maximum, minimum, where
 
 __all__ = ["normalise"]
 
+_MAX_DEPTH = 100
 _SAME_NAME = ("tanh", "log", "erf", "erfc", "sign", "sin", "cos", "sinh", "cosh", "asinh", "atan")
 _TO_PRIMITIVE: dict[Any, Callable[..., Expr]] = {
     **{getattr(sympy, name): PRIMITIVES[name] for name in _SAME_NAME},
@@ -30,23 +32,69 @@ def normalise(expr: Any) -> Expr:
     """An expression in the vocabulary, its variable and parameters real.
 
     Piecewise, Max, Min, Abs and SymPy's own functions are rewritten; decimal numbers become
-    exact. Raises FormulaError naming the part that is outside the vocabulary.
+    exact. Raises FormulaError naming the part that is outside the vocabulary. Size and powers
+    are bounded before anything is evaluated.
     """
-    expr = sympy.sympify(expr)
+    try:
+        expr = sympy.sympify(expr, strict=True)
+    except sympy.SympifyError:
+        raise FormulaError(
+            f"a formula is a text or a SymPy expression, not {short(repr(expr))}"
+        ) from None
     if not isinstance(expr, Expr):
         raise FormulaError(f"a formula is a real expression, not {type(expr).__name__}")
+    _check_size(expr)
+    _check_variable(expr)
     if expr.has(sympy.I, sympy.oo, -sympy.oo, sympy.zoo, sympy.nan):
-        raise FormulaError(f"the formula '{expr}' is not finite and real")
+        raise FormulaError(f"the formula '{short(str(expr))}' is not finite and real")
     return _walk(expr)
+
+
+def _check_size(expr: Any) -> None:
+    """Counts the parts, bounds the nesting, and refuses powers that would take for ever."""
+    todo, count = [(expr, 0)], 0
+    while todo:
+        part, depth = todo.pop()
+        count += 1
+        if count > MAX_SIZE:
+            raise FormulaError(f"the formula has more than {MAX_SIZE} operations")
+        if depth > _MAX_DEPTH:
+            raise FormulaError(f"the formula is nested more than {_MAX_DEPTH} levels deep")
+        if isinstance(part, sympy.Pow):
+            _check_power(*part.args)
+        todo += [(a, depth + 1) for a in part.args]
+
+
+def _check_power(base: Expr, power: Expr) -> None:
+    if isinstance(power, sympy.Number):
+        if abs(power) > MAX_POWER and base != sympy.E:
+            raise FormulaError(f"a power may be at most {MAX_POWER}")
+        return
+    made = isinstance(power, sympy.Pow | sympy.Mul | sympy.Add) and not power.free_symbols
+    if made and isinstance(base, sympy.Number):
+        raise FormulaError("a number to the power of an expression of numbers: write its value")
+
+
+def _check_variable(expr: Expr) -> None:
+    if {"x", "z"} <= {s.name for s in expr.free_symbols}:
+        raise FormulaError("the formula uses both x and z; its one variable is x or z")
+
+
+def _held(result: Any) -> Any:
+    """The result, if its numbers fit into float64."""
+    for part in (result, *result.args):
+        if isinstance(part, sympy.Rational) and beyond_float64(part):
+            raise FormulaError("a number of the formula is outside the range of float64")
+    return result
 
 
 def _walk(expr: Any) -> Any:
     if isinstance(expr, sympy.Symbol):
         return VARIABLE if expr.name in ("x", "z") else sympy.Symbol(expr.name, real=True)
     if isinstance(expr, sympy.Float):
-        return sympy.Rational(repr(float(expr)))
+        return _decimal(expr)
     if not expr.args:
-        return expr
+        return _held(expr)
     if isinstance(expr, sympy.Piecewise):
         return _piecewise(expr)
     if not (isinstance(expr, _KNOWN) or is_condition(expr)):
@@ -56,8 +104,15 @@ def _walk(expr: Any) -> Any:
         if isinstance(expr, function):
             return primitive(*arguments)
     if isinstance(expr, sympy.Pow):
-        return _power(expr, *arguments)
-    return expr.func(*arguments)
+        return _held(_power(expr, *arguments))
+    return _held(expr.func(*arguments))
+
+
+def _decimal(number: sympy.Float) -> sympy.Rational:
+    value = float(number)
+    if not math.isfinite(value) or (value == 0 and number != 0):
+        raise FormulaError(f"the number {short(str(number))} is outside the range of float64")
+    return sympy.Rational(repr(value))
 
 
 def _piecewise(expr: sympy.Piecewise) -> Expr:

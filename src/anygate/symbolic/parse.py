@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from typing import Any, NoReturn
 
 import sympy
 from sympy import Expr
 
-from .errors import FormulaError
+from .errors import FormulaError, short
 from .primitives import PRIMITIVES, VARIABLE, Primitive, maximum, minimum, where
 
-__all__ = ["MAX_LENGTH", "NOT_ELEMENTWISE", "is_condition", "parse"]
+__all__ = [
+    "MAX_LENGTH", "MAX_POWER", "MAX_SIZE", "NOT_ELEMENTWISE", "beyond_float64", "is_condition",
+    "nearest", "parse",
+]  # fmt: skip
 
 MAX_LENGTH = 2000
 MAX_NODES = 600
@@ -43,12 +46,30 @@ _COMPARISONS = {
     ast.Gt: sympy.StrictGreaterThan,
     ast.GtE: sympy.GreaterThan,
 }
+_CHAINS: dict[type[ast.operator], tuple[type[ast.operator], ...]] = {
+    **dict.fromkeys((ast.Add, ast.Sub), (ast.Add, ast.Sub)),
+    **dict.fromkeys((ast.Mult, ast.Div), (ast.Mult, ast.Div)),
+}
 _CONSTANTS = {"pi": sympy.pi, "e": sympy.E}
 
 
 def is_condition(expr: Any) -> bool:
     """Whether this is true or false, not a number. (SymPy's Symbol is both Expr and Boolean.)"""
     return isinstance(expr, sympy.logic.boolalg.Boolean) and not isinstance(expr, Expr)
+
+
+def beyond_float64(number: sympy.Rational) -> bool:
+    """Whether it has too many bits for float64, so that nothing larger may be made of it."""
+    return max(int(number.p).bit_length(), int(number.q).bit_length()) > MAX_BITS
+
+
+def nearest(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """The known names most like this one: the same but for capitals, or up to three others."""
+    from difflib import get_close_matches
+
+    known = list(dict.fromkeys(candidates))
+    name = short(name).lower()
+    return [name] if name in known else get_close_matches(name, known, n=3, cutoff=cutoff)
 
 
 def _chain(pair: type[Primitive]) -> Callable[..., Expr]:
@@ -95,8 +116,8 @@ def parse(text: str, activations: Mapping[str, Callable[[Expr], Expr]] | None = 
     result = _Reader(text, activations or {}).read(tree.body)
     if is_condition(result):
         raise FormulaError(
-            f"'{_short(text)}' is a condition, not a value; "
-            f"write where({_short(text)}, value_if_true, value_if_false)"
+            f"'{short(text)}' is a condition, not a value; "
+            f"write where({short(text)}, value_if_true, value_if_false)"
         )
     return result
 
@@ -105,13 +126,14 @@ def _syntax_error(text: str, error: Exception) -> NoReturn:
     offset = getattr(error, "offset", None)
     where_ = _mark(text, offset - 1) if offset and getattr(error, "lineno", 1) == 1 else ""
     reason = getattr(error, "msg", None) or str(error)
-    raise FormulaError(f"the formula '{_short(text)}' cannot be read: {reason}{where_}") from None
+    raise FormulaError(f"the formula '{short(text)}' cannot be read: {reason}{where_}") from None
 
 
 def _check_size(tree: ast.AST) -> None:
+    """Bounds the parts and the nesting; a chain such as a + b - c counts as one level."""
     nodes, level = 0, [tree]
     for _ in range(MAX_DEPTH):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        level = [child for node in level for child in _children(node)]
         nodes += len(level)
         if nodes > MAX_NODES:
             raise FormulaError(f"the formula has more than {MAX_NODES} parts; that is too many")
@@ -120,8 +142,20 @@ def _check_size(tree: ast.AST) -> None:
     raise FormulaError(f"the formula is nested more than {MAX_DEPTH} levels deep")
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else text[:77] + "..."
+def _children(node: ast.AST) -> list[ast.AST]:
+    if not isinstance(node, ast.BinOp) or type(node.op) not in _CHAINS:
+        return list(ast.iter_child_nodes(node))
+    links = _links(node)
+    return [links[0].left, *(link.right for link in links)]
+
+
+def _links(node: ast.BinOp) -> list[ast.BinOp]:
+    """The operations of a chain such as a + b - c from left to right, found without recursion."""
+    family, links = _CHAINS.get(type(node.op)), [node]
+    while family and isinstance(node.left, ast.BinOp) and type(node.left.op) in family:
+        node = node.left
+        links.append(node)
+    return links[::-1]
 
 
 def _mark(text: str, column: int) -> str:
@@ -149,7 +183,7 @@ class _Reader:
         except FormulaError:
             raise
         except (ValueError, ArithmeticError, TypeError) as error:  # from SymPy's own arithmetic
-            self.fail(node, f"this part cannot be worked out: {_short(str(error))}")
+            self.fail(node, f"this part cannot be worked out: {short(str(error))}")
         self._check_constant(node, result)
         if self._size(node, result) > MAX_SIZE:
             self.fail(node, f"the formula has more than {MAX_SIZE} operations when written out")
@@ -181,23 +215,27 @@ class _Reader:
         if not isinstance(result, Expr) or not result.is_number:
             return
         if isinstance(result, sympy.Rational):
-            size = max(int(result.p).bit_length(), int(result.q).bit_length())
-            if size > MAX_BITS:
+            if beyond_float64(result):
                 self.fail(node, "this number is outside the range of float64")
             return
         value = sympy.N(result, 20)
         if not (value.is_real and value.is_finite and abs(value) < sys.float_info.max):
             self.fail(node, "this part is not a finite real number")
 
+    def _check_coefficient(self, node: ast.AST, result: Expr) -> None:
+        self._check_constant(node, result.as_coeff_Mul()[0])
+
     def _Constant(self, node: ast.Constant) -> Expr:
         if isinstance(node.value, bool) or not isinstance(node.value, int | float):
-            self.fail(node, f"only real numbers can be used, not {_short(repr(node.value))}")
+            self.fail(node, f"only real numbers can be used, not {short(repr(node.value))}")
         if node.value != node.value or node.value in (float("inf"), float("-inf")):
             self.fail(node, "this number is outside the range of float64")
         if isinstance(node.value, int):
             if node.value.bit_length() > MAX_BITS:
                 self.fail(node, "this number is outside the range of float64")
             return sympy.Integer(node.value)
+        if node.value == 0 and _has_digits(ast.get_source_segment(self.text, node) or ""):
+            self.fail(node, "this number is outside the range of float64: it would become 0")
         return sympy.Rational(repr(node.value))
 
     def _Name(self, node: ast.Name) -> Expr:
@@ -214,7 +252,7 @@ class _Reader:
         if name in NOT_ELEMENTWISE:
             self.not_elementwise(node, name)
         if name.startswith("_"):
-            self.fail(node, f"'{_short(name)}' is no name for a parameter")
+            self.fail(node, f"'{short(name)}' is no name for a parameter")
         return sympy.Symbol(name, real=True)
 
     def _UnaryOp(self, node: ast.UnaryOp) -> Any:
@@ -231,7 +269,15 @@ class _Reader:
             return join(self.condition(node.left), self.condition(node.right))
         if isinstance(node.op, ast.BitXor):
             self.fail(node, "^ is not a power here: write x**2")
-        left, right = self.value(node.left), self.value(node.right)
+        links = _links(node)
+        result = self.value(links[0].left)
+        for link in links:
+            result = self._join(link, result, self.value(link.right))
+            self._check_constant(link, result)
+            self._check_coefficient(link, result)
+        return result
+
+    def _join(self, node: ast.BinOp, left: Expr, right: Expr) -> Expr:
         match node.op:
             case ast.Add():
                 return left + right
@@ -291,7 +337,7 @@ class _Reader:
             return self._function(node, name)
         if name in self.activations:
             return self._activation(node, name)
-        self.fail(node, f"unknown function '{_short(name)}'.{self._suggest(name)}")
+        self.fail(node, f"unknown function '{short(name)}'.{self._suggest(name)}")
 
     def _function(self, node: ast.Call, name: str) -> Expr:
         function, count = _FUNCTIONS[name]
@@ -315,9 +361,7 @@ class _Reader:
         return self.activations[name](self.value(node.args[0]), **options)
 
     def _suggest(self, name: str) -> str:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, [*_FUNCTIONS, *self.activations], n=3)
+        near = nearest(name, [*_FUNCTIONS, *self.activations])
         return f" Did you mean {' or '.join(near)}?" if near else " 'anygate list' shows all."
 
     def not_elementwise(self, node: ast.AST, name: str) -> NoReturn:
@@ -326,6 +370,11 @@ class _Reader:
             f"{name} is not elementwise ({NOT_ELEMENTWISE[name]}), so it cannot be an "
             "activation of a unit; apply it to the LSTM's output instead",
         )
+
+
+def _has_digits(text: str) -> bool:
+    """Whether a number that reads as 0 is written with another digit, as in 1e-400."""
+    return any(c in "123456789" for c in text.lower().partition("e")[0])
 
 
 _KINDS: dict[type[ast.AST], str] = {

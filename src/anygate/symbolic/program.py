@@ -15,6 +15,7 @@ import sympy
 from sympy import Expr
 from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 
+from .errors import FormulaError, short
 from .primitives import Primitive, exp, where
 
 __all__ = ["Node", "Program", "bind", "evaluate", "lower", "render"]
@@ -61,7 +62,8 @@ def lower(outputs: Mapping[str, Expr], inputs: Sequence[str]) -> Program:
     """The Program that computes `outputs` (name -> expression in the vocabulary) from `inputs`.
 
     Equal sub-expressions become one node, across all outputs.
-    Raises ValueError for a symbol that is no input or a part outside the vocabulary.
+    Raises ValueError for a symbol that is no input or a part outside the vocabulary,
+    FormulaError (a ValueError) for a constant that float64 cannot hold.
     """
     builder = _Builder(tuple(inputs))
     ends = tuple((name, builder.visit(sympy.sympify(e))) for name, e in outputs.items())
@@ -270,9 +272,9 @@ def _join_exponentials(product: Expr) -> Expr:
 def _exact(value: Expr) -> Fraction:
     number = value if isinstance(value, sympy.Rational) else sympy.N(value, _CONSTANT_DIGITS)
     if not (number.is_real and number.is_finite):
-        raise ValueError(f"the constant '{value}' is not a finite real number")
+        raise FormulaError(f"the constant '{short(str(value))}' is not a finite real number")
     if abs(number) >= _BEYOND:
-        raise ValueError("a constant of the formula or of its derivative is beyond float64")
+        raise FormulaError("a constant of the formula or of its derivative is beyond float64")
     if not isinstance(number, sympy.Rational):
         # erfc(9801) is 10^-41718810, whose digits would take a minute to write out
         number = sympy.Rational(str(number)) if abs(number) > _NOTHING else sympy.S.Zero
