@@ -101,6 +101,8 @@ def onnx_runner(like: nn.RNNBase, activation: str, x: Tensor) -> Run | None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # Its idle threads would go on spinning while the others run: they doubled anygate's time.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
