@@ -29,7 +29,8 @@ def picture(activation: Activation) -> str:
     """f (solid) and f' (dashed) on [-4, 4] as an SVG text."""
     rows = curve(activation, -_REACH, _REACH, 129, orders=1)
     values = [v for row in rows for v in (row["f"], row["d1"]) if v is not None]
-    low, high = max(min([*values, -1.0]), -4.0), min(max([*values, 1.0]), 4.0)
+    # A tenth more than the curves need, so that no line runs along the edge.
+    low, high = 1.1 * max(min([*values, -1.0]), -4.0), 1.1 * min(max([*values, 1.0]), 4.0)
 
     def place(x: float, y: float) -> str:
         across = (x + _REACH) / (2 * _REACH) * _WIDTH
