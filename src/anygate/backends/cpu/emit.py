@@ -11,7 +11,7 @@ from llvmlite import ir
 
 __all__ = ["I32", "I64", "PTR", "Emitter", "Target", "counted", "function"]
 
-I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+I32, I64 = ir.IntType(32), ir.IntType(64)
 PTR = ir.PointerType()
 
 
