@@ -13,7 +13,6 @@ import pytest
 import sympy
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
 import anygate
 from anygate import LSTM, Activation, FormulaError, LSTMCell
@@ -297,6 +296,7 @@ def test_explain() -> None:
             module(I, H, engine="gpu")
 
 
+@pytest.mark.filterwarnings("ignore:a gradient of a gradient")
 def test_double_backward() -> None:
     """A gradient penalty: the gradient's own gradient, against torch's loop of LSTMCells."""
     theirs, ours = twins(dtype=torch.float64)
@@ -460,14 +460,6 @@ def test_cell_shape_errors(input: tuple[int, ...], hx: Any, message: str) -> Non
     state = None if hx is None else tuple(torch.zeros(s) for s in hx)
     with pytest.raises((RuntimeError, ValueError), match=message):
         LSTMCell(I, H)(torch.randn(input), state)
-
-
-def test_what_comes_later_is_refused_clearly() -> None:
-    with pytest.raises(NotImplementedError, match="no projections yet; use proj_size=0"):
-        LSTM(I, H, proj_size=2)
-    packed = pack_padded_sequence(torch.randn(T, B, I), [6, 4, 2])
-    with pytest.raises(NotImplementedError, match="packed sequences yet; pad them with"):
-        LSTM(I, H)(packed)  # type: ignore[arg-type]
 
 
 def test_it_learns() -> None:

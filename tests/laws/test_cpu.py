@@ -8,6 +8,7 @@ import io
 import math
 import multiprocessing
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ import torch
 from hypothesis import given, settings
 from llvmlite import ir
 from mpmath import mp
-from test_engines import NAMES, Case, cases, check, difference, make, near_kinks
+from test_engines import NAMES, Case, cases, check, difference, make, near_kinks, parameters
 from torch import nn
 
 from anygate import LSTM
 from anygate.backends.cpu import cache, compiler, layer
+from anygate.backends.cpu import gradients as cpu_gradients
 from anygate.backends.cpu.emit import I64, Emitter, Target, counted, function
-from anygate.backends.cpu.loops import emit_kernels
+from anygate.backends.cpu.kernels import emit_kernels
 from anygate.backends.cpu.ops import operations
 from anygate.nn import operator
 from anygate.symbolic import ACTIVATIONS, resolve
@@ -34,24 +36,37 @@ from anygate.symbolic.primitives import PRIMITIVES
 
 
 def by_cpu(case: Case) -> dict[str, Any]:
-    """Outputs and gradients by name; formulas' parameters are constants to this engine."""
-    a = case.arrays
+    """Outputs and gradients by name. With an odd batch, the parameters of the formulas are vectors
+    with gradients, else numbers in the machine code; peepholes always are vectors."""
+    a, cell = case.arrays, case.cell
+    if a["x"].shape[1] % 2:
+        cell = replace(cell, per_unit=tuple(cell.parameters))
     tensors = {
         name: None if a[name] is None else torch.tensor(a[name], dtype=case.dtype).requires_grad_()
         for name in NAMES
     }
-    key = operator.cell_key(case.cell)
-    results = operator.run(key, *tensors.values(), case.reverse)
-    arriving = [torch.tensor(a[f"grad_{n}"], dtype=case.dtype) for n in ("output", "h", "c")]
     leaves = {k: v for k, v in tensors.items() if v is not None}
+    values = parameters(case)
+    vectors = {
+        name: torch.full((a["h0"].shape[1],), values[name], dtype=case.dtype).requires_grad_()
+        for name in cell.per_unit
+    }
+    leaves |= vectors
+    stacked = torch.stack([*vectors.values()]) if vectors else None
+    *first, bias = tensors.values()
+    none = None if bias is None else torch.zeros_like(bias)
+    arguments = (operator.cell_key(cell), case.reverse, *first, bias, none, stacked, None)
+    results = operator.run(*arguments)
+    arriving = [torch.tensor(a[f"grad_{n}"], dtype=case.dtype) for n in ("output", "h", "c")]
     grads = torch.autograd.grad(results, list(leaves.values()), arriving)
     with torch.no_grad():  # without saving, another kernel runs
-        for trained, plain in zip(
-            results, operator.run(key, *tensors.values(), case.reverse), strict=True
-        ):
+        for trained, plain in zip(results, operator.run(*arguments), strict=True):
             torch.testing.assert_close(plain, trained, rtol=0, atol=0, equal_nan=True)
     found = dict(zip(("output", "h", "c"), results, strict=True))
-    found |= {f"grad of {name}": grad for name, grad in zip(leaves, grads, strict=True)}
+    found |= {
+        f"grad of {name}": grad.sum() if name in vectors else grad
+        for name, grad in zip(leaves, grads, strict=True)
+    }
     return {name: value.detach().double().numpy() for name, value in found.items()}
 
 
@@ -220,17 +235,21 @@ def test_only_some_outputs_are_used_and_x_needs_no_gradient() -> None:
 # ---- threads and processes -----------------------------------------------------------------
 
 
-def test_one_and_two_threads_agree_and_the_number_is_respected(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("by_units", [False, True])
+def test_threads_agree_and_their_number_is_respected(
+    by_units: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layer, "_SMALL", 0)
+    teams = {
+        False: lambda width, steps, batch, inputs, hidden: (torch.get_num_threads(), False),
+        True: lambda width, steps, batch, inputs, hidden: (torch.get_num_threads(), True),
+    }
+    monkeypatch.setattr(layer, "_team", teams[by_units])
     torch.manual_seed(0)
-    lstm = LSTM(5, 33, engine="cpu")
+    lstm = LSTM(5, 150, activation="leaky_relu", trainable="unit", engine="cpu")
     x = torch.randn(6, 11, 5)
     results = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        assert layer._threads(10**9, 11) == threads
         lstm.zero_grad()
         output, _ = lstm(x)
         output.sum().backward()
@@ -239,7 +258,53 @@ def test_one_and_two_threads_agree_and_the_number_is_respected(
     for other in results[1:]:
         for p, q in zip(results[0], other, strict=True):
             torch.testing.assert_close(p, q)
-    assert torch.equal(results[0][0], results[1][0])  # rows do not depend on their thread
+
+
+def test_how_work_is_shared() -> None:
+    torch.set_num_threads(3)
+    assert layer._team(16, 100, 64, 8, 128) == (3, False)
+    assert layer._team(16, 100, 2, 0, 256) == (3, True)  # too few rows: hidden units
+    assert layer._team(64, 100, 1, 0, 128) == (2, True)  # two panels of units
+    assert layer._team(16, 100, 2, 0, 32) == (2, False)  # too little in a step to wait for it
+    assert layer._team(16, 1, 1, 8, 8) == (1, False)
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_gradients_in_stretches(
+    packed: bool, reverse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many stretches of time the backward pass takes, the gradients are the same."""
+    torch.manual_seed(0)
+    cell, hidden = Cell(candidate=resolve("softsign")), 7
+    sizes = torch.tensor([5, 5, 4, 2, 2, 1]) if packed else None
+    x = torch.randn(19, 3) if packed else torch.randn(6, 5, 3)
+    weights = [torch.randn(28, 3), torch.randn(28, 7), torch.randn(28), torch.randn(28)]
+    state = [torch.randn(5, hidden), torch.randn(5, hidden)]
+    leaves = [t.requires_grad_() for t in (x, *state, *weights)]
+
+    def gradients(rows: int) -> Any:
+        monkeypatch.setattr(cpu_gradients, "_ROWS", rows)
+        results = operator.run(operator.cell_key(cell), reverse, *leaves, None, sizes)
+        return torch.autograd.grad([r.square().sum() for r in results], leaves)
+
+    whole = gradients(1000)
+    for rows in (1, 5, 7, 12):
+        for p, q in zip(whole, gradients(rows), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-5)
+
+
+def test_subnormal_states_are_zero_and_the_mode_is_put_back() -> None:
+    """Forget gates of a half for 200 steps: without flushing, the state ends at 1e-41."""
+    lstm = LSTM(1, 1, forget_gate="0.5", input_gate="0", engine="cpu")
+    h0 = torch.zeros(1, 1, 1)
+    with torch.no_grad():
+        _, (_, c) = lstm(torch.zeros(135, 1, 1), (h0, torch.ones(1, 1, 1)))
+        _, (_, kept) = lstm(torch.zeros(120, 1, 1), (h0, torch.ones(1, 1, 1)))
+    assert c.item() == 0
+    assert kept.item() == 0.5**120
+    assert torch.tensor(1e-41).mul(0.5).item() > 0  # outside, subnormal numbers live
 
 
 def test_many_python_threads_at_once() -> None:
@@ -439,12 +504,14 @@ def test_code_for_arm_has_vectors() -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     machine = llvm.Target.from_triple("aarch64-linux-gnu").create_target_machine(opt=3)
-    source = str(emit_kernels(Target("float32", 16, 6), Cell(), True))
+    source = str(emit_kernels(Target("float32", 16, 6, mode="fpcr"), Cell(), True))
     module = llvm.parse_assembly(source)
     module.triple = "aarch64-linux-gnu"
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     builder.getModulePassManager().run(module, builder)
-    assert machine.emit_assembly(module).count("fmla\tv") > 24
+    assembly = machine.emit_assembly(module)
+    assert assembly.count("fmla\tv") > 24
+    assert assembly.count("FPCR") >= 6  # read, set and put back, forward and backward
 
 
 # ---- as a torch operator -------------------------------------------------------------------
@@ -454,13 +521,20 @@ def test_opcheck_of_both_operators() -> None:
     x, h, c = (torch.randn(s, requires_grad=True) for s in ((3, 2, 4), (2, 5), (2, 5)))
     w, r, b = (torch.randn(s, requires_grad=True) for s in ((20, 4), (20, 5), (20,)))
     key = operator.cell_key(Cell(candidate=resolve("softsign")))
-    torch.library.opcheck(torch.ops.anygate.lstm, (x, h, c, w, r, b, key, False, True))
-    torch.library.opcheck(torch.ops.anygate.lstm, (x, h, c, w, r, None, key, True, True))
-    output, _, _, saved, cells = torch.ops.anygate.lstm(x, h, c, w, r, b, key, False, True)
+    lstm = torch.ops.anygate.lstm
+    layer_ = (x, h, c, w, r, b, b, None, None)
+    torch.library.opcheck(lstm, (*layer_, key, False, True))
+    torch.library.opcheck(lstm, (x, h, c, w, r, None, None, None, None, key, True, True))
+    sizes = torch.tensor([2, 1, 1])
+    data = torch.randn(4, 4, requires_grad=True)
+    vectors = torch.randn(3, 5, requires_grad=True)
+    peephole = operator.cell_key(Cell(peephole=True))
+    torch.library.opcheck(lstm, (data, h, c, w, r, b, b, vectors, sizes, peephole, True, True))
+    output, _, _, saved, cells = lstm(*layer_, key, False, True)
     grads = (torch.randn(3, 2, 5), torch.randn(2, 5), torch.randn(2, 5))
-    rest = (output.detach(), saved, cells, key, False)
+    rest = (output.detach(), saved, cells, key, False, True)
     torch.library.opcheck(
-        torch.ops.anygate.lstm_backward, (*grads, x, h, c, w, r, b, *rest),
+        torch.ops.anygate.lstm_backward, (*grads, *layer_, *rest),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )  # fmt: skip
 
@@ -483,11 +557,14 @@ def test_compile_in_one_graph_with_changing_shapes() -> None:
             torch.testing.assert_close(p, q)
 
 
-def test_double_backward_goes_through_eager() -> None:
+def test_double_backward_goes_through_eager_and_says_so_once() -> None:
+    operator._say_once.cache_clear()
     lstm = LSTM(2, 3, candidate="softsign", engine="cpu").double()
     x = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: lstm(x)[0], x)
-    assert torch.autograd.gradgradcheck(lambda x: lstm(x)[0], x)
+    with pytest.warns(UserWarning, match="runs on the eager engine"):
+        assert torch.autograd.gradgradcheck(lambda x: lstm(x)[0], x)
+    assert torch.autograd.gradgradcheck(lambda x: lstm(x)[0], x)  # a second warning would raise
 
 
 def test_explain_names_the_engine_and_the_reason() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from anygate.backends import AUTO, EngineError, Request, choose, eager, load, reference
 from anygate.symbolic import ACTIVATIONS, sheet
-from anygate.symbolic.cell import SLOTS, Cell
+from anygate.symbolic.cell import PEEPHOLES, SLOTS, Cell
 
 BOUNDED = tuple(n for n, a in ACTIVATIONS.items() if sheet(a).bounded.value)
 SMOOTH = tuple(n for n, a in ACTIVATIONS.items() if not sheet(a).kinks.value)
@@ -79,9 +79,9 @@ def make(
 
 
 def parameters(case: Case) -> dict[str, float]:
-    """The activations' parameters as the dtype holds them."""
+    """The activations' parameters as the dtype holds them; peepholes 0.25 (0 hides them)."""
     return {
-        name: torch.tensor(value, dtype=case.dtype).double().item()
+        name: 0.25 if name in PEEPHOLES else torch.tensor(value, dtype=case.dtype).double().item()
         for name, value in case.cell.parameters.items()
     }
 
@@ -171,8 +171,10 @@ def near_kinks(case: Case, room: float) -> bool:
     (c is 0 where a gate is) both engines take the side that the formula states."""
     values = _pre_activations(case)
     for slot, activation in case.cell.slots.items():
-        for kink in sheet(activation).kinks.value:
-            away = np.abs(values[slot] - kink.x)
+        kinks = [kink.x for kink in sheet(activation).kinks.value]
+        kinks += [] if case.cell.clip is None else [-case.cell.clip, case.cell.clip]
+        for kink in kinks:
+            away = np.abs(values[slot] - kink)
             if np.any((away > 0) & (away < room * (1 + np.abs(values[slot])))):
                 return True
     return False
@@ -192,17 +194,24 @@ def _pre_activations(case: Case) -> dict[str, Any]:
         bias = 0 if a["bias"] is None else a["bias"]
         z = a["x"][t] @ a["weight_ih"].T + h @ a["weight_hh"].T + bias
         now = reference.step(case.cell, z, c, values)
-        h, c = now["h"], now["c"]
+        before, h, c = c, now["h"], now["c"]
         for slot, part in zip(SLOTS, [*np.split(z, 4, -1), c], strict=True):
-            seen[slot].append(part)
+            state = c if slot == "output_gate" else before
+            seen[slot].append(part + values.get(f"{slot}.peephole", 0.0) * state)
     return {slot: np.array(parts) for slot, parts in seen.items()}
 
 
 @st.composite
 def cells(draw: Any, pool: tuple[str, ...] = tuple(ACTIVATIONS)) -> Cell:
-    """Any two activations in any two slots, the rest at their defaults."""
+    """Any two activations in any two slots, the rest at their defaults; any variant."""
     slots = draw(st.lists(st.sampled_from(SLOTS), min_size=2, max_size=2, unique=True))
-    return Cell(**{slot: ACTIVATIONS[draw(st.sampled_from(pool))] for slot in slots})
+    variant: dict[str, Any] = {
+        "peephole": draw(st.booleans()),
+        "coupled": draw(st.booleans()),
+        "clip": draw(st.sampled_from((None, None, 0.75))),
+    }
+    chosen = {slot: ACTIVATIONS[draw(st.sampled_from(pool))] for slot in slots}
+    return Cell(**chosen, **variant)
 
 
 @st.composite
@@ -303,8 +312,13 @@ def by_autograd(case: Case) -> dict[str, Any]:
         z = leaves["x"][t] @ leaves["weight_ih"].T + h @ leaves["weight_hh"].T
         z = z + leaves["bias"] if "bias" in leaves else z
         i, forget, g, o = z.split(h.shape[1], -1)
-        c = f["forget_gate"](forget) * c + f["input_gate"](i) * f["candidate"](g)
-        h = f["output_gate"](o) * f["cell_output"](c)
+        see, bound = (0.25 if case.cell.peephole else 0.0), case.cell.clip or math.inf
+        i = f["input_gate"]((i + see * c).clamp(-bound, bound))
+        forget = f["forget_gate"]((forget + see * c).clamp(-bound, bound))
+        forget = 1 - i if case.cell.coupled else forget
+        c = forget * c + i * f["candidate"](g.clamp(-bound, bound))
+        o = f["output_gate"]((o + see * c).clamp(-bound, bound))
+        h = o * f["cell_output"](c.clamp(-bound, bound))
         outputs[t] = h
     results = (torch.stack(outputs), h, c)
     arriving = [torch.tensor(a[f"grad_{n}"]) for n in ("output", "h", "c")]
@@ -321,6 +335,20 @@ def test_reference_against_plain_torch(name: str, reverse: bool) -> None:
         cell = Cell(**dict.fromkeys(slots, ACTIVATIONS[name]))
         case = make(cell, 5, 3, 2, 4, reverse=reverse, bias=seed % 2 == 0, seed=seed, size=0.4)
         assert not near_kinks(case, 1e-12)
+        expected, found = by_autograd(case), by_reference(case)
+        for what, value in expected.items():
+            np.testing.assert_allclose(
+                found[what], value, rtol=1e-12, atol=1e-12 * max(1, _size(value)), err_msg=what
+            )
+
+
+@pytest.mark.parametrize("variant", [{"peephole": True}, {"coupled": True}, {"clip": 0.5},
+                                     {"peephole": True, "coupled": True, "clip": 0.5}])  # fmt: skip
+def test_variants_against_plain_torch(variant: dict[str, Any]) -> None:
+    """Peepholes, coupled gates and clipped arguments, written independently in torch."""
+    for seed in range(4):
+        cell = Cell(candidate=ACTIVATIONS["softsign"], **variant)
+        case = make(cell, 5, 3, 2, 4, reverse=seed % 2 == 0, seed=seed)
         expected, found = by_autograd(case), by_reference(case)
         for what, value in expected.items():
             np.testing.assert_allclose(

@@ -15,10 +15,12 @@ from ..backends import reference
 from ..backends.base import Choice, Request, choose, load
 from ..symbolic.cell import Cell
 from . import operator
+from .packed import run_packed
 
 __all__ = ["Wiring"]
 
 Triple = tuple[Tensor, Tensor, Tensor]
+Parameters = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,24 +49,44 @@ class Wiring:
         c0: Tensor,
         weight_ih: Tensor,
         weight_hh: Tensor,
-        bias: Tensor | None,
+        bias_ih: Tensor | None,
+        bias_hh: Tensor | None,
+        parameters: Parameters | None = None,
+        batch_sizes: Tensor | None = None,
         reverse: bool = False,
     ) -> Triple:
-        """One direction of one layer; shapes as in `Engine.run`. Under autocast in its dtype, as
-        torch.nn.LSTM."""
-        arguments = (x, h0, c0, weight_ih, weight_hh, bias)
+        """One direction of one layer. x [T, B, I], or [N, I] packed with batch_sizes [T]; the other
+        shapes and the results as in `Engine.run`; parameters: those of the cell's per_unit, each
+        [H]. Under autocast in its dtype, as torch.nn.LSTM."""
+        tensors = (x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh)
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             with torch.autocast(x.device.type, enabled=False):
-                x, h0, c0, weight_ih, weight_hh, bias = (_cast(a, dtype) for a in arguments)
-                return self.run(x, h0, c0, weight_ih, weight_hh, bias, reverse)
+                cast_ = (_cast(t, dtype) for t in tensors)
+                own = {k: _cast(v, dtype) for k, v in (parameters or {}).items()}
+                return self.run(*cast_, own, batch_sizes, reverse)
         name = _name(self.key, self.engine, *_circumstances(x, weight_ih))
         if name == "cpu":
-            return operator.run(self.key, *arguments, reverse)
-        engine = load(name)
+            vectors = torch.stack([*parameters.values()]) if parameters else None
+            return operator.run(self.key, reverse, *tensors, vectors, batch_sizes)
+        bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
+        weights = (weight_ih, weight_hh, bias)
+
+        def whole(x: Tensor, h: Tensor, c: Tensor) -> Triple:
+            return self._whole(load(name), (x, h, c, *weights), parameters or {}, reverse)
+
+        if batch_sizes is None:
+            return whole(x, h0, c0)
+        return run_packed(whole, x, batch_sizes, h0, c0, reverse)
+
+    def _whole(self, engine: Any, tensors: Any, parameters: Parameters, reverse: bool) -> Triple:
+        """A batch of equal lengths on another engine."""
         if engine.FRAMEWORK == "numpy":
-            return cast(Triple, _apply_numpy(self.cell, reverse, *arguments))
-        return cast(Triple, engine.run(self.cell, *arguments, parameters={}, reverse=reverse))
+            names = tuple(parameters)
+            return cast(
+                Triple, _apply_numpy(self.cell, reverse, names, *tensors, *parameters.values())
+            )
+        return cast(Triple, engine.run(self.cell, *tensors, parameters, reverse))
 
 
 def _cast(tensor: Any, dtype: torch.dtype) -> Any:
@@ -72,19 +94,19 @@ def _cast(tensor: Any, dtype: torch.dtype) -> Any:
     return tensor if tensor is None or tensor.dtype == torch.float64 else tensor.to(dtype)
 
 
-def _circumstances(x: Tensor, weight: Tensor) -> tuple[str, str, bool]:
+def _circumstances(x: Tensor, weight: Tensor) -> tuple[str, torch.dtype, bool]:
     """Device, dtype, and whether gradients will be needed."""
     training = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    return x.device.type, str(x.dtype), training
+    return x.device.type, x.dtype, training
 
 
 @lru_cache(maxsize=512)
-def _choose(key: str, engine: str, device: str, dtype: str, training: bool) -> Choice:
-    request = Request(operator.cell_of(key), device, dtype.removeprefix("torch."), training)
+def _choose(key: str, engine: str, device: str, dtype: torch.dtype, training: bool) -> Choice:
+    request = Request(operator.cell_of(key), device, str(dtype).removeprefix("torch."), training)
     return choose(request, engine)
 
 
-def _name(key: str, engine: str, device: str, dtype: str, training: bool) -> str:
+def _name(key: str, engine: str, device: str, dtype: torch.dtype, training: bool) -> str:
     """The engine's name; a constant for torch.compile, which cannot trace a registry."""
     return _choose(key, engine, device, dtype, training).name
 
@@ -100,38 +122,31 @@ class _Numpy(torch.autograd.Function):
     """The reference engine under autograd: float64 inside, the tensors' own dtype outside."""
 
     @staticmethod
-    def forward(ctx: Any, cell: Cell, reverse: bool, *arguments: Any) -> Triple:
-        *arrays, bias = (_array(a) for a in arguments)
-        ctx.cell, ctx.reverse, ctx.like = cell, reverse, arguments
-        x, h0, c0, weight_ih, weight_hh = ctx.arrays = arrays
-        ctx.run = reference.run(cell, x, h0, c0, weight_ih, weight_hh, bias, reverse=reverse)
-        like = arguments[0]
+    def forward(
+        ctx: Any, cell: Cell, reverse: bool, names: tuple[str, ...], *tensors: Any
+    ) -> Triple:
+        x, h0, c0, weight_ih, weight_hh, bias, *values = (_array(t) for t in tensors)
+        ctx.parameters = dict(zip(names, values, strict=True))
+        ctx.cell, ctx.reverse, ctx.like = cell, reverse, tensors
+        ctx.arrays = x, h0, c0, weight_ih, weight_hh
+        ctx.run = reference.run(cell, *ctx.arrays, bias, ctx.parameters, reverse)
+        like = tensors[0]
         return _tensor(ctx.run.output, like), _tensor(ctx.run.h, like), _tensor(ctx.run.c, like)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, h0, c0, weight_ih, weight_hh = ctx.arrays
-        grad_output, grad_h, grad_c = (_array(g) for g in grads)
         back = reference.backward(
-            ctx.cell,
-            ctx.run,
-            x,
-            h0,
-            c0,
-            weight_ih,
-            weight_hh,
-            grad_output,
-            grad_h,
-            grad_c,
-            reverse=ctx.reverse,
+            ctx.cell, ctx.run, *ctx.arrays, *map(_array, grads), ctx.parameters, ctx.reverse
         )
         names = ("x", "h0", "c0", "weight_ih", "weight_hh", "bias")
-        tensors = [
-            None if like is None else _tensor(back[name], like)
-            for name, like in zip(names, ctx.like, strict=True)
-        ]
-        return None, None, *tensors
+        found = [back[name] for name in names]
+        found += [back["parameters"][name].sum(0) for name in ctx.parameters]
+        results = (
+            None if like is None else _tensor(array, like)
+            for array, like in zip(found, ctx.like, strict=True)
+        )
+        return None, None, None, *results
 
 
 def _tensor(array: Any, like: Tensor) -> Tensor:

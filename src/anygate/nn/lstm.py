@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,9 @@ from torch.nn.utils.rnn import PackedSequence
 from ..backends.base import Choice
 from ..symbolic.cell import Cell
 from .dispatch import Wiring
-from .slots import ActivationLike, make_cell, slot_summary
+from .parameters import cell_parameters, register_parameters, reset_cell_parameters
+from .projection import run_projected
+from .slots import ActivationLike, Trainable, make_cell, slot_summary, widths
 
 __all__ = ["LSTM", "LSTMCell"]
 
@@ -34,12 +36,19 @@ class LSTM(nn.RNNBase):
     gate_activation: the three gates together (default sigmoid).
     input_gate, forget_gate, candidate, output_gate, cell_output: one slot; wins over the two.
     Each is a name ("relu"), a formula ("x*sigmoid(x)"), a SymPy expression or an Activation.
+    peephole, coupled, clip: the variants of `Cell`. Peepholes are parameters
+    input_gate_peephole_l0 and so on, [H].
+    trainable: False; "shared" or "unit": the activations' own parameters (k of leaky_relu) are
+    learnt, one number each for a layer and direction, or one for each hidden unit; or a dict such
+    as {"candidate.k": "unit"}. They are parameters candidate_k_l0 and so on.
     engine: "auto", or an engine's name; `explain` says which one runs and why.
 
-    Input [T, B, input_size] ([B, T, input_size] with batch_first, [T, input_size] unbatched) and
-    optionally (h0, c0), each [num_layers * directions, B, hidden_size]. Returns the output
-    [T, B, directions * hidden_size] and (h, c), as torch.nn.LSTM does. Parameters and state_dict
-    have torch.nn.LSTM's names and shapes, gates in the order i f g o, so weights load both ways.
+    Input [T, B, input_size] ([B, T, input_size] with batch_first, [T, input_size] unbatched, or a
+    PackedSequence) and optionally (h0, c0), each [num_layers * directions, B, hidden_size] (h0:
+    proj_size if that is given). Returns the output [T, B, directions * hidden_size] and (h, c), as
+    torch.nn.LSTM does. Parameters and state_dict have torch.nn.LSTM's names and shapes, gates in
+    the order i f g o, so weights load both ways; with coupled=True the forget gate's rows stay and
+    are not used.
 
     Raises FormulaError for an activation that cannot be used, naming the slot; ValueError and
     RuntimeError for wrong shapes, as torch.nn.LSTM does.
@@ -65,12 +74,12 @@ class LSTM(nn.RNNBase):
         candidate: ActivationLike | None = None,
         output_gate: ActivationLike | None = None,
         cell_output: ActivationLike | None = None,
+        peephole: bool = False,
+        coupled: bool = False,
+        clip: float | None = None,
+        trainable: Trainable = False,
         engine: str = "auto",
     ) -> None:
-        if proj_size:
-            raise NotImplementedError(
-                "anygate.LSTM has no projections yet; use proj_size=0 and a Linear after it"
-            )
         cell = make_cell(
             activation=activation,
             gate_activation=gate_activation,
@@ -79,6 +88,10 @@ class LSTM(nn.RNNBase):
             candidate=candidate,
             output_gate=output_gate,
             cell_output=cell_output,
+            peephole=peephole,
+            coupled=coupled,
+            clip=clip,
+            trainable=trainable,
         )
         super().__init__(
             "LSTM",
@@ -89,11 +102,13 @@ class LSTM(nn.RNNBase):
             batch_first,
             dropout,
             bidirectional,
-            0,
+            proj_size,
             device,
             dtype,
         )
         self._wiring = Wiring.of(cell, engine)
+        learnt = widths(cell, trainable)
+        register_parameters(self, cell, learnt, self._suffixes, device=device, dtype=dtype)
 
     @property
     def cell(self) -> Cell:
@@ -104,30 +119,51 @@ class LSTM(nn.RNNBase):
         """Which engine `forward(input)` will use and, for each faster one, why it does not."""
         return self._wiring.explain(input, self.layer_weights(0)[0])
 
-    def forward(self, input: Tensor, hx: State | None = None) -> tuple[Tensor, State]:
+    def forward(self, input: Any, hx: State | None = None) -> tuple[Any, State]:
         """The output and the state after the last step; see the class for shapes."""
+        if isinstance(input, PackedSequence):
+            return self._forward_packed(input, hx)
         self._check_input(input)
         batched = input.dim() == 3
         x = input if batched else input.unsqueeze(1)
         if batched and self.batch_first:
             x = x.transpose(0, 1)
-        state = self._state(x, hx, batched)
-        output, (h, c) = self._run(x, state)
+        state = self._state(x, x.size(1), hx, batched)
+        output, (h, c) = self._run(x, state, hx is not None)
         if not batched:
             return output.squeeze(1), (h.squeeze(1), c.squeeze(1))
         return (output.transpose(0, 1) if self.batch_first else output), (h, c)
 
+    def _forward_packed(
+        self, input: PackedSequence, hx: State | None
+    ) -> tuple[PackedSequence, State]:
+        data, batch_sizes, order, back = input
+        self._check_features(data)
+        rows = int(batch_sizes[0])
+        state = self._state(data, rows, hx, True)
+        if hx is not None and order is not None:
+            state = (state[0].index_select(1, order), state[1].index_select(1, order))
+        if int(batch_sizes[-1]) == rows:  # all of one length
+            x = data.view(len(batch_sizes), rows, -1)
+            output, (h, c) = self._run(x, state, hx is not None)
+            output = output.flatten(0, 1)
+        else:
+            output, (h, c) = self._run(data, state, hx is not None, batch_sizes)
+        if back is not None:
+            h, c = h.index_select(1, back), c.index_select(1, back)
+        return PackedSequence(output, batch_sizes, order, back), (h, c)
+
     def _check_input(self, input: Tensor) -> None:
-        if isinstance(input, PackedSequence):
-            raise NotImplementedError(
-                "anygate.LSTM takes no packed sequences yet; pad them with "
-                "torch.nn.utils.rnn.pad_packed_sequence"
-            )
         if input.dim() not in (2, 3):
             raise ValueError(f"LSTM: Expected input to be 2D or 3D, got {input.dim()}D instead")
-        weight = self.weight_ih_l0
-        casting = torch.is_autocast_enabled(input.device.type)
-        if input.dtype != weight.dtype and not casting:
+        self._check_features(input)
+        steps = input.size(1 if self.batch_first and input.dim() == 3 else 0)
+        if steps == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+
+    def _check_features(self, input: Tensor) -> None:
+        weight = self._own("weight_ih_l0")
+        if input.dtype != weight.dtype and not torch.is_autocast_enabled(input.device.type):
             raise ValueError(
                 f"LSTM: input is {input.dtype} but the weights are {weight.dtype}. Convert "
                 f"input.to({weight.dtype}), or the model: model.to({input.dtype})"
@@ -137,17 +173,15 @@ class LSTM(nn.RNNBase):
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, "
                 f"got {input.size(-1)}"
             )
-        steps = input.size(1 if self.batch_first and input.dim() == 3 else 0)
-        if steps == 0:
-            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
 
-    def _state(self, x: Tensor, hx: State | None, batched: bool) -> State:
-        """h0 and c0, each [num_layers * directions, B, H]."""
+    def _state(self, x: Tensor, batch: int, hx: State | None, batched: bool) -> State:
+        """h0 [num_layers * directions, B, proj_size or H] and c0 [..., H]."""
         count = self.num_layers * (2 if self.bidirectional else 1)
-        shape = (count, x.size(1), self.hidden_size)
+        shapes = ((count, batch, self.proj_size or self.hidden_size),
+                  (count, batch, self.hidden_size))  # fmt: skip
         if hx is None:
-            zeros = x.new_zeros(shape)
-            return zeros, zeros
+            zeros = x.new_zeros(shapes[0])
+            return zeros, x.new_zeros(shapes[1]) if self.proj_size else zeros
         if not batched:
             if any(s.dim() != 2 for s in hx):
                 raise RuntimeError(
@@ -155,45 +189,88 @@ class LSTM(nn.RNNBase):
                     f"({hx[0].dim()}-D, {hx[1].dim()}-D) tensors"
                 )
             hx = (hx[0].unsqueeze(1), hx[1].unsqueeze(1))
-        elif any(s.dim() != 3 for s in hx):
+        elif hx[0].dim() != 3 or hx[1].dim() != 3:
             raise RuntimeError(
                 "For batched 3-D input, hx and cx should also be 3-D but got "
                 f"({hx[0].dim()}-D, {hx[1].dim()}-D) tensors"
             )
-        for place, state in enumerate(hx):
-            if tuple(state.shape) != shape:
-                raise RuntimeError(
-                    f"Expected hidden[{place}] size {shape}, got {tuple(state.shape)}"
-                )
+        if hx[0].shape != shapes[0] or hx[1].shape != shapes[1]:
+            place = 0 if hx[0].shape != shapes[0] else 1
+            raise RuntimeError(
+                f"Expected hidden[{place}] size {shapes[place]}, got {tuple(hx[place].shape)}"
+            )
         return hx
 
-    def _run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """All layers and directions, time first."""
+    def _run(
+        self, x: Tensor, state: State, started: bool, batch_sizes: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """All layers and directions, time first; started: the state was given."""
         ends: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
             for suffix in ("", "_reverse")[: 2 if self.bidirectional else 1]:
-                h0, c0 = (s[len(ends)] for s in state)
-                output, h, c = self._wiring.run(
-                    x, h0, c0, *self.layer_weights(layer, suffix), bool(suffix)
-                )
+                h0, c0 = state[0].select(0, len(ends)), state[1].select(0, len(ends))
+                name = f"_l{layer}{suffix}"
+                output, h, c = self._run_layer(name, x, h0, c0, started, batch_sizes, bool(suffix))
                 outputs.append(output)
                 ends.append((h, c))
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
             if self.dropout and layer < self.num_layers - 1:
                 x = nn.functional.dropout(x, self.dropout, self.training)
+        if len(ends) == 1:
+            return x, (h.unsqueeze(0), c.unsqueeze(0))
         h_n, c_n = (torch.stack(s) for s in zip(*ends, strict=True))
         return x, (h_n, c_n)
+
+    def _run_layer(
+        self,
+        suffix: str,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor,
+        started: bool,
+        batch_sizes: Tensor | None,
+        reverse: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        weights = self._weights(suffix)
+        parameters = cell_parameters(self, self.cell, suffix)
+        if not self.proj_size:
+            return self._wiring.run(x, h0, c0, *weights, parameters, batch_sizes, reverse)
+        return run_projected(
+            self._wiring.run, x, h0, c0, weights, self._own(f"weight_hr{suffix}"),
+            parameters, batch_sizes, reverse, started,
+        )  # fmt: skip
 
     def layer_weights(self, layer: int, suffix: str = "") -> tuple[Tensor, Tensor, Tensor | None]:
         """weight_ih [4H, I], weight_hh [4H, H] and the sum of both biases [4H] (None without) of
         one layer; suffix "_reverse" for the backward direction."""
 
-        def get(name: str) -> Tensor:
-            return cast(Tensor, getattr(self, f"{name}_l{layer}{suffix}"))
+        weight_ih, weight_hh, bias_ih, bias_hh = self._weights(f"_l{layer}{suffix}")
+        bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
+        return weight_ih, weight_hh, bias
 
-        bias = get("bias_ih") + get("bias_hh") if self.bias else None
-        return get("weight_ih"), get("weight_hh"), bias
+    def _weights(self, suffix: str) -> tuple[Any, ...]:
+        own = self._own
+        weights = own("weight_ih" + suffix), own("weight_hh" + suffix)
+        if not self.bias:
+            return (*weights, None, None)
+        return (*weights, own("bias_ih" + suffix), own("bias_hh" + suffix))
+
+    def _own(self, name: str) -> Tensor:
+        """A parameter; parametrized ones are attributes of the class."""
+        found = self._parameters.get(name)
+        return getattr(self, name) if found is None else found
+
+    @property
+    def _suffixes(self) -> list[str]:
+        ways = ("", "_reverse")[: 2 if self.bidirectional else 1]
+        return [f"_l{layer}{way}" for layer in range(self.num_layers) for way in ways]
+
+    def reset_parameters(self) -> None:
+        """As torch.nn.LSTM; activations' parameters to the numbers of their formula."""
+        super().reset_parameters()
+        if "_wiring" in self.__dict__:  # not while the base class is made
+            reset_cell_parameters(self, self.cell, self._suffixes)
 
     def extra_repr(self) -> str:
         """torch.nn.LSTM's, and the activations that differ from it."""
@@ -224,6 +301,10 @@ class LSTMCell(nn.RNNCellBase):
         candidate: ActivationLike | None = None,
         output_gate: ActivationLike | None = None,
         cell_output: ActivationLike | None = None,
+        peephole: bool = False,
+        coupled: bool = False,
+        clip: float | None = None,
+        trainable: Trainable = False,
         engine: str = "auto",
     ) -> None:
         cell = make_cell(
@@ -234,6 +315,10 @@ class LSTMCell(nn.RNNCellBase):
             candidate=candidate,
             output_gate=output_gate,
             cell_output=cell_output,
+            peephole=peephole,
+            coupled=coupled,
+            clip=clip,
+            trainable=trainable,
         )
         super().__init__(input_size, hidden_size, bias, num_chunks=4, device=device, dtype=dtype)
         self._wiring = Wiring.of(cell, engine)
@@ -259,9 +344,9 @@ class LSTMCell(nn.RNNCellBase):
         batched = input.dim() == 2
         x = input if batched else input.unsqueeze(0)
         h0, c0 = self._state(x, hx, batched)
-        bias = self.bias_ih + self.bias_hh if self.bias else None
-        weights = (self.weight_ih, self.weight_hh, bias)
-        _, h, c = self._wiring.run(x.unsqueeze(0), h0, c0, *weights)
+        weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        parameters = cell_parameters(self, self.cell, "")
+        _, h, c = self._wiring.run(x.unsqueeze(0), h0, c0, *weights, parameters)
         return (h, c) if batched else (h.squeeze(0), c.squeeze(0))
 
     def _state(self, x: Tensor, hx: State | None, batched: bool) -> State:

@@ -2,11 +2,16 @@
 
 `anygate::lstm` runs one direction of one layer, `anygate::lstm_backward` its gradients. The
 gradient of the latter, for double backward, goes through the eager engine's operations.
+
+An operator written in Python costs about 40 us a call with its gradient, which a single time step
+would see. So plain calls, where nothing watches (no compiler, no tracing, no functional transform,
+no dispatch mode), go to the engine directly through an autograd Function.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from functools import lru_cache
 from typing import Any, cast
 
@@ -15,68 +20,90 @@ from torch import Tensor
 
 from ..backends import eager
 from ..symbolic.activation import Activation
-from ..symbolic.cell import Cell
+from ..symbolic.cell import SLOTS, Cell
+from .packed import run_packed
 
 __all__ = ["cell_key", "cell_of", "run"]
 
 Triple = tuple[Tensor, Tensor, Tensor]
 
+_LAYER = (
+    "Tensor x, Tensor h0, Tensor c0, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, "
+    "Tensor? bias_hh, Tensor? vectors, Tensor? batch_sizes"
+)
+"""x [T, B, I], or [N, I] with batch_sizes [T]; vectors [number, H], the cell's per_unit."""
+_TENSORS = 9
 _LIBRARY: Any = cast(Any, torch.library.Library)("anygate", "DEF")
 _LIBRARY.define(
-    "lstm(Tensor x, Tensor h0, Tensor c0, Tensor weight_ih, Tensor weight_hh, Tensor? bias, "
-    "str cell, bool reverse, bool training) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    f"lstm({_LAYER}, str cell, bool reverse, bool training) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 _LIBRARY.define(
-    "lstm_backward(Tensor grad_output, Tensor grad_h, Tensor grad_c, Tensor x, Tensor h0, "
-    "Tensor c0, Tensor weight_ih, Tensor weight_hh, Tensor? bias, Tensor output, Tensor saved, "
-    "Tensor cells, str cell, bool reverse) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    f"lstm_backward(Tensor? grad_output, Tensor? grad_h, Tensor? grad_c, {_LAYER}, "
+    "Tensor output, Tensor saved, Tensor cells, str cell, bool reverse, bool need_x) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
 @lru_cache(maxsize=512)
 def cell_key(cell: Cell) -> str:
-    """The cell as text, for an operator's argument: each slot's formula and parameters."""
-    return json.dumps({s: [a.formula, dict(a.parameters)] for s, a in cell.slots.items()})
+    """The cell as text, for an operator's argument."""
+    slots = {s: [a.formula, dict(a.parameters)] for s, a in cell.slots.items()}
+    rest = {name: getattr(cell, name) for name in ("peephole", "coupled", "clip", "per_unit")}
+    return json.dumps({**slots, **rest})
 
 
 @lru_cache(maxsize=512)
 def cell_of(key: str) -> Cell:
     """The cell of a `cell_key`."""
-    slots = json.loads(key)
-    return Cell(**{s: Activation(f, f, **parameters) for s, (f, parameters) in slots.items()})
+    content = json.loads(key)
+    for slot in SLOTS:
+        formula, parameters = content[slot]
+        content[slot] = Activation(formula, formula, **parameters)
+    return Cell(**{**content, "per_unit": tuple(content["per_unit"])})
 
 
-def run(
-    key: str,
-    x: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias: Tensor | None,
-    reverse: bool,
-) -> Triple:
-    """One direction of one layer through the operator; key is the cell's `cell_key`, shapes as in
-    `Engine.run`."""
-    arguments = (x, h0, c0, weight_ih, weight_hh, bias)
-    training = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arguments)
-    output, h, c, _, _ = torch.ops.anygate.lstm(*arguments, key, reverse, training)
-    return output, h, c
+def run(key: str, reverse: bool, *tensors: Tensor | None) -> Triple:
+    """One direction of one layer; key is the cell's `cell_key`, tensors those of the operator."""
+    training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if _watched(tensors):
+        output, h, c, _, _ = torch.ops.anygate.lstm(*tensors, key, reverse, training)
+        return output, h, c
+    if training:
+        return cast(Triple, _Fused.apply(key, reverse, *tensors))  # type: ignore[no-untyped-call]
+    return cast(Triple, _forward_cpu(*tensors, key, reverse, False)[:3])
+
+
+_PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
+
+
+def _watched(tensors: tuple[Any, ...]) -> bool:
+    """Whether something must see the operator and not its inside."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._get_tracing_state() is not None
+        or not _PLAIN.issuperset(map(type, tensors))
+    )
 
 
 def _forward_cpu(*arguments: Any) -> Any:
-    from ..backends.cpu.layer import forward
-
     *tensors, key, reverse, training = arguments
     code = _code(key, tensors[0].dtype, training)
-    return cast(Any, forward)(code, *tensors, reverse, training)
+    return _layer().forward(code, *tensors, reverse, training)
 
 
 def _backward_cpu(*arguments: Any) -> Any:
-    from ..backends.cpu.layer import backward
+    *tensors, key, reverse, need_x = arguments
+    return _layer().backward(_code(key, tensors[3].dtype, True), *tensors, reverse, need_x)
 
-    *tensors, key, reverse = arguments
-    return cast(Any, backward)(_code(key, tensors[0].dtype, True), *tensors, reverse)
+
+@lru_cache(maxsize=1)
+def _layer() -> Any:
+    from ..backends.cpu import layer
+
+    return layer
 
 
 @lru_cache(maxsize=512)
@@ -87,29 +114,110 @@ def _code(key: str, dtype: torch.dtype, training: bool) -> Any:
     return kernels(cell_of(key), str(dtype).removeprefix("torch."), training)
 
 
+# ---- plain calls ----------------------------------------------------------------------------
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, key: str, reverse: bool, *tensors: Any) -> Any:
+        output, h, c, saved, cells = _forward_cpu(*tensors, key, reverse, True)
+        ctx.key, ctx.reverse = key, reverse
+        ctx.save_for_backward(*tensors, output, saved, cells)
+        ctx.set_materialize_grads(False)
+        return output, h, c
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        tensors = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: these gradients will be differentiated
+            _say_once()
+            results = _gradients(ctx.key, ctx.reverse, tensors[:_TENSORS], grads)
+            return None, None, *results
+        need_x = ctx.needs_input_grad[2]
+        results = _backward_cpu(*grads, *tensors, ctx.key, ctx.reverse, need_x)
+        return None, None, *_placed(results, tensors, need_x)
+
+
+def _placed(results: Any, tensors: Any, need_x: bool) -> tuple[Any, ...]:
+    """The gradients of the operator's nine tensors."""
+    grad_x, *middle, grad_bias, grad_vectors = results
+    biases = [None if tensors[k] is None else grad_bias for k in (5, 6)]
+    vectors = None if tensors[7] is None else grad_vectors
+    return (grad_x if need_x else None, *middle, *biases, vectors, None)
+
+
+@lru_cache(maxsize=1)
+def _say_once() -> None:
+    warnings.warn(
+        "a gradient of a gradient was asked for (create_graph=True): this backward runs on the "
+        "eager engine, which is slower than the cpu engine",
+        stacklevel=3,
+    )
+
+
+# ---- again, differentiable ------------------------------------------------------------------
+
+
+def _again(key: str, reverse: bool, tensors: Any) -> Triple:
+    """The layer in operations that can be differentiated as often as one likes."""
+    x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, vectors, batch_sizes = tensors
+    cell = cell_of(key)
+    bias = None if bias_ih is None else bias_ih + bias_hh
+    names = zip(cell.per_unit, () if vectors is None else vectors.unbind(0), strict=True)
+    parameters = dict(names)
+
+    def whole(x: Tensor, h: Tensor, c: Tensor) -> Triple:
+        return eager.run(cell, x, h, c, weight_ih, weight_hh, bias, parameters, reverse)
+
+    if batch_sizes is None:
+        return whole(x, h0, c0)
+    return run_packed(whole, x, batch_sizes, h0, c0, reverse)
+
+
+def _gradients(key: str, reverse: bool, tensors: Any, grads: Any) -> list[Tensor | None]:
+    """Gradients of the operator's nine tensors, as a graph that can be differentiated again."""
+    with torch.enable_grad():
+        # A view of each: one tensor given twice (h0 as c0) has its own gradient in each place.
+        own = [
+            None if t is None else t.view_as(t) if t.requires_grad else t.detach() for t in tensors
+        ]
+        for tensor in own[:-1]:
+            if tensor is not None and not tensor.requires_grad:
+                tensor.requires_grad_()
+        results = _again(key, reverse, own)
+        given = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None]
+        wanted = [t for t in own[:-1] if t is not None]
+        found = iter(
+            torch.autograd.grad(
+                [r for r, _ in given], wanted, [g for _, g in given],
+                create_graph=True, allow_unused=True,
+            )
+        )  # fmt: skip
+    return [None if t is None else next(found) for t in own[:-1]] + [None]
+
+
+# ---- the operators' other halves --------------------------------------------------------------
+
+
 def _forward_shapes(*arguments: Any) -> Any:
-    x, h0, c0, _, _, _, _, _, training = arguments
-    steps, batch = x.shape[:2]
-    hidden = h0.shape[1]
-    saved = x.new_empty(steps, batch, 4 * hidden) if training else x.new_empty(0)
-    cells = x.new_empty(steps, batch, hidden) if training else x.new_empty(0)
-    return x.new_empty(steps, batch, hidden), _like(h0), _like(c0), saved, cells
+    x, h0, c0 = arguments[:3]
+    training, hidden = arguments[-1], h0.shape[1]
+    output = x.new_empty((*x.shape[:-1], hidden))
+    saved = x.new_empty((*x.shape[:-1], 4 * hidden)) if training else x.new_empty(0)
+    cells = x.new_empty(output.shape) if training else x.new_empty(0)
+    return output, _like(h0), _like(c0), saved, cells
 
 
 def _backward_shapes(*arguments: Any) -> Any:
-    _, _, _, x, h0, c0, weight_ih, weight_hh = arguments[:8]
-    gradients = (_like(t) for t in (x, h0, c0, weight_ih, weight_hh))
-    return (*gradients, weight_hh.new_empty(weight_hh.shape[0]))
+    x, h0, c0, weight_ih, weight_hh, _, _, vectors, _ = arguments[3 : 3 + _TENSORS]
+    gradients = [_like(t) for t in (h0, c0, weight_ih, weight_hh)]
+    grad_x = _like(x) if arguments[-1] else x.new_empty(0)
+    grad_vectors = x.new_empty(0) if vectors is None else _like(vectors)
+    return (grad_x, *gradients, weight_hh.new_empty(weight_hh.shape[0]), grad_vectors)
 
 
 def _like(tensor: Tensor) -> Tensor:
     return tensor.new_empty(tensor.shape)
-
-
-_LIBRARY.impl("lstm", _forward_cpu, "CPU")
-_LIBRARY.impl("lstm_backward", _backward_cpu, "CPU")
-torch.library.register_fake("anygate::lstm", _forward_shapes, lib=_LIBRARY)
-torch.library.register_fake("anygate::lstm_backward", _backward_shapes, lib=_LIBRARY)
 
 
 def _save_forward(ctx: Any, inputs: Any, output: Any) -> None:
@@ -117,52 +225,68 @@ def _save_forward(ctx: Any, inputs: Any, output: Any) -> None:
     result, _, _, saved, cells = output
     ctx.key, ctx.reverse = key, reverse
     ctx.save_for_backward(*tensors, result, saved, cells)
+    ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(saved, cells)
 
 
 def _backward(ctx: Any, grad_output: Any, grad_h: Any, grad_c: Any, *_unused: Any) -> Any:
+    tensors, need_x = ctx.saved_tensors, ctx.needs_input_grad[0]
     results = torch.ops.anygate.lstm_backward(
-        grad_output, grad_h, grad_c, *ctx.saved_tensors, ctx.key, ctx.reverse
+        grad_output, grad_h, grad_c, *tensors, ctx.key, ctx.reverse, need_x
     )
-    *gradients, grad_bias = results
-    biased = ctx.saved_tensors[5] is not None
-    return (*gradients, grad_bias if biased else None, None, None, None)
+    return (*_placed(results, tensors, need_x), None, None, None)
 
 
 def _save_backward(ctx: Any, inputs: Any, output: Any) -> None:
-    *tensors, key, reverse = inputs
-    ctx.key, ctx.reverse = key, reverse
-    ctx.save_for_backward(*tensors[:9])
+    *tensors, key, reverse, need_x = inputs
+    ctx.key, ctx.reverse, ctx.need_x = key, reverse, need_x
+    ctx.save_for_backward(*tensors[: 3 + _TENSORS])
+    ctx.set_materialize_grads(False)
 
 
 def _double_backward(ctx: Any, *grads: Any) -> Any:
-    """The gradient of the gradients: the layer again, in operations that can be differentiated as
-    often as one likes."""
+    """The gradient of the gradients."""
     inputs = ctx.saved_tensors
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        # A view of each: one tensor given twice has its own gradient in each place.
-        own = [None if t is None else t.view_as(t) if again else t.detach() for t in inputs]
-        for tensor in own:
+        own = [
+            None if t is None else t.view_as(t) if again and t.requires_grad else t.detach()
+            for t in inputs
+        ]
+        for tensor in own[:-1]:
             if tensor is not None and not tensor.requires_grad:
                 tensor.requires_grad_()
-        cell = cell_of(ctx.key)
-        arguments = [*own[3:], *cell.parameters.values()]
-        first = eager.gradients(cell, ctx.reverse, arguments, tuple(own[:3]))
+        first = _gradients(ctx.key, ctx.reverse, own[3:], tuple(own[:3]))
+        x, h0, c0, w, r, bias, _, vectors, _ = first
         pairs = [
-            (f, g) for f, g in zip(first, grads, strict=False) if f is not None and f.requires_grad
+            (f, g)
+            for f, g in zip((x, h0, c0, w, r, bias, vectors), grads, strict=True)
+            if f is not None and g is not None and f.requires_grad and g.shape == f.shape
         ]
-        wanted = [t for t in own if t is not None]
+        wanted = [t for t in own[:-1] if t is not None]
         found = iter(
             torch.autograd.grad(
                 [f for f, _ in pairs], wanted, [g for _, g in pairs],
                 create_graph=again, allow_unused=True,
             )
+            if pairs
+            else [None] * len(wanted)
         )  # fmt: skip
-    results = [None if t is None else next(found) for t in own]
-    return (*results, None, None, None, None, None)
+    results = [None if t is None else next(found) for t in own[:-1]]
+    return (*results, None, None, None, None, None, None, None)
 
 
+def _forward_operator(*arguments: Any) -> Any:
+    *results, saved, cells = _forward_cpu(*arguments)
+    if saved is None:  # operators return tensors
+        saved, cells = results[0].new_empty(0), results[0].new_empty(0)
+    return (*results, saved, cells)
+
+
+_LIBRARY.impl("lstm", _forward_operator, "CPU")
+_LIBRARY.impl("lstm_backward", _backward_cpu, "CPU")
+torch.library.register_fake("anygate::lstm", _forward_shapes, lib=_LIBRARY)
+torch.library.register_fake("anygate::lstm_backward", _backward_shapes, lib=_LIBRARY)
 torch.library.register_autograd(
     "anygate::lstm", _backward, setup_context=_save_forward, lib=_LIBRARY
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import sympy
@@ -10,14 +11,16 @@ from sympy import Expr, Symbol
 
 from .activation import Activation, differentiate
 from .lookup import resolve
-from .primitives import VARIABLE, Primitive
+from .primitives import VARIABLE, Primitive, clip
 from .program import Program, lower
 
-__all__ = ["GATES", "SLOTS", "Cell", "derivative_from_output"]
+__all__ = ["GATES", "PEEPHOLES", "SLOTS", "Cell", "derivative_from_output"]
 
 GATES = ("input_gate", "forget_gate", "candidate", "output_gate")
 """The four slots with weights, in PyTorch's order i f g o."""
 SLOTS = (*GATES, "cell_output")
+PEEPHOLES = ("input_gate.peephole", "forget_gate.peephole", "output_gate.peephole")
+"""The parameters that a cell with peepholes has, one number each for every hidden unit."""
 
 _SIGMOID = resolve("sigmoid")
 _TANH = resolve("tanh")
@@ -36,6 +39,16 @@ class Cell:
 
     z are the pre-activations W x + R h_previous + b. `forward` and `backward` are Programs over
     single elements; an engine runs them over [B, H]. Frozen and hashable.
+
+    peephole: the gates see the cell state (Gers & Schmidhuber 2000): p_i * c_previous is added to
+    z_i, p_f * c_previous to z_f and p_o * c to z_o, with a number for each hidden unit.
+    coupled: f = 1 - i (Greff et al. 2017: CIFG); what stands in forget_gate is not used.
+    clip: every activation's argument is limited to [-clip, clip], as ONNX defines it; the cell
+    state itself is not (TensorFlow's cell_clip limits that instead).
+    per_unit: parameters, named SLOT.PARAMETER, that have a value for each hidden unit, given when
+    the cell runs; the others are numbers in the formula.
+
+    Raises ValueError for a clip that is not positive or an unknown name in per_unit.
     """
 
     input_gate: Activation = _SIGMOID
@@ -43,11 +56,25 @@ class Cell:
     candidate: Activation = _TANH
     output_gate: Activation = _SIGMOID
     cell_output: Activation = _TANH
+    peephole: bool = False
+    coupled: bool = False
+    clip: float | None = None
+    per_unit: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise ValueError(f"clip must be a positive number, not {self.clip}")
+        if self.peephole:
+            missing = tuple(name for name in PEEPHOLES if name not in self.per_unit)
+            object.__setattr__(self, "per_unit", (*missing, *self.per_unit))
+        for name in self.per_unit:
+            if name not in self.parameters:
+                raise ValueError(f"no parameter is called '{name}'; there are: {self.parameters}")
 
     @property
     def slots(self) -> dict[str, Activation]:
         """The five activations by slot."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {slot: getattr(self, slot) for slot in SLOTS}
 
     @property
     def is_default(self) -> bool:
@@ -56,18 +83,22 @@ class Cell:
 
     @property
     def parameters(self) -> dict[str, float]:
-        """Values of all the activations' parameters, named SLOT.PARAMETER."""
+        """Values of all the activations' parameters, named SLOT.PARAMETER; and the peepholes',
+        SLOT.peephole, which are 0 where none is given."""
         return {
-            f"{slot}.{key}": value
-            for slot, activation in self.slots.items()
-            for key, value in activation.parameters.items()
+            **dict.fromkeys(PEEPHOLES if self.peephole else (), 0.0),
+            **{
+                f"{slot}.{key}": value
+                for slot, activation in self.slots.items()
+                for key, value in activation.parameters.items()
+            },
         }
 
     @property
     def forward(self) -> Program:
         """Inputs: z_GATE for the four gates, c_previous, parameters (SLOT.PARAMETER).
         Outputs: h, c, and saved_GATE: what `backward` needs of each gate, its value where the
-        derivative follows from that, else its pre-activation."""
+        derivative follows from that, else its activation's argument before clipping."""
         return _forward(self)
 
     @property
@@ -77,26 +108,39 @@ class Cell:
         return _backward(self)
 
 
-def _in_slot(cell: Cell, slot: str, expression: Expr, argument: Expr) -> Expr:
-    """An activation's expression at `argument`, its parameters named after the slot."""
-    names = {_symbol(key): _symbol(f"{slot}.{key}") for key in cell.slots[slot].parameters}
-    return expression.xreplace({VARIABLE: argument, **names})
+def _activated(cell: Cell, slot: str, argument: Symbol) -> Expr:
+    """A slot's activation at `argument`, its parameters named after the slot."""
+    inside: Expr = argument
+    if cell.clip is not None:
+        limit = sympy.Rational(*cell.clip.as_integer_ratio())
+        inside = clip(argument, -limit, limit)
+    return cell.slots[slot].expression.xreplace({VARIABLE: inside, **_names(cell, slot)})
+
+
+def _names(cell: Cell, slot: str) -> dict[Expr, Expr]:
+    """What an activation's own parameters are called in the cell."""
+    return {_symbol(key): _symbol(f"{slot}.{key}") for key in cell.slots[slot].parameters}
 
 
 def _equations(cell: Cell) -> dict[str, Expr]:
-    """The cell, each line after the lines it needs."""
-    activated = {
-        slot: _in_slot(cell, slot, cell.slots[slot].expression, _symbol(f"z_{slot}"))
-        for slot in GATES
-    }
+    """The cell, each line after the lines it needs. a_GATE is the activation's argument."""
     i, f, g, o, c = (_symbol(name) for name in (*GATES, "c"))
-    output = _in_slot(cell, "cell_output", cell.cell_output.expression, c)
-    return {
-        **activated,
-        "c": f * _symbol("c_previous") + i * g,
-        "cell_output": output,
-        "h": o * _symbol("cell_output"),
-    }
+    sees = {gate: _symbol("c_previous") for gate in GATES} | {"output_gate": c}
+
+    def gate(name: str) -> dict[str, Expr]:
+        argument = _symbol(f"z_{name}")
+        if f"{name}.peephole" in cell.parameters:
+            argument += _symbol(f"{name}.peephole") * sees[name]
+        return {f"a_{name}": argument, name: _activated(cell, name, _symbol(f"a_{name}"))}
+
+    lines = gate("input_gate")
+    lines |= {"forget_gate": 1 - i} if cell.coupled else gate("forget_gate")
+    lines |= gate("candidate")
+    lines["c"] = f * _symbol("c_previous") + i * g
+    lines |= gate("output_gate")
+    lines["cell_output"] = _activated(cell, "cell_output", c)
+    lines["h"] = o * _symbol("cell_output")
+    return lines
 
 
 def _slopes(cell: Cell) -> dict[str, dict[Symbol, Expr]]:
@@ -105,10 +149,13 @@ def _slopes(cell: Cell) -> dict[str, dict[Symbol, Expr]]:
     for name, expression in _equations(cell).items():
         by = sorted(expression.free_symbols, key=str)
         slopes[name] = {s: expression.diff(s) for s in by}
-        closed = derivative_from_output(cell.slots[name]) if name in GATES else None
-        if closed is not None and _saves_value(cell.slots[name]):
-            value = _in_slot(cell, name, closed[1], VARIABLE).xreplace({closed[0]: _symbol(name)})
-            slopes[name][_symbol(f"z_{name}")] = value
+        argument = _symbol(f"a_{name}")
+        if name in GATES and argument in by and _saves_value(cell, name):
+            closed = derivative_from_output(cell.slots[name])
+            assert closed is not None
+            slopes[name][argument] = closed[1].xreplace(
+                {closed[0]: _symbol(name), **_names(cell, name)}
+            )
     return slopes
 
 
@@ -120,8 +167,8 @@ def _forward(cell: Cell) -> Program:
         values[_symbol(name)] = expression.xreplace(values)
     outputs = {"h": values[_symbol("h")], "c": values[_symbol("c")]}
     for gate in GATES:
-        saves_value = _saves_value(cell.slots[gate])
-        outputs[f"saved_{gate}"] = values[_symbol(gate)] if saves_value else _symbol(f"z_{gate}")
+        saved = gate if _saves_value(cell, gate) else f"a_{gate}"
+        outputs[f"saved_{gate}"] = values[_symbol(saved)]
     inputs = (*(f"z_{gate}" for gate in GATES), "c_previous", *cell.parameters)
     return lower(outputs, inputs)
 
@@ -140,11 +187,12 @@ def _backward(cell: Cell) -> Program:
     known: dict[Symbol, Expr] = {_symbol("cell_output"): equations["cell_output"]}
     for gate in GATES:
         saved = _symbol(f"saved_{gate}")
-        if _saves_value(cell.slots[gate]):
+        if _saves_value(cell, gate):
             known[_symbol(gate)] = saved
         else:
-            known[_symbol(gate)] = equations[gate].xreplace({_symbol(f"z_{gate}"): saved})
-            known[_symbol(f"z_{gate}")] = saved
+            argument = _symbol(f"a_{gate}")
+            known[_symbol(gate)] = equations[gate].xreplace({argument: saved})
+            known[argument] = saved
     names = [*(f"z_{gate}" for gate in GATES), "c_previous", *cell.parameters]
     outputs = {f"grad_{n}": grads.get(_symbol(n), sympy.S.Zero).xreplace(known) for n in names}
     saved_names = (f"saved_{gate}" for gate in GATES)
@@ -169,10 +217,13 @@ def _closed_derivative(expression: Expr) -> tuple[Symbol, Expr] | None:
     return None
 
 
-def _saves_value(activation: Activation) -> bool:
+def _saves_value(cell: Cell, gate: str) -> bool:
     """Whether the value is all that backward needs: f' closes in it, and no derivative by a
-    parameter needs x, as affine's by alpha does."""
-    if derivative_from_output(activation) is None:
+    parameter needs x, as affine's by alpha does. A clipped argument is not seen in the value."""
+    if cell.coupled and gate == "forget_gate":
+        return True
+    activation = cell.slots[gate]
+    if cell.clip is not None or derivative_from_output(activation) is None:
         return False
     slopes = (activation.expression.diff(_symbol(name)) for name in activation.parameters)
     return not any(slope.has(VARIABLE) for slope in slopes)

@@ -15,7 +15,7 @@ import llvmlite.binding as llvm
 from ...symbolic.cell import Cell
 from . import cache
 from .emit import Target
-from .loops import emit_kernels
+from .kernels import emit_kernels
 from .openmp import openmp_path
 
 __all__ = ["Kernels", "kernels", "target_for"]
@@ -43,10 +43,12 @@ def target_for(dtype: str) -> Target:
     """The widest vectors of this processor, and as many rows as its registers hold."""
     features = _features()
     if features.get("avx512f"):
-        return Target(dtype, 64, 6)
+        return Target(dtype, 64, 6, avx512=True, mode="mxcsr")
     if features.get("avx2") and features.get("fma"):
-        return Target(dtype, 32, 2)
-    return Target(dtype, 16, 2)
+        return Target(dtype, 32, 2, mode="mxcsr")
+    if features.get("neon"):
+        return Target(dtype, 16, 6, mode="fpcr")
+    return Target(dtype, 16, 2, mode="mxcsr" if features.get("sse2") else "")
 
 
 @functools.lru_cache(maxsize=256)
@@ -131,6 +133,6 @@ def _give_openmp() -> None:
     if path is None:
         raise RuntimeError("the OpenMP library of torch (libgomp) is not loaded")
     library = ctypes.CDLL(path)
-    for name in ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads"):
+    for name in ("GOMP_parallel", "GOMP_barrier", "omp_get_thread_num", "omp_get_num_threads"):
         address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
         llvm.add_symbol(name, address)

@@ -9,7 +9,7 @@ from typing import Any
 
 from llvmlite import ir
 
-__all__ = ["I32", "I64", "PTR", "Emitter", "Target", "counted", "function"]
+__all__ = ["I32", "I64", "PTR", "Emitter", "Target", "counted", "external", "function"]
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 PTR = ir.PointerType()
@@ -21,11 +21,15 @@ class Target:
 
     dtype: "float32" or "float64". vector_bytes: 64 with AVX-512, 32 with AVX2, 16 otherwise.
     rows: batch rows of the largest tile; a tile keeps rows x 4 accumulators in registers.
+    avx512: whether its instructions are there. mode: the register that says whether subnormal
+    numbers are computed with, "mxcsr" on x86, "fpcr" on Arm, else "".
     """
 
     dtype: str
     vector_bytes: int
     rows: int
+    avx512: bool = False
+    mode: str = ""
 
     @property
     def size(self) -> int:
@@ -65,9 +69,19 @@ class Emitter:
         """An LLVM intrinsic such as "sqrt" on vectors."""
         kind = f"v{self.target.lanes}f{8 * self.target.size}"
         signature = ir.FunctionType(self.vector, [self.vector] * len(arguments))
-        return self.builder.call(
-            _declared(self.module, f"llvm.{name}.{kind}", signature), arguments
-        )
+        return self.builder.call(external(self.module, f"llvm.{name}.{kind}", signature), arguments)
+
+    def masked(self, name: str, *arguments: Any) -> Any:
+        """An AVX-512 intrinsic with a mask, on all lanes."""
+        mask = ir.IntType(max(8, self.target.lanes))
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        kinds = [self.vector] * (len(arguments) + 1) + [mask]
+        values = [*arguments, undefined, ir.Constant(mask, -1)]
+        if "scalef" in name:  # it takes a rounding mode too: the current one
+            kinds.append(I32)
+            values.append(ir.Constant(I32, 4))
+        signature = ir.FunctionType(self.vector, kinds)
+        return self.builder.call(external(self.module, name, signature), values)
 
     def each_lane(self, name: str, value: Any, scale: float | None = None) -> Any:
         """A function of the C library on every lane; with `scale`, of scale*value, both in double
@@ -76,7 +90,7 @@ class Emitter:
         single = self.target.size == 4 and scale is None
         kind = self.scalar if single else ir.DoubleType()
         signature = ir.FunctionType(kind, [kind])
-        callee = _declared(self.module, name + ("f" if single else ""), signature)
+        callee = external(self.module, name + ("f" if single else ""), signature)
         result = ir.Constant(self.vector, ir.Undefined)
         for lane in range(self.target.lanes):
             place = ir.Constant(I32, lane)
@@ -99,6 +113,12 @@ class Emitter:
     def store(self, value: Any, pointer: Any) -> None:
         """A vector to any address."""
         self.builder.store(value, pointer, align=self.target.size)
+
+    def prefetch(self, pointer: Any) -> None:
+        """Ask for the cache line at an address, which need not be valid."""
+        kind = ir.FunctionType(ir.VoidType(), [PTR, I32, I32, I32])
+        hint = external(self.module, "llvm.prefetch.p0", kind)
+        self.builder.call(hint, [pointer, *(ir.Constant(I32, k) for k in (0, 3, 1))])
 
     def at(self, pointer: Any, index: Any) -> Any:
         """The address of element `index` (an i64, or a Python int)."""
@@ -144,7 +164,8 @@ class Emitter:
             b.store(value, self.at(destination, i), align=self.target.size)
 
 
-def _declared(module: ir.Module, name: str, signature: ir.FunctionType) -> ir.Function:
+def external(module: ir.Module, name: str, signature: ir.FunctionType) -> ir.Function:
+    """A function that LLVM, the C library or OpenMP brings."""
     if name in module.globals:
         return module.globals[name]
     return ir.Function(module, signature, name)

@@ -17,6 +17,9 @@ __all__ = ["WIDTH", "emit_tiles"]
 
 WIDTH = 4
 """Vectors in a row of B and C."""
+_AHEAD = 8
+"""Rows of B that are asked for before they are needed: 5 to 8 % more (Xeon, 48 rows and B in the
+second or third-level cache); 4 and 32 bring less."""
 
 
 def emit_tiles(module: ir.Module, target: Target) -> ir.Function:
@@ -102,6 +105,8 @@ def _loop(
         at = builder.add(k, ir.Constant(I64, step))
         offset = builder.mul(at, ir.Constant(I64, WIDTH * e.target.lanes))
         line = [e.load(e.at(e.at(b, offset), v * e.target.lanes)) for v in range(WIDTH)]
+        for v in range(WIDTH):
+            e.prefetch(e.at(e.at(b, offset), (_AHEAD * WIDTH + v) * e.target.lanes))
         base = (step % groups) * len(rows) * WIDTH
         for r, row in enumerate(rows):
             factor = e.broadcast(e.at(row, at))

@@ -1,0 +1,152 @@
+"""The backward time loop: from the gradients of output, h and c to those of the pre-activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from ...symbolic.cell import GATES, Cell
+from .emit import Emitter, Target, counted, function
+from .formula import run, vector_names, wanted
+from .loops import Loop, integer
+from .tile import WIDTH
+
+__all__ = ["BACKWARD", "emit_backward"]
+
+BACKWARD = ("steps", "batch", "hidden", "offsets", "recurrent", "vectors", "c0", "cells", "saved",
+            "grad_output", "grad_h", "grad_c", "grad_z", "grad_vectors", "reverse", "by_units",
+            "first", "last")  # fmt: skip
+"""Rows as in FORWARD. recurrent packed [panel of 4 lanes' units, 4H, unit]; grad_output [N, H];
+grad_c [B, H] is read and overwritten with the gradient of c0; grad_z [N, 4H] is the result;
+grad_vectors [threads, number, padded H] is added to. Of the steps in the order
+that they were taken forward, those from `last` - 1 down to `first` are done."""
+
+
+def emit_step(module: ir.Module, target: Target, cell: Cell) -> ir.Function:
+    """backward_step(saved, c_previous, c, grad_h, grad_c, grad_z, vectors, grad_vectors,
+    saved_stride, grad_z_stride, vector_stride); grad_c is overwritten."""
+    step = function(module, "backward_step", 8, 3)
+    step.linkage = "internal"
+    e = Emitter(ir.IRBuilder(step.append_basic_block("entry")), target)
+    b = e.builder
+    saved, c_previous, c, grad_h, grad_c, grad_z, vectors, sums = step.args[:8]
+    saved_stride, stride, vector_stride = step.args[8:]
+    inputs = {
+        f"saved_{gate}": e.load(e.at(saved, b.mul(saved_stride, integer(k))))
+        for k, gate in enumerate(GATES)
+    }
+    for name, place in (("c_previous", c_previous), ("c", c), ("grad_h", grad_h),
+                        ("grad_c", grad_c)):  # fmt: skip
+        inputs[name] = e.load(place)
+    names = vector_names(cell)
+    numbers = tuple(f"grad_{p}" for p in cell.parameters if p not in names)
+    program = wanted(cell.backward, True, skip=numbers)
+    outputs = run(e, cell, program, inputs, vectors, vector_stride)
+    for k, gate in enumerate(GATES):
+        e.store(outputs[f"grad_z_{gate}"], e.at(grad_z, b.mul(stride, integer(k))))
+    e.store(outputs["grad_c_previous"], grad_c)
+    for k, name in enumerate(names):
+        place = e.at(sums, b.mul(vector_stride, integer(k)))
+        e.store(b.fadd(e.load(place), outputs[f"grad_{name}"]), place)
+    b.ret_void()
+    return step
+
+
+def emit_backward(
+    module: ir.Module, target: Target, cell: Cell, product: ir.Function
+) -> ir.Function:
+    """Define backward_share(arguments, thread, threads)."""
+    step = emit_step(module, target, cell)
+    loop = Loop(module, "backward_share", target, BACKWARD)
+    b, e = loop.builder, loop.e
+    hidden = loop["hidden"]
+    gates = b.mul(hidden, integer(4))
+    spare = {name: e.buffer(size) for name, size in
+             (("saved", WIDTH), ("c_previous", 1), ("c", 1), ("grad_c", 1),
+              ("grad_z", WIDTH))}  # fmt: skip
+    padded = b.mul(loop.ceiling(hidden, loop.lanes), loop.lanes)
+    share = b.mul(loop.thread, integer(len(vector_names(cell))))
+    grad_vectors = loop.element(loop["grad_vectors"], (share, padded))
+    first_panel, last_panel = loop.panels(loop.line)
+    with loop.body(), counted(b, loop["first"], loop["last"]) as k:
+        s = b.sub(b.add(loop["first"], b.sub(loop["last"], integer(1))), k)
+        t, before, after = loop.times(s)
+        now, count = loop.place(t)
+        earlier, count_before = loop.place(before)
+        later, count_after = loop.place(after)
+        rows = loop.mine(count)
+        continuing = loop.least(rows, loop.mine(count_after))
+        with counted(b, first_panel, last_panel) as panel:
+            unit = b.mul(panel, loop.line)
+            size = loop.least(b.sub(hidden, unit), loop.line)
+            with loop.groups(rows) as (first, group):
+                with counted(b, integer(0), group) as i:
+                    here = b.add(now, loop.row(b.add(first, i)))
+                    source = loop.element(loop["grad_output"], (here, hidden), (unit, integer(1)))
+                    e.copy_line(source, loop.element(loop.sums, (i, loop.line)), size, WIDTH)
+                going = loop.split(first, group, continuing)
+                z = loop.element(loop["grad_z"], (b.add(later, loop.row(first)), gates))
+                recurrent = loop.element(loop["recurrent"], (b.mul(panel, gates), loop.line))
+                lda = b.mul(loop.row_step, gates)
+                b.call(product, [z, recurrent, loop.sums, going, lda, gates])
+                with counted(b, going, group) as i:  # the rows' last step
+                    here = loop.row(b.add(first, i))
+                    source = loop.element(loop["grad_h"], (here, hidden), (unit, integer(1)))
+                    _add(e, source, loop.element(loop.sums, (i, loop.line)), size)
+                with counted(b, integer(0), group) as i, \
+                        counted(b, integer(0), size, loop.target.lanes) as v:  # fmt: skip
+                    here, u = loop.row(b.add(first, i)), b.add(unit, v)
+                    grad_h = loop.element(loop.sums, (i, loop.line), (v, integer(1)))
+                    _finish_row(loop, step, spare, here, u, grad_h, e.at(grad_vectors, u),
+                                padded, now, earlier, count_before)  # fmt: skip
+        loop.finish_step()
+    return loop.function
+
+
+def _finish_row(
+    loop: Loop, step: Any, spare: dict[str, Any], here: Any, unit: Any, grad_h: Any,
+    grad_vectors: Any, padded: Any, now: Any, earlier: Any, count_before: Any,
+) -> None:  # fmt: skip
+    """The derivative of the cell's formula at one row and one vector of units."""
+    b, e, hidden, lanes = loop.builder, loop.e, loop["hidden"], loop.target.lanes
+    gates = b.mul(hidden, integer(4))
+    at = b.add(now, here)
+    saved = loop.element(loop["saved"], (at, gates), (unit, integer(1)))
+    grad_z = loop.element(loop["grad_z"], (at, gates), (unit, integer(1)))
+    c = loop.element(loop["cells"], (at, hidden), (unit, integer(1)))
+    goes_on = b.icmp_signed("<", here, count_before)
+    kept = b.select(goes_on, loop["cells"], loop["c0"])
+    previous_row = b.select(goes_on, b.add(earlier, here), here)
+    c_previous = loop.element(kept, (previous_row, hidden), (unit, integer(1)))
+    grad_c = loop.element(loop["grad_c"], (here, hidden), (unit, integer(1)))
+    vectors = e.at(loop["vectors"], unit)
+    left = b.sub(hidden, unit)
+    whole = b.icmp_signed(">=", left, loop.lanes)
+    with b.if_else(whole) as (then, otherwise):
+        with then:
+            b.call(step, [saved, c_previous, c, grad_h, grad_c, grad_z, vectors, grad_vectors,
+                          hidden, hidden, padded])  # fmt: skip
+        with otherwise:
+            for g in range(WIDTH):
+                source = loop.element(saved, (hidden, integer(g)))
+                e.copy(source, e.at(spare["saved"], g * lanes), left)
+            e.copy(c_previous, spare["c_previous"], left)
+            e.copy(c, spare["c"], left)
+            e.copy(grad_c, spare["grad_c"], left)
+            b.call(step, [spare["saved"], spare["c_previous"], spare["c"], grad_h,
+                          spare["grad_c"], spare["grad_z"], vectors, grad_vectors, loop.lanes,
+                          loop.lanes, padded])  # fmt: skip
+            e.copy(spare["grad_c"], grad_c, left)
+            for g in range(WIDTH):
+                to = loop.element(grad_z, (hidden, integer(g)))
+                e.copy(e.at(spare["grad_z"], g * lanes), to, left)
+
+
+def _add(e: Emitter, source: Any, destination: Any, count: Any) -> None:
+    b = e.builder
+    with counted(b, integer(0), count) as i:
+        place = e.at(destination, i)
+        p = b.load(e.at(source, i), align=e.target.size, typ=e.scalar)
+        q = b.load(place, align=e.target.size, typ=e.scalar)
+        b.store(b.fadd(p, q), place, align=e.target.size)

@@ -1,0 +1,41 @@
+"""A cell's Program as vector code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...symbolic.cell import Cell
+from ...symbolic.program import Program, bind
+from .emit import Emitter
+from .loops import integer
+from .ops import operations
+
+__all__ = ["run", "vector_names", "wanted"]
+
+
+def vector_names(cell: Cell) -> tuple[str, ...]:
+    """The parameters that have a value for each hidden unit, in the order of `vectors`."""
+    return cell.per_unit
+
+
+def wanted(program: Program, saving: bool, skip: tuple[str, ...] = ()) -> Program:
+    """The Program without outputs that nobody takes; LLVM drops what they alone needed."""
+    outputs = tuple(
+        (name, node)
+        for name, node in program.outputs
+        if name not in skip and (saving or not name.startswith("saved_"))
+    )
+    return Program(program.inputs, program.nodes, outputs)
+
+
+def run(
+    e: Emitter, cell: Cell, program: Program, inputs: dict[str, Any], vectors: Any, stride: Any
+) -> dict[str, Any]:
+    """The Program's outputs; parameters are numbers in the code, or vectors that are loaded."""
+    names = vector_names(cell)
+    numbers = {k: e.splat(value) for k, value in cell.parameters.items() if k not in names}
+    loaded = {
+        name: e.load(e.at(vectors, e.builder.mul(stride, integer(k))))
+        for k, name in enumerate(names)
+    }
+    return bind(program, operations(e))({**inputs, **numbers, **loaded})

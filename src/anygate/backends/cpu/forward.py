@@ -1,0 +1,146 @@
+"""The forward time loop: products, then the cell's formula on their sums while in cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from ...symbolic.cell import GATES, Cell
+from .emit import Emitter, Target, counted, function
+from .formula import run, wanted
+from .loops import Loop, integer
+from .tile import WIDTH
+
+__all__ = ["FORWARD", "emit_forward"]
+
+FORWARD = ("steps", "batch", "inputs", "hidden", "offsets", "x", "z_x", "weight", "recurrent",
+           "bias", "vectors", "h0", "c0", "output", "cells", "keep_cells", "saved", "reverse",
+           "by_units")  # fmt: skip
+"""N rows in all: T*B, or those of a packed batch, where offsets [T + 1] tells the first row of each
+time step (else it is null). x [N, I] with inputs = I, or z_x [N, 4H] with inputs = 0; weight and
+recurrent packed [panel, K, gate, lane]; bias [panel, gate, lane]; vectors [number, padded H], the
+cell's parameters of each unit; output [N, H]; cells [N, H] with keep_cells, else [B, H], which
+begins as c0; saved [N, 4H]."""
+
+
+def emit_step(module: ir.Module, target: Target, cell: Cell, training: bool) -> ir.Function:
+    """forward_step(z, c_previous, c, h, saved, vectors, gate_stride, vector_stride) on one vector
+    of units of one row; z holds the four gates' vectors."""
+    step = function(module, "forward_step", 6, 2)
+    step.linkage = "internal"
+    e = Emitter(ir.IRBuilder(step.append_basic_block("entry")), target)
+    z, c_previous, c, h, saved, vectors, stride, vector_stride = step.args
+    inputs = {f"z_{gate}": e.load(e.at(z, k * target.lanes)) for k, gate in enumerate(GATES)}
+    inputs["c_previous"] = e.load(c_previous)
+    outputs = run(e, cell, wanted(cell.forward, training), inputs, vectors, vector_stride)
+    e.store(outputs["c"], c)
+    e.store(outputs["h"], h)
+    if training:
+        for k, gate in enumerate(GATES):
+            place = e.at(saved, e.builder.mul(stride, integer(k)))
+            e.store(outputs[f"saved_{gate}"], place)
+    e.builder.ret_void()
+    return step
+
+
+def emit_forward(
+    module: ir.Module, target: Target, cell: Cell, product: ir.Function, training: bool
+) -> ir.Function:
+    """Define forward_share(arguments, thread, threads)."""
+    step = emit_step(module, target, cell, training)
+    loop = Loop(module, "forward_share", target, FORWARD)
+    b, e = loop.builder, loop.e
+    hidden, inputs = loop["hidden"], loop["inputs"]
+    spare = {name: e.buffer(size) for name, size in
+             (("c_previous", 1), ("c", 1), ("h", 1), ("saved", WIDTH))}  # fmt: skip
+    first_panel, last_panel = loop.panels(loop.lanes)
+    from_x = b.icmp_signed(">", inputs, integer(0))
+    with loop.body(), counted(b, integer(0), loop["steps"]) as s:
+        t, before, _ = loop.times(s)
+        now, count = loop.place(t)
+        earlier, count_before = loop.place(before)
+        rows = loop.mine(count)
+        continuing = loop.least(rows, loop.mine(count_before))
+        with counted(b, first_panel, last_panel) as panel, loop.groups(rows) as (first, size):
+            row = loop.row(first)
+            _start_sums(loop, from_x, now, first, size, panel)
+            with b.if_then(from_x):
+                x = loop.element(loop["x"], (b.add(now, row), inputs))
+                weight = loop.element(loop["weight"], (b.mul(panel, inputs), loop.line))
+                lda = b.mul(loop.row_step, inputs)
+                b.call(product, [x, weight, loop.sums, size, lda, inputs])
+            recurrent = loop.element(loop["recurrent"], (b.mul(panel, hidden), loop.line))
+            lda = b.mul(loop.row_step, hidden)
+            going = loop.split(first, size, continuing)
+            h = loop.element(loop["output"], (b.add(earlier, row), hidden))
+            b.call(product, [h, recurrent, loop.sums, going, lda, hidden])
+            h = loop.element(loop["h0"], (loop.row(b.add(first, going)), hidden))
+            sums = loop.element(loop.sums, (going, loop.line))
+            b.call(product, [h, recurrent, sums, b.sub(size, going), lda, hidden])
+            with counted(b, integer(0), size) as i:
+                here = loop.row(b.add(first, i))
+                _finish_row(loop, step, spare, training, i, here, panel,
+                            now, earlier, count_before)  # fmt: skip
+        loop.finish_step()
+    return loop.function
+
+
+def _start_sums(loop: Loop, from_x: Any, now: Any, first: Any, size: Any, panel: Any) -> None:
+    """The bias, or the input's share z_x where that was computed before."""
+    b, e, lanes = loop.builder, loop.e, loop.target.lanes
+    unit = b.mul(panel, loop.lanes)
+    left = b.sub(loop["hidden"], unit)
+    bias = loop.element(loop["bias"], (panel, loop.line))
+    with counted(b, integer(0), size) as i:
+        to = loop.element(loop.sums, (i, loop.line))
+        with b.if_else(from_x) as (then, otherwise):
+            with then:
+                for g in range(WIDTH):
+                    e.store(e.load(e.at(bias, g * lanes)), e.at(to, g * lanes))
+            with otherwise:
+                row = b.add(now, loop.row(b.add(first, i)))
+                gates = b.mul(loop["hidden"], integer(4))
+                source = loop.element(loop["z_x"], (row, gates), (unit, integer(1)))
+                for g in range(WIDTH):
+                    part = loop.element(source, (loop["hidden"], integer(g)))
+                    e.copy_line(part, e.at(to, g * lanes), loop.least(left, loop.lanes), 1)
+
+
+def _finish_row(
+    loop: Loop, step: Any, spare: dict[str, Any], training: bool, i: Any, here: Any, panel: Any,
+    now: Any, earlier: Any, count_before: Any,
+) -> None:  # fmt: skip
+    """The cell's formula on one row's sums."""
+    b, e, hidden = loop.builder, loop.e, loop["hidden"]
+    unit = b.mul(panel, loop.lanes)
+    left = b.sub(hidden, unit)
+    z = loop.element(loop.sums, (i, loop.line))
+    keep = b.icmp_signed("!=", loop["keep_cells"], integer(0))
+    goes_on = b.icmp_signed("<", here, count_before)
+    kept = b.select(goes_on, loop["cells"], loop["c0"])
+    previous_row = b.select(b.and_(keep, goes_on), b.add(earlier, here), here)
+    c_row = b.select(keep, b.add(now, here), here)
+    c_previous = loop.element(kept, (previous_row, hidden), (unit, integer(1)))
+    c = loop.element(loop["cells"], (c_row, hidden), (unit, integer(1)))
+    h = loop.element(loop["output"], (b.add(now, here), hidden), (unit, integer(1)))
+    saved = loop["saved"]
+    if training:
+        gates = b.mul(hidden, integer(4))
+        saved = loop.element(saved, (b.add(now, here), gates), (unit, integer(1)))
+    vectors = e.at(loop["vectors"], unit)
+    vector_stride = b.mul(loop.ceiling(hidden, loop.lanes), loop.lanes)
+    whole = b.icmp_signed(">=", left, loop.lanes)
+    with b.if_else(whole) as (then, otherwise):
+        with then:
+            b.call(step, [z, c_previous, c, h, saved, vectors, hidden, vector_stride])
+        with otherwise:
+            e.copy(c_previous, spare["c_previous"], left)
+            b.call(step, [z, spare["c_previous"], spare["c"], spare["h"], spare["saved"],
+                          vectors, loop.lanes, vector_stride])  # fmt: skip
+            e.copy(spare["c"], c, left)
+            e.copy(spare["h"], h, left)
+            if training:
+                for g in range(WIDTH):
+                    source = e.at(spare["saved"], g * loop.target.lanes)
+                    e.copy(source, loop.element(saved, (hidden, integer(g))), left)

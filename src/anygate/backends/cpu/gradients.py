@@ -1,0 +1,150 @@
+"""The weights' gradients: one product for each stretch of time steps, while its grad_z is in cache.
+
+grad_z [N, 4H] is never whole in memory: the backward time loop fills a stretch of it, the products
+use it, the next stretch overwrites it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+__all__ = ["WeightGradients", "last_rows"]
+
+_ROWS = 1024
+"""Rows of grad_z in a stretch: enough for torch.mm to reach its peak."""
+
+
+class WeightGradients:
+    """The sums over time that the gradients of x, h0, weight_ih, weight_hh and bias are.
+
+    x [T, B, I] and output [T, B, H], or [N, I] and [N, H] packed with batch_sizes [T].
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        h0: Tensor,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        output: Tensor,
+        batch_sizes: Tensor | None,
+        reverse: bool,
+        need_x: bool,
+    ) -> None:
+        self.x, self.output = x.flatten(0, -2), output.flatten(0, -2)
+        self.h0, self.weight_ih, self.weight_hh = h0, weight_ih, weight_hh
+        self.reverse = reverse
+        self.batch_sizes = batch_sizes
+        self.steps = len(x) if batch_sizes is None else len(batch_sizes)
+        self.sizes = None if batch_sizes is None else batch_sizes.tolist()
+        self.starts, self.before = self._packed_rows()
+        self.grad_x = torch.empty_like(x) if need_x else x.new_empty(0)
+        self.grad_h0 = torch.empty_like(h0)
+        self.grad_ih = torch.zeros_like(weight_ih)
+        self.grad_hh = torch.zeros_like(weight_hh)
+        self.grad_bias = weight_hh.new_zeros(weight_hh.shape[0])
+
+    def stretches(self) -> Iterator[tuple[int, int, int]]:
+        """(first, last, address): the steps first to last - 1, in the order they were taken, are to
+        be filled in, where row 0 of grad_z would lie at the address. Then they are added up."""
+        width, item = self.weight_hh.shape[0], self.x.element_size()
+        last, border = self.steps, self.x.new_empty(0, width)
+        batch = len(self.h0)
+        room = self.x.new_empty(min(len(self.x), max(_ROWS, batch) + batch), width)
+        while last > 0:
+            first = self._first(last)
+            lo, hi = self._rows(first, last)
+            begin = lo - len(border) if self.reverse else lo
+            place = 0 if self.reverse else hi - lo
+            room[place : place + len(border)] = border
+            yield first, last, room.data_ptr() - begin * width * item
+            grad_z = room[lo - begin : hi - begin]
+            self._add(grad_z, lo, hi)
+            rows = self._size(first)
+            border = (grad_z[-rows:] if self.reverse else grad_z[:rows]).clone()
+            last = first
+
+    def _size(self, s: int) -> int:
+        """Rows of the s-th step taken."""
+        t = self.steps - 1 - s if self.reverse else s
+        return len(self.h0) if self.sizes is None else int(self.sizes[t])
+
+    def _first(self, last: int) -> int:
+        """Where the stretch that ends before step `last` begins."""
+        rows = first = 0
+        for first in range(last - 1, -1, -1):
+            rows += self._size(first)
+            if rows > _ROWS:
+                return min(first + 1, last - 1)
+        return first
+
+    def _rows(self, first: int, last: int) -> tuple[int, int]:
+        """The rows of a stretch."""
+        a, z = (self.steps - last, self.steps - first) if self.reverse else (first, last)
+        if self.sizes is None:
+            return a * len(self.h0), z * len(self.h0)
+        return sum(self.sizes[:a]), sum(self.sizes[:z])
+
+    def _packed_rows(self) -> tuple[Tensor | None, Tensor | None]:
+        """Of a packed batch: where each batch row starts, and for each row the one before it in
+        time (itself where it starts)."""
+        sizes = self.batch_sizes
+        if sizes is None:
+            return None, None
+        ends = sizes.cumsum(0)
+        begins = ends - sizes
+        steps = torch.repeat_interleave(sizes)
+        rows = torch.arange(len(self.x))
+        unit = rows - begins[steps]
+        if not self.reverse:
+            return rows[: len(self.h0)], torch.where(steps > 0, begins[steps - 1] + unit, rows)
+        after = (steps + 1).clamp(max=len(sizes) - 1)
+        goes_on = (steps + 1 < len(sizes)) & (unit < sizes[after])
+        return last_rows(sizes), torch.where(goes_on, begins[after] + unit, rows)
+
+    def _add(self, grad_z: Tensor, lo: int, hi: int) -> None:
+        if len(self.grad_x):
+            torch.mm(grad_z, self.weight_ih, out=self.grad_x.view(self.x.shape)[lo:hi])
+        across = grad_z.t()
+        self.grad_ih.addmm_(across, self.x[lo:hi])
+        self.grad_bias += grad_z.sum(0)
+        if self.starts is None:
+            self._add_whole(grad_z, lo, hi)
+        else:
+            self._add_packed(grad_z, lo, hi, self.starts)
+
+    def _add_whole(self, grad_z: Tensor, lo: int, hi: int) -> None:
+        """The recurrent weight's share, without a copy of the shifted output."""
+        batch = len(self.h0)
+        if self.reverse:
+            starts = hi == len(self.x)
+            later, start = (grad_z[:-batch], grad_z[-batch:]) if starts else (grad_z, None)
+            before = self.output[lo + batch : lo + batch + len(later)]
+        else:
+            starts = lo == 0
+            later, start = (grad_z[batch:], grad_z[:batch]) if starts else (grad_z, None)
+            before = self.output[hi - len(later) - batch : hi - batch]
+        if len(later):
+            self.grad_hh.addmm_(later.t(), before)
+        if start is not None:
+            self.grad_hh.addmm_(start.t(), self.h0)
+            torch.mm(start, self.weight_hh, out=self.grad_h0)
+
+    def _add_packed(self, grad_z: Tensor, lo: int, hi: int, starts: Tensor) -> None:
+        assert self.before is not None
+        before = self.output[self.before[lo:hi]]
+        here = ((starts >= lo) & (starts < hi)).nonzero().squeeze(1)
+        places = starts[here] - lo
+        before[places] = self.h0[here]
+        self.grad_hh.addmm_(grad_z.t(), before)
+        self.grad_h0[here] = grad_z[places] @ self.weight_hh
+
+
+def last_rows(batch_sizes: Tensor) -> Tensor:
+    """Of a packed batch: where the last time step of each batch row lies, [B]."""
+    rows = torch.arange(int(batch_sizes[0]))
+    steps = (batch_sizes[:, None] > rows).sum(0) - 1
+    return (batch_sizes.cumsum(0) - batch_sizes)[steps] + rows

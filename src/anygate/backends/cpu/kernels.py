@@ -1,0 +1,52 @@
+"""The module of one cell: forward and backward, each on torch's own OpenMP team."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from ...symbolic.cell import Cell
+from .backward import emit_backward
+from .emit import I32, I64, PTR, Target, external, function
+from .forward import emit_forward
+from .loops import emit_product, integer
+from .tile import emit_tiles
+
+__all__ = ["emit_kernels"]
+
+
+def emit_kernels(target: Target, cell: Cell, training: bool) -> ir.Module:
+    """A module with `forward(arguments, threads)`, for training also `backward`."""
+    module = ir.Module("anygate")
+    product = emit_product(module, target, emit_tiles(module, target))
+    _emit_team(module, "forward", emit_forward(module, target, cell, product, training))
+    if training:
+        _emit_team(module, "backward", emit_backward(module, target, cell, product))
+    return module
+
+
+def _emit_team(module: ir.Module, name: str, share: ir.Function) -> None:
+    """name(arguments, threads): the shares on torch's own OpenMP team, whose idle threads would
+    otherwise spin beside ours. name_share(arguments, thread, threads) is one thread's."""
+    team = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR]), name + "_team")
+    team.linkage = "internal"
+    b = ir.IRBuilder(team.append_basic_block("entry"))
+    counts = []
+    for question in ("omp_get_thread_num", "omp_get_num_threads"):
+        asked = external(module, question, ir.FunctionType(I32, []))
+        counts.append(b.sext(b.call(asked, []), I64))
+    b.call(share, [team.args[0], *counts])
+    b.ret_void()
+
+    start = ir.FunctionType(ir.VoidType(), [PTR, PTR, I32, I32])
+    parallel = external(module, "GOMP_parallel", start)
+    run = function(module, name, 1, 1)
+    b = ir.IRBuilder(run.append_basic_block("entry"))
+    arguments, threads = run.args
+    alone = b.icmp_signed("==", threads, integer(1))
+    with b.if_else(alone) as (then, otherwise):
+        with then:
+            b.call(share, [arguments, integer(0), integer(1)])
+        with otherwise:
+            zero = ir.Constant(I32, 0)
+            b.call(parallel, [team, arguments, b.trunc(threads, I32), zero])
+    b.ret_void()
