@@ -14,24 +14,27 @@ import numpy as np
 import pytest
 import torch
 
+from anygate import LSTM
 from anygate.backends import eager, reference
+from anygate.nn import operator
 from anygate.symbolic import ACTIVATIONS, Activation, resolve
-from anygate.symbolic.cell import SLOTS, Cell
+from anygate.symbolic.cell import PEEPHOLES, SLOTS, Cell
 
 FOLDER = Path(__file__).parents[2] / "shared" / "peer_cases"
 ONNX_FILES = ("ort_lstm", "ort_training_lstm", "ngraph_lstm", "onnx_node", "keras2onnx_lstm")
 KERAS_FILES = ("keras_tf23", "keras_lstm")
-ENGINES = ("reference", "eager float64", "eager float32")
+ENGINES = ("reference", "eager float64", "eager float32", "cpu float64", "cpu float32")
 
 # file -> (cases that run, why each other is left out and how many)
 EXPECTED: dict[str, tuple[int, dict[str, int]]] = {
-    "ort_lstm": (28, {"peephole": 8, "clip": 1}),
+    "ort_lstm": (37, {}),
     "ort_training_lstm": (1, {}),
-    "ngraph_lstm": (8, {"peephole": 5}),
-    "onnx_node": (5, {"peephole": 1}),
+    "ngraph_lstm": (13, {}),
+    "onnx_node": (6, {}),
     "keras2onnx_lstm": (10, {}),
     "keras_tf23": (10, {}),
     "keras_lstm": (16, {"mask": 4}),
+    "tflite_lstm": (4, {"projection bias": 1}),
 }
 
 Array = np.ndarray[Any, Any]
@@ -52,29 +55,36 @@ def array(tensor: dict[str, Any] | None) -> Any:
 
 
 def left_out(case: dict[str, Any]) -> str | None:
-    """Why a case is not a plain LSTM; None if it is."""
+    """Why a case does not run; None if it does."""
     if any(call["mask"] is not None for call in case.get("calls", [])):
         return "mask"
-    attributes, inputs = case.get("attributes", {}), case.get("inputs", {})
-    if (p := array(inputs.get("P"))) is not None and np.any(p):
-        return "peephole"
-    if attributes.get("input_forget"):
-        return "coupled gates"
-    return "clip" if attributes.get("clip", 9999.0) < 100 else None
+    return "projection bias" if case.get("projection_bias") else None
 
 
 def one_direction(
     engine: str, cell: Cell, x: Array, state: tuple[Array, Array], weights: tuple[Any, ...],
-    reverse: bool,
+    reverse: bool, peepholes: dict[str, Array] | None = None,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """output [T, B, H], h and c [B, H] by an engine; weights in the order i f g o."""
     w, r, b = weights
     if engine == "reference":
-        run = reference.run(cell, x, *state, w, r, b, reverse=reverse)
+        run = reference.run(cell, x, *state, w, r, b, peepholes, reverse)
         return run.output, run.h, run.c
-    dtype = getattr(torch, engine.split()[1])
-    tensors = [None if a is None else torch.tensor(a, dtype=dtype) for a in (x, *state, w, r, b)]
-    results = eager.run(cell, *tensors, reverse=reverse)  # type: ignore[arg-type]
+    name, kind = engine.split()
+    dtype = getattr(torch, kind)
+
+    def tensor(a: Any) -> Any:
+        return None if a is None else torch.tensor(a, dtype=dtype)
+
+    first = [tensor(a) for a in (x, *state, w, r)]
+    vectors = {k: tensor(v) for k, v in (peepholes or {}).items()}
+    if name == "cpu":
+        zeros = None if b is None else torch.zeros(len(b), dtype=dtype)
+        stacked = torch.stack([*vectors.values()]) if vectors else None
+        key = operator.cell_key(cell)
+        results = operator.run(key, reverse, *first, tensor(b), zeros, stacked, None)
+    else:
+        results = eager.run(cell, *first, tensor(b), vectors, reverse)
     return tuple(t.double().numpy() for t in results)  # type: ignore[return-value]
 
 
@@ -138,7 +148,17 @@ def run_onnx(case: dict[str, Any], engine: str) -> dict[str, Array]:
     ends = {"h": np.zeros(y.shape[1:]), "c": np.zeros(y.shape[1:])}
     for d, reverse in enumerate(reverses):
         f, g, h = functions[3 * d : 3 * d + 3]
-        cell = Cell(input_gate=f, forget_gate=f, output_gate=f, candidate=g, cell_output=h)
+        clip = attributes.get("clip")
+        cell = Cell(
+            f, f, g, f, h, peephole=inputs.get("P") is not None,
+            coupled=bool(attributes.get("input_forget")), clip=clip or None,
+        )  # fmt: skip
+        peepholes = None
+        if inputs.get("P") is not None:
+            parts = np.split(inputs["P"][d], 3)  # ONNX: i o f
+            order = ("input_gate", "output_gate", "forget_gate")
+            named = {f"{gate}.peephole": p for gate, p in zip(order, parts, strict=True)}
+            peepholes = {name: named[name] for name in PEEPHOLES}
         bias = inputs["B"]
         if bias is not None:
             bias = iofc_to_ifgo(bias[d][: 4 * hidden] + bias[d][4 * hidden :])
@@ -151,7 +171,9 @@ def run_onnx(case: dict[str, Any], engine: str) -> dict[str, Array]:
             if length == 0:  # onnxruntime and ONNX: an empty row gives zeros
                 continue
             part = x[:length, row : row + 1]
-            out, h_end, c_end = one_direction(engine, cell, part, state, weights, reverse)  # type: ignore[arg-type]
+            out, h_end, c_end = one_direction(
+                engine, cell, part, state, weights, reverse, peepholes
+            )  # type: ignore[arg-type]
             y[:length, d, row] = out[:, 0]
             ends["h"][d, row], ends["c"][d, row] = h_end[0], c_end[0]
     if batch_first:
@@ -223,6 +245,41 @@ def test_keras_case(case: dict[str, Any], engine: str) -> None:
         found |= {f"h_{way}": h, f"c_{way}": c}
     for name, tensor in expected.items():
         compare(found[name], array(tensor), case, name)
+
+
+# ---- TensorFlow Lite: whole modules -----------------------------------------------------------
+
+
+def tflite_module(case: dict[str, Any], engine: str) -> LSTM:
+    """Projections, peepholes and both directions as arguments of LSTM. TensorFlow Lite couples
+    i = 1 - f, we f = 1 - i; with sigmoid, 1 - f is the gate with all its weights negated."""
+    state = {name: torch.tensor(array(t)) for name, t in case["state_dict"].items()}
+    peephole = case["peephole"]
+    coupled = "coupling" in case
+    if peephole:
+        names = {"i": "input_gate", "f": "forget_gate", "o": "output_gate"}
+        values = {g: torch.tensor(array(t)) for g, t in peephole.items()}
+        if coupled:
+            values["i"] = -values["f"]
+        state |= {f"{names[g]}_peephole_l0": v for g, v in values.items()}
+    if coupled:
+        for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
+            i, f, g, o = state[name].chunk(4)
+            state[name] = torch.cat([-f, f, g, o])
+    module = LSTM(
+        case["input_size"], case["hidden_size"], proj_size=case["proj_size"],
+        bidirectional=case.get("bidirectional", False), peephole=bool(peephole),
+        coupled=coupled, dtype=torch.float64, engine=engine,
+    )  # fmt: skip
+    module.load_state_dict(state)
+    return module
+
+
+@pytest.mark.parametrize("engine", ["reference", "eager", "cpu"])
+@pytest.mark.parametrize("case", _cases(("tflite_lstm",)))
+def test_tflite_case(case: dict[str, Any], engine: str) -> None:
+    output, _ = tflite_module(case, engine)(torch.tensor(array(case["input"])))
+    compare(output.detach().numpy(), array(case["expected_output"]), case, "output")
 
 
 # ---- nothing is left out in silence ---------------------------------------------------------

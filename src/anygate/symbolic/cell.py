@@ -43,8 +43,10 @@ class Cell:
     peephole: the gates see the cell state (Gers & Schmidhuber 2000): p_i * c_previous is added to
     z_i, p_f * c_previous to z_f and p_o * c to z_o, with a number for each hidden unit.
     coupled: f = 1 - i (Greff et al. 2017: CIFG); what stands in forget_gate is not used.
-    clip: every activation's argument is limited to [-clip, clip], as ONNX defines it; the cell
-    state itself is not (TensorFlow's cell_clip limits that instead).
+    clip: every activation's argument is limited to [-clip, clip], as ONNX defines it ("applied to
+    the input of activations"), the cell output's with the rest. Others read it otherwise: ONNX
+    Runtime leaves the cell output's argument alone (its issue 27224), TensorFlow's cell_clip limits
+    the cell state itself. Ours is the specification's.
     per_unit: parameters, named SLOT.PARAMETER, that have a value for each hidden unit, given when
     the cell runs; the others are numbers in the formula.
 
