@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .nn import LSTM, LSTMCell
+    from .nn import LSTM, LSTMCell, init, swap
     from .symbolic import ACTIVATIONS, Activation, FormulaError, resolve, sheet
 
 __version__ = "0.1.0"
@@ -21,8 +21,10 @@ __all__ = [
     "FormulaError",
     "LSTMCell",
     "__version__",
+    "init",
     "resolve",
     "sheet",
+    "swap",
 ]
 
 _HOME = {
@@ -33,6 +35,8 @@ _HOME = {
     "sheet": "symbolic",
     "LSTM": "nn",
     "LSTMCell": "nn",
+    "init": "nn",
+    "swap": "nn",
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..symbolic.activation import Activation
-from ..symbolic.cell import GATES, Cell
+from ..symbolic.cell import GATES, Cell, cell_lines
 from ..symbolic.program import Program, bind
 from .base import Request
 
@@ -186,30 +186,57 @@ def _apply(activation: Activation, x: Tensor, parameters: tuple[Any, ...]) -> Te
 
 
 class _Pointwise(torch.autograd.Function):
+    """Differentiable in both modes and to any order, under torch.func's transforms too."""
+
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, activation: Activation, x: Tensor, *parameters: Any) -> Tensor:
+    def forward(activation: Activation, x: Tensor, *parameters: Any) -> Tensor:
+        inputs = dict(zip(activation.inputs, (x, *parameters), strict=True))
+        value = _evaluate(activation.value_program, inputs, x)["value"]
+        return value.clone() if value is x else value
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        activation, x, *parameters = inputs
         ctx.activation = activation
         ctx.numbers = tuple(None if isinstance(p, Tensor) else p for p in parameters)
-        ctx.save_for_backward(x, *(p for p in parameters if isinstance(p, Tensor)))
-        inputs = dict(zip(activation.inputs, (x, *parameters), strict=True))
-        return _evaluate(activation.value_program, inputs, x)["value"]
+        tensors = (x, *(p for p in parameters if isinstance(p, Tensor)))
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        x, *tensors = ctx.saved_tensors
-        rest = iter(tensors)
-        parameters = tuple(next(rest) if p is None else p for p in ctx.numbers)
-        values = dict(zip(ctx.activation.parameters, parameters, strict=True))
         (grad,) = grads
-        results: list[Tensor | None] = [None]
-        for name, value in zip(ctx.activation.inputs, (x, *parameters), strict=True):
-            if not (isinstance(value, Tensor) and ctx.needs_input_grad[len(results)]):
-                results.append(None)
-                continue
-            slope = _slope(ctx.activation, name)
-            by = _apply(slope, x, tuple(values[p] for p in slope.parameters))
-            results.append((grad * by).sum_to_size(value.shape))
-        return tuple(results)
+        return None, *(
+            None if by is None else (grad * by).sum_to_size(shape)
+            for by, shape in _slopes_at(ctx, ctx.needs_input_grad[1:])
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        given = [t is not None for t in tangents[1:]]
+        terms = [
+            t * by
+            for t, (by, _) in zip(tangents[1:], _slopes_at(ctx, given), strict=True)
+            if by is not None
+        ]
+        return sum(terms[1:], terms[0])
+
+
+def _slopes_at(ctx: Any, wanted: Any) -> Iterator[tuple[Tensor | None, Any]]:
+    """The derivative by x and by each parameter, where it is wanted, and that input's shape."""
+    x, *tensors = ctx.saved_tensors
+    rest = iter(tensors)
+    parameters = tuple(next(rest) if p is None else p for p in ctx.numbers)
+    values = dict(zip(ctx.activation.parameters, parameters, strict=True))
+    inputs = zip(ctx.activation.inputs, (x, *parameters), strict=True)
+    for (name, value), need in zip(inputs, wanted, strict=True):
+        if not (isinstance(value, Tensor) and need):
+            yield None, None
+            continue
+        slope = _slope(ctx.activation, name)
+        yield _apply(slope, x, tuple(values[p] for p in slope.parameters)), value.shape
 
 
 @lru_cache(maxsize=512)
@@ -409,13 +436,13 @@ def gradients(
     needed = [isinstance(a, Tensor) for a in arguments] if needed is None else needed
     # A view of each: one tensor given twice (h0 as c0) has its own gradient in each place.
     arguments = [a.view_as(a) if n else a for a, n in zip(arguments, needed, strict=True)]
-    results = _plain(cell, reverse, *arguments)
+    results = plain(cell, reverse, *arguments)
     wanted = [a for a, need in zip(arguments, needed, strict=True) if need]
     found = iter(torch.autograd.grad(results, wanted, grads, create_graph=True, allow_unused=True))
     return [next(found) if need else None for need in needed]
 
 
-def _plain(
+def plain(
     cell: Cell,
     reverse: bool,
     x: Tensor,
@@ -426,22 +453,28 @@ def _plain(
     bias: Tensor | None,
     *parameters: Any,
 ) -> Triple:
-    """The layer in torch operations and `Pointwise`, which autograd differentiates itself."""
-    values = dict(zip(cell.parameters, parameters, strict=True))
-
-    def activate(slot: str, argument: Tensor) -> Tensor:
-        activation = cell.slots[slot]
-        own = tuple(values[f"{slot}.{name}"] for name in activation.parameters)
-        return _apply(activation, argument, own)
-
+    """One direction of one layer in torch operations that torch differentiates itself, in both
+    modes, to any order and under torch.func's transforms; as `run`, but slower."""
+    fixed = _tensors(dict(zip(cell.parameters, parameters, strict=True)), h)
+    lines = [
+        (line, None if line.program is None else _bind(line.program, h))
+        for line in cell_lines(cell)
+    ]
+    bound = math.inf if cell.clip is None else cell.clip
     outputs: list[Tensor] = [h] * len(x)
     for t in _order(len(x), reverse):
         z = torch.nn.functional.linear(x[t], weight_ih, bias) + h @ weight_hh.t()
-        i, f, g, o = (
-            activate(gate, part) for gate, part in zip(GATES, z.chunk(4, -1), strict=True)
-        )
-        c = f * c + i * g
-        h = o * activate("cell_output", c)
+        seen = {**fixed, **dict(zip(_Z, z.chunk(4, -1), strict=True)), "c_previous": c}
+        for line, run in lines:
+            if run is not None:
+                seen[line.name] = run(seen)[line.name]
+                continue
+            activation = cell.slots[line.name]
+            own = tuple(seen[f"{line.name}.{name}"] for name in activation.parameters)
+            argument = seen[line.argument]
+            argument = argument if cell.clip is None else argument.clamp(-bound, bound)
+            seen[line.name] = _apply(activation, argument, own)
+        h, c = seen["h"], seen["c"]
         outputs[t] = h
     output = torch.stack(outputs) if outputs else x.new_zeros(0, *h.shape)
     return output, h, c

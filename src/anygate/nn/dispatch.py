@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..backends import reference
+from ..backends import eager, reference
 from ..backends.base import Choice, Request, choose, load
 from ..symbolic.cell import Cell
 from . import operator
+from .checks import autocasting
 from .packed import run_packed
 
-__all__ = ["Wiring"]
+__all__ = ["Wiring", "without_autocast"]
 
 Triple = tuple[Tensor, Tensor, Tensor]
 Parameters = dict[str, Tensor]
@@ -59,21 +60,29 @@ class Wiring:
         shapes and the results as in `Engine.run`; parameters: those of the cell's per_unit, each
         [H]. Under autocast in its dtype, as torch.nn.LSTM."""
         tensors = (x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh)
-        if torch.is_autocast_enabled(x.device.type):
+        if autocasting(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             with torch.autocast(x.device.type, enabled=False):
-                cast_ = (_cast(t, dtype) for t in tensors)
+                x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh = (
+                    _cast(t, dtype) for t in tensors
+                )
                 own = {k: _cast(v, dtype) for k, v in (parameters or {}).items()}
-                return self.run(*cast_, own, batch_sizes, reverse)
+                return self.run(
+                    x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, own, batch_sizes, reverse
+                )
         name = _name(self.key, self.engine, *_circumstances(x, weight_ih))
         if name == "cpu":
             vectors = torch.stack([*parameters.values()]) if parameters else None
+            if x.dtype in _HALF:  # computed in float32, rounded once
+                single = (None if t is None else t.float() for t in (*tensors, vectors))
+                results = operator.run(self.key, reverse, *single, batch_sizes)
+                return cast(Triple, tuple(t.to(x.dtype) for t in results))
             return operator.run(self.key, reverse, *tensors, vectors, batch_sizes)
         bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
         weights = (weight_ih, weight_hh, bias)
 
         def whole(x: Tensor, h: Tensor, c: Tensor) -> Triple:
-            return self._whole(load(name), (x, h, c, *weights), parameters or {}, reverse)
+            return self._whole(_ENGINES[name], (x, h, c, *weights), parameters or {}, reverse)
 
         if batch_sizes is None:
             return whole(x, h0, c0)
@@ -87,6 +96,27 @@ class Wiring:
                 Triple, _apply_numpy(self.cell, reverse, names, *tensors, *parameters.values())
             )
         return cast(Triple, engine.run(self.cell, *tensors, parameters, reverse))
+
+
+def without_autocast(
+    run: Callable[[Tensor, Tensor, Tensor], Triple], x: Tensor, h0: Tensor, c0: Tensor,
+    dtype: torch.dtype, projected: bool = False,
+) -> Triple:  # fmt: skip
+    """run(x, h0, c0) in the weights' dtype even under autocast, with the dtypes that torch gives
+    where it has no half-precision kernel (packs, LSTMCell): x's, but autocast's for what a
+    projection gives."""
+    device = x.device.type
+    if not autocasting(device):
+        return run(x, h0, c0)
+    with torch.autocast(device, enabled=False):
+        output, h, c = run(x.to(dtype), h0.to(dtype), c0.to(dtype))
+    narrow = torch.get_autocast_dtype(device) if projected else x.dtype
+    return output.to(narrow), h.to(narrow), c.to(x.dtype)
+
+
+_HALF = (torch.float16, torch.bfloat16)
+_ENGINES: dict[str, Any] = {"eager": eager, "reference": reference}
+"""Those that are called here; torch.compile cannot trace `load`."""
 
 
 def _cast(tensor: Any, dtype: torch.dtype) -> Any:
@@ -129,14 +159,16 @@ class _Numpy(torch.autograd.Function):
         ctx.parameters = dict(zip(names, values, strict=True))
         ctx.cell, ctx.reverse, ctx.like = cell, reverse, tensors
         ctx.arrays = x, h0, c0, weight_ih, weight_hh
-        ctx.run = reference.run(cell, *ctx.arrays, bias, ctx.parameters, reverse)
+        run: Callable[..., Any] = reference.run
+        ctx.run = run(cell, *ctx.arrays, bias, ctx.parameters, reverse)
         like = tensors[0]
         return _tensor(ctx.run.output, like), _tensor(ctx.run.h, like), _tensor(ctx.run.c, like)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        back = reference.backward(
+        backward: Callable[..., Any] = reference.backward
+        back = backward(
             ctx.cell, ctx.run, *ctx.arrays, *map(_array, grads), ctx.parameters, ctx.reverse
         )
         names = ("x", "h0", "c0", "weight_ih", "weight_hh", "bias")

@@ -1,7 +1,8 @@
-"""LSTM and LSTMCell: torch.nn's modules with an activation in each slot."""
+"""LSTM: torch.nn.LSTM with an activation in each slot."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,12 +11,13 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..backends.base import Choice
 from ..symbolic.cell import Cell
-from .dispatch import Wiring
+from .checks import check_pack, check_states, check_tensor, two_states
+from .dispatch import Wiring, without_autocast
 from .parameters import cell_parameters, register_parameters, reset_cell_parameters
 from .projection import run_projected
 from .slots import ActivationLike, Trainable, make_cell, slot_summary, widths
 
-__all__ = ["LSTM", "LSTMCell"]
+__all__ = ["LSTM"]
 
 State = tuple[Tensor, Tensor]
 
@@ -138,20 +140,19 @@ class LSTM(nn.RNNBase):
         self, input: PackedSequence, hx: State | None
     ) -> tuple[PackedSequence, State]:
         data, batch_sizes, order, back = input
+        check_pack(data, batch_sizes)
         self._check_features(data)
         rows = int(batch_sizes[0])
         state = self._state(data, rows, hx, True)
-        if hx is not None and order is not None:
-            state = (state[0].index_select(1, order), state[1].index_select(1, order))
+        if hx is not None:
+            state = self.permute_hidden(state, order)
         if int(batch_sizes[-1]) == rows:  # all of one length
             x = data.view(len(batch_sizes), rows, -1)
             output, (h, c) = self._run(x, state, hx is not None)
             output = output.flatten(0, 1)
         else:
             output, (h, c) = self._run(data, state, hx is not None, batch_sizes)
-        if back is not None:
-            h, c = h.index_select(1, back), c.index_select(1, back)
-        return PackedSequence(output, batch_sizes, order, back), (h, c)
+        return PackedSequence(output, batch_sizes, order, back), self.permute_hidden((h, c), back)
 
     def _check_input(self, input: Tensor) -> None:
         if input.dim() not in (2, 3):
@@ -163,43 +164,66 @@ class LSTM(nn.RNNBase):
 
     def _check_features(self, input: Tensor) -> None:
         weight = self._own("weight_ih_l0")
-        if input.dtype != weight.dtype and not torch.is_autocast_enabled(input.device.type):
-            raise ValueError(
-                f"LSTM: input is {input.dtype} but the weights are {weight.dtype}. Convert "
-                f"input.to({weight.dtype}), or the model: model.to({input.dtype})"
-            )
+        if input.dtype != weight.dtype or input.device != weight.device:
+            check_tensor("input", input, weight)
         if input.size(-1) != self.input_size:
             raise RuntimeError(
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, "
                 f"got {input.size(-1)}"
             )
 
+    def _shapes(self, batch: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """Of h and c."""
+        count = self.num_layers * (2 if self.bidirectional else 1)
+        hidden = self.hidden_size
+        return (count, batch, self.proj_size or hidden), (count, batch, hidden)
+
     def _state(self, x: Tensor, batch: int, hx: State | None, batched: bool) -> State:
         """h0 [num_layers * directions, B, proj_size or H] and c0 [..., H]."""
-        count = self.num_layers * (2 if self.bidirectional else 1)
-        shapes = ((count, batch, self.proj_size or self.hidden_size),
-                  (count, batch, self.hidden_size))  # fmt: skip
+        shapes = self._shapes(batch)
         if hx is None:
             zeros = x.new_zeros(shapes[0])
             return zeros, x.new_zeros(shapes[1]) if self.proj_size else zeros
+        h, c = two_states(hx)
         if not batched:
-            if any(s.dim() != 2 for s in hx):
+            if h.dim() != 2 or c.dim() != 2:
                 raise RuntimeError(
                     "For unbatched 2-D input, hx and cx should also be 2-D but got "
-                    f"({hx[0].dim()}-D, {hx[1].dim()}-D) tensors"
+                    f"({h.dim()}-D, {c.dim()}-D) tensors"
                 )
-            hx = (hx[0].unsqueeze(1), hx[1].unsqueeze(1))
-        elif hx[0].dim() != 3 or hx[1].dim() != 3:
+            h, c = h.unsqueeze(1), c.unsqueeze(1)
+        elif h.dim() != 3 or c.dim() != 3:
             raise RuntimeError(
                 "For batched 3-D input, hx and cx should also be 3-D but got "
-                f"({hx[0].dim()}-D, {hx[1].dim()}-D) tensors"
+                f"({h.dim()}-D, {c.dim()}-D) tensors"
             )
-        if hx[0].shape != shapes[0] or hx[1].shape != shapes[1]:
-            place = 0 if hx[0].shape != shapes[0] else 1
-            raise RuntimeError(
-                f"Expected hidden[{place}] size {shapes[place]}, got {tuple(hx[place].shape)}"
-            )
-        return hx
+        check_states((h, c), shapes, self._own("weight_ih_l0"))
+        return h, c
+
+    def get_expected_cell_size(
+        self, input: Tensor, batch_sizes: Tensor | None
+    ) -> tuple[int, int, int]:
+        """Shape of c for an input, or for a pack's data with its batch_sizes."""
+        if batch_sizes is not None:
+            return self._shapes(int(batch_sizes[0]))[1]
+        return self._shapes(input.size(0 if self.batch_first else 1))[1]
+
+    def check_forward_args(self, input: Tensor, hidden: Any, batch_sizes: Tensor | None) -> None:
+        """Raises RuntimeError for an input or (h, c) of the wrong shape."""
+        self.check_input(input, batch_sizes)
+        h, c = hidden
+        expected = (
+            self.get_expected_hidden_size(input, batch_sizes),
+            self.get_expected_cell_size(input, batch_sizes),
+        )
+        for place, (state, shape) in enumerate(zip((h, c), expected, strict=True)):
+            self.check_hidden_size(state, shape, f"Expected hidden[{place}] size {{}}, got {{}}")
+
+    def permute_hidden(self, hx: Any, permutation: Tensor | None) -> Any:
+        """(h, c) with the rows in another order."""
+        if permutation is None:
+            return hx
+        return hx[0].index_select(1, permutation), hx[1].index_select(1, permutation)
 
     def _run(
         self, x: Tensor, state: State, started: bool, batch_sizes: Tensor | None = None
@@ -234,12 +258,19 @@ class LSTM(nn.RNNBase):
     ) -> tuple[Tensor, Tensor, Tensor]:
         weights = self._weights(suffix)
         parameters = cell_parameters(self, self.cell, suffix)
-        if not self.proj_size:
-            return self._wiring.run(x, h0, c0, *weights, parameters, batch_sizes, reverse)
-        return run_projected(
-            self._wiring.run, x, h0, c0, weights, self._own(f"weight_hr{suffix}"),
-            parameters, batch_sizes, reverse, started,
-        )  # fmt: skip
+        run: Callable[..., tuple[Tensor, Tensor, Tensor]] = self._wiring.run
+        if not self.proj_size and batch_sizes is None:
+            return run(x, h0, c0, *weights, parameters, None, reverse)
+
+        def whole(x: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            if not self.proj_size:
+                return run(x, h0, c0, *weights, parameters, batch_sizes, reverse)
+            return run_projected(
+                run, x, h0, c0, weights, self._own(f"weight_hr{suffix}"),
+                parameters, batch_sizes, reverse, started,
+            )  # fmt: skip
+
+        return without_autocast(whole, x, h0, c0, weights[0].dtype, bool(self.proj_size))
 
     def layer_weights(self, layer: int, suffix: str = "") -> tuple[Tensor, Tensor, Tensor | None]:
         """weight_ih [4H, I], weight_hh [4H, H] and the sum of both biases [4H] (None without) of
@@ -274,93 +305,5 @@ class LSTM(nn.RNNBase):
 
     def extra_repr(self) -> str:
         """torch.nn.LSTM's, and the activations that differ from it."""
-        slots = slot_summary(self.cell)
-        return super().extra_repr() + (f", {slots}" if slots else "")
-
-
-class LSTMCell(nn.RNNCellBase):
-    """torch.nn.LSTMCell with any activation in each of its five slots.
-
-    One time step: input [B, input_size] or [input_size], state (h, c) each [B, hidden_size] or
-    [hidden_size]; returns (h, c). Equations and activation arguments as in `LSTM`; parameters
-    have torch.nn.LSTMCell's names and shapes.
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        activation: ActivationLike | None = None,
-        gate_activation: ActivationLike | None = None,
-        input_gate: ActivationLike | None = None,
-        forget_gate: ActivationLike | None = None,
-        candidate: ActivationLike | None = None,
-        output_gate: ActivationLike | None = None,
-        cell_output: ActivationLike | None = None,
-        peephole: bool = False,
-        coupled: bool = False,
-        clip: float | None = None,
-        trainable: Trainable = False,
-        engine: str = "auto",
-    ) -> None:
-        cell = make_cell(
-            activation=activation,
-            gate_activation=gate_activation,
-            input_gate=input_gate,
-            forget_gate=forget_gate,
-            candidate=candidate,
-            output_gate=output_gate,
-            cell_output=cell_output,
-            peephole=peephole,
-            coupled=coupled,
-            clip=clip,
-            trainable=trainable,
-        )
-        super().__init__(input_size, hidden_size, bias, num_chunks=4, device=device, dtype=dtype)
-        self._wiring = Wiring.of(cell, engine)
-
-    @property
-    def cell(self) -> Cell:
-        """The activations in the five slots."""
-        return self._wiring.cell
-
-    def explain(self, input: Tensor) -> Choice:
-        """Which engine `forward(input)` will use and why."""
-        return self._wiring.explain(input, self.weight_ih)
-
-    def forward(self, input: Tensor, hx: State | None = None) -> State:
-        """One step; zeros are the state if none is given."""
-        if input.dim() not in (1, 2):
-            raise ValueError(f"LSTMCell: Expected input to be 1D or 2D, got {input.dim()}D instead")
-        if input.size(-1) != self.input_size:
-            raise RuntimeError(
-                f"input has inconsistent input_size: got {input.size(-1)} "
-                f"expected {self.input_size}"
-            )
-        batched = input.dim() == 2
-        x = input if batched else input.unsqueeze(0)
-        h0, c0 = self._state(x, hx, batched)
-        weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        parameters = cell_parameters(self, self.cell, "")
-        _, h, c = self._wiring.run(x.unsqueeze(0), h0, c0, *weights, parameters)
-        return (h, c) if batched else (h.squeeze(0), c.squeeze(0))
-
-    def _state(self, x: Tensor, hx: State | None, batched: bool) -> State:
-        shape = (x.size(0), self.hidden_size)
-        if hx is None:
-            zeros = x.new_zeros(shape)
-            return zeros, zeros
-        h0, c0 = hx if batched else (s.unsqueeze(0) for s in hx)
-        for name, state in (("h", h0), ("c", c0)):
-            if tuple(state.shape) != shape:
-                raise RuntimeError(f"LSTMCell: expected {name} of {shape}, got {state.shape}")
-        return h0, c0
-
-    def extra_repr(self) -> str:
-        """torch.nn.LSTMCell's, and the activations that differ from it."""
         slots = slot_summary(self.cell)
         return super().extra_repr() + (f", {slots}" if slots else "")

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..backends import eager
 from ..symbolic.activation import Activation
@@ -66,12 +67,34 @@ def cell_of(key: str) -> Cell:
 def run(key: str, reverse: bool, *tensors: Tensor | None) -> Triple:
     """One direction of one layer; key is the cell's `cell_key`, tensors those of the operator."""
     training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if _transformed(tensors):
+        _say_once("a transform of torch.func, or forward-mode differentiation, runs")
+        return _again(key, reverse, tensors, eager.plain)
     if _watched(tensors):
+        # A batched tensor of vmap does not say whether an outer transform wants its gradient.
+        inside = torch._C._functorch.peek_interpreter_stack() is not None
+        training = training or (inside and torch.is_grad_enabled())
         output, h, c, _, _ = torch.ops.anygate.lstm(*tensors, key, reverse, training)
         return output, h, c
     if training:
         return cast(Triple, _Fused.apply(key, reverse, *tensors))  # type: ignore[no-untyped-call]
     return cast(Triple, _forward_cpu(*tensors, key, reverse, False)[:3])
+
+
+def _transformed(tensors: tuple[Any, ...]) -> bool:
+    """Whether torch.func's grad, vjp, jvp ..., or a dual tensor, asks for what the operator cannot:
+    torch.library's operators know vmap alone."""
+    if torch.compiler.is_compiling():
+        return False
+    stack = torch._C._functorch.get_interpreter_stack()
+    if stack:
+        vmap = torch._C._functorch.TransformType.Vmap
+        if any(level.key() != vmap for level in stack):
+            return True
+    if forward_ad._current_level < 0:
+        return False
+    unpack: Any = forward_ad.unpack_dual
+    return any(t is not None and unpack(t).tangent is not None for t in tensors)
 
 
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
@@ -130,12 +153,21 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         tensors = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph: these gradients will be differentiated
-            _say_once()
+            _say_once("a gradient of a gradient (create_graph=True) is taken: this backward runs")
             results = _gradients(ctx.key, ctx.reverse, tensors[:_TENSORS], grads)
             return None, None, *results
         need_x = ctx.needs_input_grad[2]
-        results = _backward_cpu(*grads, *tensors, ctx.key, ctx.reverse, need_x)
+        run = _backward_cpu if _have_memory(grads) else torch.ops.anygate.lstm_backward
+        results = run(*grads, *tensors, ctx.key, ctx.reverse, need_x)
         return None, None, *_placed(results, tensors, need_x)
+
+
+def _have_memory(tensors: Any) -> bool:
+    """False for the batched gradients of torch.autograd.grad(is_grads_batched=True)."""
+    try:
+        return all(t is None or t.data_ptr() is not None for t in tensors)
+    except RuntimeError:
+        return False
 
 
 def _placed(results: Any, tensors: Any, need_x: bool) -> tuple[Any, ...]:
@@ -146,28 +178,26 @@ def _placed(results: Any, tensors: Any, need_x: bool) -> tuple[Any, ...]:
     return (grad_x if need_x else None, *middle, *biases, vectors, None)
 
 
-@lru_cache(maxsize=1)
-def _say_once() -> None:
-    warnings.warn(
-        "a gradient of a gradient was asked for (create_graph=True): this backward runs on the "
-        "eager engine, which is slower than the cpu engine",
-        stacklevel=3,
-    )
+@lru_cache(maxsize=4)
+def _say_once(what: str) -> None:
+    warnings.warn(f"{what} on the eager engine, which is slower than cpu", stacklevel=4)
 
 
 # ---- again, differentiable ------------------------------------------------------------------
 
 
-def _again(key: str, reverse: bool, tensors: Any) -> Triple:
+def _again(key: str, reverse: bool, tensors: Any, run: Any = None) -> Triple:
     """The layer in operations that can be differentiated as often as one likes."""
     x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, vectors, batch_sizes = tensors
     cell = cell_of(key)
     bias = None if bias_ih is None else bias_ih + bias_hh
-    names = zip(cell.per_unit, () if vectors is None else vectors.unbind(0), strict=True)
-    parameters = dict(names)
+    units = dict(zip(cell.per_unit, () if vectors is None else vectors.unbind(0), strict=True))
+    values = tuple(units.get(name, number) for name, number in cell.parameters.items())
 
     def whole(x: Tensor, h: Tensor, c: Tensor) -> Triple:
-        return eager.run(cell, x, h, c, weight_ih, weight_hh, bias, parameters, reverse)
+        if run is None:
+            return eager.run(cell, x, h, c, weight_ih, weight_hh, bias, units, reverse)
+        return cast(Triple, run(cell, reverse, x, h, c, weight_ih, weight_hh, bias, *values))
 
     if batch_sizes is None:
         return whole(x, h0, c0)
@@ -283,6 +313,43 @@ def _forward_operator(*arguments: Any) -> Any:
     return (*results, saved, cells)
 
 
+def _vmap_forward(info: Any, in_dims: Any, *arguments: Any) -> Any:
+    """A batch of x, h0 or c0 is more batch rows; a batch of weights is one layer after another."""
+    if any(d is not None for d in in_dims[3:_TENSORS]) or arguments[8] is not None:
+        return _vmap_each(torch.ops.anygate.lstm, info, in_dims, arguments)
+    count = info.batch_size
+    x, h0, c0 = (
+        t.movedim(d, k)
+        if d is not None
+        else t.unsqueeze(k).expand(*t.shape[:k], count, *t.shape[k:])
+        for t, d, k in zip(arguments, in_dims[:3], (1, 0, 0), strict=False)
+    )
+    rows = (x.flatten(1, 2), h0.flatten(0, 1), c0.flatten(0, 1))
+    output, h, c, saved, cells = torch.ops.anygate.lstm(*rows, *arguments[3:])
+    places = [1, 0, 0, *([1, 1] if arguments[-1] else [None, None])]
+    parts = (
+        t if place is None else t.unflatten(place, (count, -1))
+        for t, place in zip((output, h, c, saved, cells), places, strict=True)
+    )
+    return tuple(parts), tuple(places)
+
+
+def _vmap_backward(info: Any, in_dims: Any, *arguments: Any) -> Any:
+    return _vmap_each(torch.ops.anygate.lstm_backward, info, in_dims, arguments)
+
+
+def _vmap_each(operator: Any, info: Any, in_dims: Any, arguments: Any) -> Any:
+    """One call for each member of the batch."""
+    calls = [
+        operator(*(
+            a if d is None else a.select(d, k) for a, d in zip(arguments, in_dims, strict=True)
+        ))
+        for k in range(info.batch_size)
+    ]  # fmt: skip
+    results = tuple(torch.stack(parts) for parts in zip(*calls, strict=True))
+    return results, (0,) * len(results)
+
+
 _LIBRARY.impl("lstm", _forward_operator, "CPU")
 _LIBRARY.impl("lstm_backward", _backward_cpu, "CPU")
 torch.library.register_fake("anygate::lstm", _forward_shapes, lib=_LIBRARY)
@@ -293,3 +360,5 @@ torch.library.register_autograd(
 torch.library.register_autograd(
     "anygate::lstm_backward", _double_backward, setup_context=_save_backward, lib=_LIBRARY
 )
+torch.library.register_vmap("anygate::lstm", _vmap_forward, lib=_LIBRARY)
+torch.library.register_vmap("anygate::lstm_backward", _vmap_backward, lib=_LIBRARY)

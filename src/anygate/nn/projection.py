@@ -47,12 +47,12 @@ def run_projected(
 def _first_steps(x: Tensor, h0: Tensor, batch_sizes: Tensor | None, reverse: bool) -> Tensor:
     """h0 where each row takes its first step, zeros elsewhere: [T, B, P] or [N, P]."""
     if batch_sizes is None:
-        rest = h0.new_zeros(len(x) - 1, *h0.shape)
-        return torch.cat([rest, h0[None]] if reverse else [h0[None], rest])
-    zeros = h0.new_zeros(len(x), h0.shape[1])
+        zeros = h0.new_zeros(x.size(0), *h0.shape)
+        return torch.select_scatter(zeros, h0, 0, -1 if reverse else 0)
+    zeros = h0.new_zeros(x.size(0), h0.shape[1])
     if not reverse:
-        return torch.cat([h0, zeros[len(h0) :]])
-    rows = torch.arange(len(h0), device=batch_sizes.device)
+        return torch.cat([h0, zeros[h0.size(0) :]])
+    rows = torch.arange(h0.size(0), device=batch_sizes.device)
     steps = (batch_sizes[:, None] > rows).sum(0) - 1
     last = (batch_sizes.cumsum(0) - batch_sizes)[steps] + rows
     return zeros.index_put((last.to(x.device),), h0)

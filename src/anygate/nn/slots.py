@@ -43,7 +43,7 @@ def make_cell(
     Raises FormulaError naming the slot for an activation that cannot be used, ValueError for a
     clip that is not positive or a trainable that names no parameter.
     """
-    chosen: dict[str, Activation] = {}
+    chosen: dict[str, Any] = {}
     for key in (*SHORTCUTS, *SLOTS):
         spec = choices.get(key)
         if spec is None:

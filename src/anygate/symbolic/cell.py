@@ -14,7 +14,7 @@ from .lookup import resolve
 from .primitives import VARIABLE, Primitive, clip
 from .program import Program, lower
 
-__all__ = ["GATES", "PEEPHOLES", "SLOTS", "Cell", "derivative_from_output"]
+__all__ = ["GATES", "PEEPHOLES", "SLOTS", "Cell", "Line", "cell_lines", "derivative_from_output"]
 
 GATES = ("input_gate", "forget_gate", "candidate", "output_gate")
 """The four slots with weights, in PyTorch's order i f g o."""
@@ -108,6 +108,30 @@ class Cell:
         """Inputs: saved_GATE, c_previous, c, grad_h, grad_c (what arrives from the next step),
         parameters. Outputs: grad_z_GATE, grad_c_previous and grad_SLOT.PARAMETER."""
         return _backward(self)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the cell's equations: an activation's value at `argument` (before clipping), or
+    what `program` makes of earlier lines."""
+
+    name: str
+    argument: str = ""
+    program: Program | None = None
+
+
+@lru_cache(maxsize=256)
+def cell_lines(cell: Cell) -> tuple[Line, ...]:
+    """The equations line by line, for engines that let others differentiate them. The first lines'
+    inputs are z_GATE, c_previous and the parameters; the last is h."""
+    found = []
+    for name, expression in _equations(cell).items():
+        if name in SLOTS and not (cell.coupled and name == "forget_gate"):
+            found.append(Line(name, "c" if name == "cell_output" else f"a_{name}"))
+        else:
+            inputs = tuple(sorted(str(symbol) for symbol in expression.free_symbols))
+            found.append(Line(name, program=lower({name: expression}, inputs)))
+    return tuple(found)
 
 
 def _activated(cell: Cell, slot: str, argument: Symbol) -> Expr:

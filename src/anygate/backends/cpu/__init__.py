@@ -19,10 +19,10 @@ FRAMEWORK = "torch"
 
 
 def refuses(request: Request) -> str | None:
-    """Anything but float32 and float64 on this processor."""
+    """Anything but real numbers on this processor; half types are computed in float32."""
     if request.device != "cpu":
         return f"it runs on the CPU, not on {request.device}"
-    if request.dtype not in ("float32", "float64"):
+    if request.dtype not in ("float32", "float64", "bfloat16", "float16"):
         return f"it computes in float32 and float64, not {request.dtype}"
     if importlib.util.find_spec("llvmlite") is None:
         return "llvmlite is not installed; pip install llvmlite"

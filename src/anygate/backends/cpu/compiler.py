@@ -26,11 +26,14 @@ llvm.initialize_native_asmprinter()
 
 @dataclass(frozen=True)
 class Kernels:
-    """Machine code of one cell: forward(arguments, threads) and, for training, backward."""
+    """Machine code of one cell: forward(arguments, threads) and, for training, backward; and
+    fingerprint(table, count) and sample of weights."""
 
     target: Target
     forward: Callable[[Any, int], None]
     backward: Callable[[Any, int], None] | None
+    fingerprint: Callable[[Any, int], int]
+    sample: Callable[[Any, int], int]
     keep: Any
 
 
@@ -67,7 +70,11 @@ def kernels(cell: Cell, dtype: str, training: bool) -> Kernels:
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
     forward = call(engine.get_function_address("forward"))
     backward = call(engine.get_function_address("backward")) if training else None
-    return Kernels(target, forward, backward, engine)
+    ask = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_int64)
+    fingerprint, sample = (
+        ask(engine.get_function_address(name)) for name in ("fingerprint", "sample")
+    )
+    return Kernels(target, forward, backward, fingerprint, sample, engine)
 
 
 def _key(cell: Cell, target: Target, training: bool) -> str:

@@ -7,6 +7,7 @@ from llvmlite import ir
 from ...symbolic.cell import Cell
 from .backward import emit_backward
 from .emit import I32, I64, PTR, Target, external, function
+from .fingerprint import emit_fingerprints
 from .forward import emit_forward
 from .loops import emit_product, integer
 from .tile import emit_tiles
@@ -15,10 +16,12 @@ __all__ = ["emit_kernels"]
 
 
 def emit_kernels(target: Target, cell: Cell, training: bool) -> ir.Module:
-    """A module with `forward(arguments, threads)`, for training also `backward`."""
+    """A module with `forward(arguments, threads)`, for training also `backward`; and `fingerprint`
+    and `sample` of weights."""
     module = ir.Module("anygate")
     product = emit_product(module, target, emit_tiles(module, target))
     _emit_team(module, "forward", emit_forward(module, target, cell, product, training))
+    emit_fingerprints(module, target)
     if training:
         _emit_team(module, "backward", emit_backward(module, target, cell, product))
     return module

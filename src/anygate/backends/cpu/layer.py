@@ -52,7 +52,24 @@ def forward(
     steps = shape[0] if batch_sizes is None else len(batch_sizes)
     inputs = shape[-1]
     x, h0, c0 = x.contiguous(), h0.contiguous(), c0.contiguous()
-    weight, recurrent, bias = forward_weights(weight_ih, weight_hh, bias_ih, bias_hh, target)
+    rows = shape[0] * batch if batch_sizes is None else shape[0]
+    if not (x.is_cpu and h0.is_cpu and c0.is_cpu and weight_ih.is_cpu and weight_hh.is_cpu):
+        raise RuntimeError("input, state and weights must all be on the CPU")
+    dtypes = {x.dtype, h0.dtype, c0.dtype, weight_ih.dtype, weight_hh.dtype}
+    if len(dtypes) > 1:
+        raise ValueError(f"input, state and weights must have one dtype, not {dtypes}")
+    if c0.shape != h0.shape or x.numel() != rows * inputs:  # machine code would read on
+        raise ValueError(
+            f"x {list(shape)}, h0 {list(h0.shape)} and c0 {list(c0.shape)} do not fit together"
+        )
+    weight, recurrent, bias = forward_weights(
+        weight_ih, weight_hh, bias_ih, bias_hh, code, steps > 1
+    )
+    if weight_ih.shape != (4 * hidden, inputs) or (vectors is not None and vectors.dim() != 2):
+        raise ValueError(
+            f"weight_ih {list(weight_ih.shape)} does not fit hidden size {hidden} and input size "
+            f"{inputs}"
+        )
     z_x = None
     if batch < _FEW_ROWS and steps > 1:
         both = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
@@ -99,15 +116,17 @@ def backward(
     need_x: bool,
 ) -> tuple[Tensor, ...]:
     """Gradients of x (empty unless need_x), h0, c0, weight_ih, weight_hh, each of the biases, and
-    vectors (empty without)."""
+    vectors (empty without). Raises RuntimeError if the forward run saved nothing."""
     assert code.backward is not None
     batch, hidden = h0.shape
+    if saved.numel() != 4 * output.numel() or cells.shape != output.shape:
+        raise RuntimeError("anygate: backward of a forward that ran without training=True")
     steps = len(x) if batch_sizes is None else len(batch_sizes)
     x, h0, c0 = x.contiguous(), h0.contiguous(), c0.contiguous()
     grad_output = torch.zeros_like(output) if grad_output is None else grad_output.contiguous()
     grad_h = torch.zeros_like(h0) if grad_h is None else grad_h.contiguous()
     grad_c0 = torch.zeros_like(c0) if grad_c is None else _copy(grad_c)
-    recurrent = backward_weight(weight_hh, code.target)
+    recurrent = backward_weight(weight_hh, code, steps > 1)
     threads, by_units = _team(WIDTH * code.target.lanes, steps, batch, 0, hidden)
     packed_vectors = pack_vectors(vectors, code.target)
     grad_vectors = x.new_zeros(0)

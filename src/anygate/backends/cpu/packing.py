@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .compiler import Kernels
 from .emit import Target
 from .tile import WIDTH
 
@@ -18,44 +20,77 @@ __all__ = ["backward_weight", "forward_weights", "pack_gates", "pack_units", "pa
 class _Kept:
     """What was made of some tensors, until one of them changes or dies.
 
-    A change is seen by the tensor's version, which every in-place operation raises (optimizer
-    steps, load_state_dict), and by its address (assignment to .data). Writing *into* weight.data
-    raises no version that can be seen from here: call weight.add_ and the like under no_grad.
-    torch.autograd.gradcheck does just that, and wants float64: so float64 is packed at each call.
-    So are inference tensors, which have no version.
+    A change is seen by the tensor's bytes (fingerprint.py) wherever a sequence is computed. In a
+    single time step, where reading the weights twice would double the time, by the tensor's
+    version, its address and a sample of its bytes: that misses a write into single elements of
+    weight.data, by NumPy or from another process, until the next sequence.
     Keyed by id with a weak reference, not by a WeakTensorKeyDictionary: that takes 3 us a look.
     """
 
     def __init__(self, make: Callable[..., Any]) -> None:
         self.make = make
-        self.found: dict[Any, tuple[Any, Any, Any]] = {}
+        self.found: dict[Any, _Entry] = {}
 
-    def of(self, tensors: tuple[Tensor, ...], target: Target) -> Any:
+    def of(self, tensors: tuple[Tensor, ...], code: Kernels, thorough: bool) -> Any:
         """`make(target, *tensors)`, or what it gave before for these tensors as they are."""
-        first = tensors[0]
-        if first.dtype is torch.float64 or _has_no_version(tensors):
-            return self.make(target, *tensors)
-        key = tuple(map(id, tensors))
-        state = [(t._version, t.data_ptr()) for t in tensors]
-        kept = self.found.get(key)
+        key = (code.target, *map(id, tensors))
+        entry = self.found.get(key)
         # A tensor that died takes its entry with it, unless the interpreter is in between.
-        if kept is not None and kept[0] == state and _same(kept[1], tensors):
-            return kept[2]
-        made = self.make(target, *tensors)
-        forget = self._forgetter(key)
-        self.found[key] = (state, [weakref.ref(t, forget) for t in tensors], made)
-        return made
+        if entry is None or not _same(entry.references, tensors):
+            if not all(t.is_contiguous() for t in tensors):
+                return self.make(code.target, *tensors)
+            forget = self._forgetter(key)
+            entry = self.found[key] = _Entry([weakref.ref(t, forget) for t in tensors])
+        if not entry.is_fresh(tensors, code, thorough):
+            if not all(t.is_contiguous() for t in tensors):
+                return self.make(code.target, *tensors)
+            entry.made = self.make(code.target, *tensors)
+            entry.remember(tensors, code)
+        return entry.made
 
     def _forgetter(self, key: Any) -> Callable[[Any], None]:
         found = self.found
-        return lambda _: found.pop(key, None) and None
+
+        def forget(_: Any) -> None:
+            found.pop(key, None)
+
+        return forget
 
 
-def _has_no_version(tensors: tuple[Tensor, ...]) -> bool:
-    for tensor in tensors:  # noqa: SIM110 (twice as fast as any)
-        if tensor.is_inference():
-            return True
-    return False
+class _Entry:
+    """What was made, and what the tensors were then."""
+
+    def __init__(self, references: list[Any]) -> None:
+        self.references = references
+        self.made: Any = None
+        self.count = len(references)
+        self.addresses: list[int] = []
+
+    def remember(self, tensors: tuple[Tensor, ...], code: Kernels) -> None:
+        self.addresses = [t.data_ptr() for t in tensors]
+        sizes = [t.numel() * t.element_size() for t in tensors]
+        pairs = [n for pair in zip(self.addresses, sizes, strict=True) for n in pair]
+        self.table = (ctypes.c_int64 * len(pairs))(*pairs)
+        self.versions = _versions(tensors)
+        self.sample = code.sample(self.table, self.count)
+        self.fingerprint = code.fingerprint(self.table, self.count)
+
+    def is_fresh(self, tensors: tuple[Tensor, ...], code: Kernels, thorough: bool) -> bool:
+        """Whether they are the same still."""
+        if self.addresses != [t.data_ptr() for t in tensors]:
+            return False
+        if thorough:
+            return code.fingerprint(self.table, self.count) == self.fingerprint
+        if self.versions != _versions(tensors):
+            return False
+        return code.sample(self.table, self.count) == self.sample
+
+
+def _versions(tensors: tuple[Tensor, ...]) -> list[int]:
+    try:
+        return [t._version for t in tensors]
+    except RuntimeError:  # inference tensors have none
+        return []
 
 
 def _same(references: list[Any], tensors: tuple[Tensor, ...]) -> bool:
@@ -66,6 +101,7 @@ def _same(references: list[Any], tensors: tuple[Tensor, ...]) -> bool:
 
 
 def _forward_weights(target: Target, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    _check_shapes(*weights)
     weight_ih, weight_hh, *biases = (w.detach() for w in weights)
     bias = biases[0] + biases[1] if biases else weight_hh.new_zeros(weight_hh.shape[0])
     return (
@@ -73,6 +109,18 @@ def _forward_weights(target: Target, *weights: Tensor) -> tuple[Tensor, Tensor, 
         pack_gates(weight_hh, target),
         pack_gates(bias.unsqueeze(1), target),
     )
+
+
+def _check_shapes(weight_ih: Tensor, weight_hh: Tensor, *biases: Tensor) -> None:
+    """Machine code reads where it is told to: what does not fit must not come there."""
+    gates, hidden = weight_hh.shape
+    fits = gates == 4 * hidden and weight_ih.dim() == 2 and len(weight_ih) == gates
+    if not fits or any(b.shape != (gates,) or b.dtype != weight_hh.dtype for b in biases):
+        shapes = ", ".join(str(list(w.shape)) for w in (weight_ih, weight_hh, *biases))
+        raise ValueError(
+            "weight_ih, weight_hh and the biases must be [4H, I], [4H, H] and [4H] of one dtype, "
+            f"not {shapes}"
+        )
 
 
 def _backward_weight(target: Target, weight_hh: Tensor) -> Tensor:
@@ -87,17 +135,19 @@ def forward_weights(
     weight_hh: Tensor,
     bias_ih: Tensor | None,
     bias_hh: Tensor | None,
-    target: Target,
+    code: Kernels,
+    thorough: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """weight_ih, weight_hh and the sum of the biases as the forward loop reads them."""
+    """weight_ih, weight_hh and the sum of the biases as the forward loop reads them; thorough: a
+    change of a single element is seen."""
     if bias_ih is None or bias_hh is None:
-        return _forward.of((weight_ih, weight_hh), target)  # type: ignore[no-any-return]
-    return _forward.of((weight_ih, weight_hh, bias_ih, bias_hh), target)  # type: ignore[no-any-return]
+        return _forward.of((weight_ih, weight_hh), code, thorough)  # type: ignore[no-any-return]
+    return _forward.of((weight_ih, weight_hh, bias_ih, bias_hh), code, thorough)  # type: ignore[no-any-return]
 
 
-def backward_weight(weight_hh: Tensor, target: Target) -> Tensor:
+def backward_weight(weight_hh: Tensor, code: Kernels, thorough: bool) -> Tensor:
     """weight_hh as the backward loop reads it."""
-    return _backward.of((weight_hh,), target)  # type: ignore[no-any-return]
+    return _backward.of((weight_hh,), code, thorough)  # type: ignore[no-any-return]
 
 
 def pack_gates(weight: Tensor, target: Target) -> Tensor:

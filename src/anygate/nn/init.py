@@ -1,0 +1,324 @@
+"""Initial weights of LSTMs, as functions of the module: each from a paper, in place.
+
+    anygate.init.forget_bias_(lstm, 1.0)
+    anygate.init.orthogonal_(anygate.init.glorot_(lstm))
+
+All but `gain` take an anygate.LSTM, anygate.LSTMCell, torch.nn.LSTM or torch.nn.LSTMCell, change
+its parameters without a gradient, in all layers and directions, and return it. A parameter that
+is not theirs stays as it is. Gates are in the order i f g o.
+
+Both biases of a gate are added, so only their sum counts: where a bias is set here, bias_ih gets
+it and bias_hh gets zero. Setting both, as is often done, doubles it.
+
+Raise TypeError for another module, and ValueError for a missing bias or for a weight that is
+computed from other tensors (parametrized or pruned), which would not keep what is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Literal, TypeVar, cast, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+from ..backends.reference import OPS
+from ..symbolic.activation import Activation
+from ..symbolic.cell import GATES, Cell
+from ..symbolic.lookup import resolve
+from ..symbolic.program import evaluate
+from ..symbolic.structure import break_points
+from .cell import LSTMCell
+from .lstm import LSTM
+from .slots import ActivationLike
+
+__all__ = ["chrono_", "forget_bias_", "gain", "glorot_", "identity_", "orthogonal_"]
+
+M = TypeVar("M", bound=nn.Module)
+Keep = Literal["second_moment", "variance", "gradient"]
+Array = NDArray[np.float64]
+
+_MODULES = (LSTM, LSTMCell, nn.LSTM, nn.LSTMCell)
+
+
+# ---- biases -----------------------------------------------------------------------------------
+
+
+def forget_bias_(module: M, value: float = 1.0) -> M:
+    """Sets the forget gate's bias b_if + b_hf to `value`; the other gates keep theirs.
+
+    With the usual bias near 0 the forget gate is sigmoid(0) = 1/2 and the memory halves each
+    step; with 1 it keeps 0.73, with 2 it keeps 0.88 of it. With coupled=True, where the forget gate
+    is 1 - input gate, the input gate's bias is set to -value, which for a sigmoid is the same.
+    Sources: Gers, Schmidhuber & Cummins 2000, Neural Computation 12(10) (the forget gate);
+    Jozefowicz, Zaremba & Sutskever 2015, ICML (a bias of 1 or 2 brings the LSTM level with the
+    GRU).
+    """
+    suffixes = _suffixes(module, "bias_ih", "bias_hh")
+    coupled = isinstance(module, LSTM | LSTMCell) and module.cell.coupled
+    for suffix in suffixes:
+        gate = ("input_gate", -value) if coupled else ("forget_gate", value)
+        _set_bias(module, suffix, *gate)
+    return module
+
+
+def chrono_(module: M, t_max: float, generator: Generator | None = None) -> M:
+    """Biases for memories that last from 2 to `t_max` time steps:
+
+        b_f = log(u), u ~ Uniform(1, t_max - 1) for each unit      b_i = -b_f
+
+    so that a sigmoid forget gate is 1 - 1/(u + 1) and the unit decays over u + 1 steps. The other
+    gates keep theirs. Derived for gates between 0 and 1: a hard sigmoid is exactly 1 and without
+    gradient from b_f = 2.5 (Keras's) or 3 (torch's) on. t_max >= 2.
+    Source: Tallec & Ollivier 2018, arXiv:1804.11188.
+    """
+    if not 2 <= t_max < math.inf:
+        raise ValueError(
+            f"chrono_: t_max is the longest memory in time steps, 2 or more, not {t_max}"
+        )
+    for suffix in _suffixes(module, "bias_ih", "bias_hh"):
+        like = _own(module, f"bias_ih{suffix}")
+        u = _scratch(like, (_hidden(module),)).uniform_(1, t_max - 1, generator=generator)
+        _set_bias(module, suffix, "forget_gate", u.log())
+        _set_bias(module, suffix, "input_gate", -u.log())
+    return module
+
+
+# ---- weights ----------------------------------------------------------------------------------
+
+
+def orthogonal_(module: M, gain: float = 1.0, generator: Generator | None = None) -> M:
+    """Makes the recurrent matrix [H, H] of each gate orthogonal, drawn uniformly, times `gain`.
+
+    Each gate's block by itself: the whole weight_hh [4H, H] made orthogonal would give blocks
+    whose singular values are below 1. With projections [H, P] the columns are orthonormal.
+    Source: Saxe, McClelland & Ganguli 2014, arXiv:1312.6120.
+    """
+    for suffix in _suffixes(module, "weight_hh"):
+        for gate in GATES:
+            block = _block(module, f"weight_hh{suffix}", gate)
+            _fill(block, nn.init.orthogonal_, gain, generator)
+    return module
+
+
+def identity_(module: M, scale: float = 1.0, gates: Iterable[str] = ("candidate",)) -> M:
+    """Makes the recurrent matrix [H, H] of the named gates `scale` times the identity, and their
+    biases zero; the other gates keep theirs.
+
+    Le, Jaitly & Hinton 2015, arXiv:1504.00941 (IRNN) have one recurrent matrix, in
+    h' = relu(W x + R h + b) with R = I and b = 0. In an LSTM the candidate is what has this form,
+    g = candidate(W_ig x + W_hg h + b), so it alone is the default. `gates=GATES` (all of
+    input_gate, forget_gate, candidate, output_gate) is the W_hh = I of Cooijmans et al. 2016,
+    arXiv:1603.09025; it clears the forget gate's bias too, so set that afterwards.
+    Raises ValueError with projections, where the matrix [H, P] is not square.
+    """
+    chosen = tuple(gates)
+    if isinstance(gates, str) or not chosen or set(chosen) - set(GATES):
+        raise ValueError(f"identity_: gates are some of {', '.join(GATES)}, not {gates!r}")
+    suffixes = _suffixes(module, "weight_hh")
+    if module.bias:
+        _suffixes(module, "bias_ih", "bias_hh")
+    if getattr(module, "proj_size", 0):
+        raise ValueError(
+            "identity_: with proj_size the recurrent matrix is not square; use orthogonal_"
+        )
+    for suffix in suffixes:
+        for gate in chosen:
+            block = _block(module, f"weight_hh{suffix}", gate)
+            _fill(block, lambda scratch: nn.init.eye_(scratch).mul_(scale))
+            if module.bias:
+                _set_bias(module, suffix, gate, 0.0)
+    return module
+
+
+def glorot_(
+    module: M,
+    gain: float | Mapping[str, float] | None = None,
+    distribution: Literal["uniform", "normal"] = "uniform",
+    generator: Generator | None = None,
+) -> M:
+    """Draws the weights of each gate, weight_ih [H, I] and weight_hh [H, H], with mean zero and
+
+        standard deviation = gain * sqrt(2 / (fan_in + fan_out))
+
+    where fan_in is I or H and fan_out is H: of one gate, not 4H as for the whole matrix.
+    gain: one for all gates, or by gate ({"candidate": 1.0}); gates without one get `gain(f)` of
+    their activation f. A projection's weight_hr [P, H], which no activation follows, has gain 1.
+    Biases stay. Source: Glorot & Bengio 2010, AISTATS.
+    """
+    draws = {"uniform": nn.init.xavier_uniform_, "normal": nn.init.xavier_normal_}
+    if distribution not in draws:
+        raise ValueError(f"glorot_: distribution is uniform or normal, not {distribution!r}")
+    suffixes = _suffixes(module, "weight_ih", "weight_hh")
+    projects = bool(getattr(module, "proj_size", 0))
+    if projects:
+        _suffixes(module, "weight_hr")
+    gains = _gains(module, gain)
+    for suffix in suffixes:
+        for name in (f"weight_ih{suffix}", f"weight_hh{suffix}"):
+            for gate in GATES:
+                block = _block(module, name, gate)
+                _fill(block, draws[distribution], gains[gate], generator)
+        if projects:
+            _fill(_own(module, f"weight_hr{suffix}"), draws[distribution], 1.0, generator)
+    return module
+
+
+def _gains(module: nn.Module, given: float | Mapping[str, float] | None) -> dict[str, float]:
+    """A number for each gate."""
+    if isinstance(given, int | float):
+        return dict.fromkeys(GATES, float(given))
+    by_gate = dict(given or {})
+    if unknown := sorted(by_gate.keys() - set(GATES)):
+        raise ValueError(f"glorot_: '{unknown[0]}' is no gate; gates are {', '.join(GATES)}")
+    cell = module.cell if isinstance(module, LSTM | LSTMCell) else Cell()
+    for gate in GATES:
+        if gate not in by_gate:
+            try:
+                by_gate[gate] = _gain(cell.slots[gate], "second_moment")
+            except ValueError as error:
+                raise ValueError(f"glorot_: {gate}: {error}; give gain={{'{gate}': ...}}") from None
+    return by_gate
+
+
+# ---- the gain of an activation ----------------------------------------------------------------
+
+
+def gain(activation: ActivationLike, keep: Keep = "second_moment") -> float:
+    """The factor of the weights at which an activation f keeps the size of what passes through,
+    for z ~ Normal(0, 1):
+
+        second_moment   1 / sqrt(E[f(z)^2])     sizes, forward (He et al. 2015, arXiv:1502.01852)
+        variance        1 / sqrt(Var[f(z)])     spread, forward (Brock et al. 2021, 2101.08692)
+        gradient        1 / sqrt(E[f'(z)^2])    sizes, backward (He et al. 2015; Schoenholz et
+                                                al. 2017, arXiv:1611.01232)
+
+    Computed from the formula by Gauss-Legendre quadrature, right to ten digits; so it is there for
+    every activation. `torch.nn.init.calculate_gain` has the same numbers for linear, relu and
+    leaky_relu; others by agreement: tanh 5/3 (here 1.5925), selu 3/4 (here 1), sigmoid 1 (here
+    1.8462, because its mean is 1/2: E[f^2] counts that, the variance would not).
+
+    There is no gain, and a ValueError says so, where the mean is zero, infinite or has no value.
+    """
+    if keep not in get_args(Keep):
+        raise ValueError(f"gain: keep is one of {', '.join(get_args(Keep))}, not {keep!r}")
+    return _gain(resolve(activation), keep)
+
+
+_DIGITS = 1e-10
+_REACH = 38  # the normal density is 1e-314 there
+
+
+@lru_cache(maxsize=512)
+def _gain(activation: Activation, keep: Keep) -> float:
+    coarse, fine = (_moment(activation, keep, *grid) for grid in ((48, 30), (64, 45)))
+    what = {"gradient": "E[f'^2]", "variance": "Var[f]"}.get(keep, "E[f^2]")
+    if not fine > 0:
+        raise ValueError(f"{activation.label} has no gain, because its {what} is zero")
+    if not abs(coarse - fine) <= _DIGITS * fine:
+        raise ValueError(
+            f"{activation.label} has no gain: {what} for standard normal z is infinite, "
+            "or too rough to compute"
+        )
+    return 1 / math.sqrt(fine)
+
+
+def _moment(activation: Activation, keep: Keep, points: int, depth: int) -> float:
+    """The mean to keep. points: nodes in each panel; depth: how often panels halve towards a
+    break, so that a singularity that can be integrated is."""
+    z, weights = _nodes(tuple(float(b) for b in break_points(activation.closed)), points, depth)
+    gradient = keep == "gradient"
+    program = activation.program if gradient else activation.value_program
+    with np.errstate(all="ignore"):
+        found = evaluate(program, OPS, {"x": z, **activation.parameters})
+        values = np.broadcast_to(found["derivative" if gradient else "value"], z.shape)
+        if np.isnan(values).any():
+            raise ValueError(f"{activation.label} has no gain, because it has no value everywhere")
+        # The density's root goes to each factor: f(z)^2 alone may overflow where f^2*density does
+        # not.
+        root = np.exp(-z * z / 4) / (2 * math.pi) ** 0.25
+        mean = float(np.sum(weights * (values * root) * root)) if keep == "variance" else 0.0
+        scaled = (values - mean) * root
+        total = float(np.sum(weights * scaled * scaled))
+        ends = max(scaled[0] ** 2, scaled[-1] ** 2)
+    if keep == "variance" and total <= 1e-20 * mean * mean:  # rounding of a constant
+        return 0.0
+    return total if ends <= _DIGITS * total else math.inf
+
+
+def _nodes(breaks: tuple[float, ...], points: int, depth: int) -> tuple[Array, Array]:
+    """Nodes and weights on [-38, 38], in panels of width 1 that end at the breaks."""
+    inside = [b for b in breaks if abs(b) < _REACH]
+    near = [b + side * 2.0**-k for b in inside for side in (-1, 1) for k in range(depth)]
+    edges = np.unique([*range(-_REACH, _REACH + 1), *inside, *near])
+    edges = edges[np.abs(edges) <= _REACH]
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    half = np.diff(edges)[:, None] / 2
+    middle = (edges[:-1, None] + edges[1:, None]) / 2
+    return (middle + half * nodes).ravel(), (half * weights).ravel()
+
+
+# ---- parts of a module ------------------------------------------------------------------------
+
+
+def _suffixes(module: Any, *kinds: str) -> list[str]:
+    """What the parameter names of each layer and direction end with, when those of these kinds
+    are all there to be written."""
+    if not isinstance(module, _MODULES):
+        raise TypeError(
+            "an LSTM or LSTMCell of anygate or torch.nn is initialised, not "
+            f"{type(module).__name__}; loop over model.modules() for those in a model"
+        )
+    if "bias_ih" in kinds and not module.bias:
+        raise ValueError(f"this {type(module).__name__} has no biases to set: it has bias=False")
+    suffixes = [""]
+    if isinstance(module, nn.RNNBase):
+        directions = ("", "_reverse")[: 2 if module.bidirectional else 1]
+        suffixes = [f"_l{layer}{d}" for layer in range(module.num_layers) for d in directions]
+    for suffix in suffixes:
+        for kind in kinds:
+            _own(module, f"{kind}{suffix}")
+    return suffixes
+
+
+def _own(module: nn.Module, name: str) -> Tensor:
+    """A parameter that keeps what is written into it."""
+    parameter = module._parameters.get(name)
+    if parameter is None:
+        raise ValueError(
+            f"{name} is computed from other tensors (parametrized or pruned) and would lose what "
+            "is written into it; initialise first, parametrize or prune after"
+        )
+    return parameter.detach()
+
+
+def _hidden(module: nn.Module) -> int:
+    return cast(int, module.hidden_size)
+
+
+def _block(module: nn.Module, name: str, gate: str) -> Tensor:
+    """The rows of one gate, [H] or [H, columns]."""
+    k, hidden = GATES.index(gate), _hidden(module)
+    return _own(module, name)[k * hidden : (k + 1) * hidden]
+
+
+def _set_bias(module: nn.Module, suffix: str, gate: str, value: float | Tensor) -> None:
+    with torch.no_grad():
+        _block(module, f"bias_ih{suffix}", gate).copy_(torch.as_tensor(value))
+        _block(module, f"bias_hh{suffix}", gate).zero_()
+
+
+def _scratch(like: Tensor, shape: Any) -> Tensor:
+    """An empty tensor to draw into: half types have no QR and too coarse a uniform_."""
+    small = like.dtype in (torch.float16, torch.bfloat16)
+    return torch.empty(shape, device=like.device, dtype=torch.float32 if small else like.dtype)
+
+
+def _fill(block: Tensor, draw: Any, *arguments: Any) -> None:
+    """Fills a block by one of torch.nn.init's functions."""
+    with torch.no_grad():
+        block.copy_(draw(_scratch(block, block.shape), *arguments))
