@@ -4,8 +4,9 @@
     python benchmarks/cpu.py --out FILE.json  all shapes, activations and peers
 
 Peers: torch.nn.LSTM (oneDNN; its tanh and sigmoid are fixed), the loop that people write by hand in
-torch, and onnxruntime's LSTM with the same activations (inference) where it is installed. A ratio
-is anygate's time over the peer's: below 1, anygate is faster.
+torch, and where they are installed onnxruntime (inference), Flax and Keras 3 on JAX, all with the
+same activations. A ratio is anygate's time over the peer's: below 1, anygate is faster. Also a
+training step of a small model, the peak memory of one, and the share of the machine's own sgemm.
 """
 
 from __future__ import annotations
@@ -16,13 +17,23 @@ import math
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from peers import (
+    PLAIN,
+    HandLoop,
+    Run,
+    flax_runner,
+    inference,
+    keras_runner,
+    onnx_runner,
+    training,
+)  # fmt: skip
 from torch import Tensor, nn
 
 import anygate
@@ -34,96 +45,33 @@ SHAPES = [
 ]  # fmt: skip
 QUICK = [SHAPES[1], SHAPES[3], SHAPES[4], SHAPES[7], SHAPES[9]]
 ACTIVATIONS = ["tanh", "relu", "hard_tanh", "x*sigmoid(x)"]
-PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "hard_tanh": nn.functional.hardtanh,
-    "x*sigmoid(x)": nn.functional.silu,
-}
-ONNX = {"tanh": "Tanh", "relu": "Relu"}
-
-Run = Callable[[], object]
+SMALL_MODEL = (64, 32, 64, 128)
 
 
-class HandLoop(nn.Module):
-    """What people write today: a Python loop over time steps."""
+class SmallModel(nn.Module):
+    """Embedding, LSTM, linear: what surrounds an LSTM in a language model of bytes."""
 
-    def __init__(self, like: nn.RNNBase, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, lstm: nn.Module, inputs: int, hidden: int) -> None:
         super().__init__()
-        self.like, self.function = like, function
+        self.embedding = nn.Embedding(256, inputs)
+        self.lstm, self.head = lstm, nn.Linear(hidden, 256)
 
-    def forward(self, x: Tensor) -> Tensor:
-        m: Any = self.like
-        h = c = x.new_zeros(x.shape[1], m.hidden_size)
-        outputs = []
-        for step in x:
-            z = nn.functional.linear(step, m.weight_ih_l0, m.bias_ih_l0) + nn.functional.linear(
-                h, m.weight_hh_l0, m.bias_hh_l0
-            )
-            i, f, g, o = z.chunk(4, -1)
-            c = f.sigmoid() * c + i.sigmoid() * self.function(g)
-            h = o.sigmoid() * self.function(c)
-            outputs.append(h)
-        return torch.stack(outputs)
+    def forward(self, bytes_: Tensor) -> Tensor:
+        return self.head(self.lstm(self.embedding(bytes_))[0])
 
 
-def onnx_runner(like: nn.RNNBase, activation: str, x: Tensor) -> Run | None:
-    """onnxruntime's LSTM with these weights; None if not installed or without this function."""
-    try:
-        import onnxruntime
-        from onnx import TensorProto, helper, numpy_helper
-    except ImportError:
-        return None
-    if activation not in ONNX:
-        return None
-    m: Any = like
-    hidden = m.hidden_size
+def small_model(lstm: nn.Module, shape: tuple[int, ...]) -> Run:
+    """A whole training step with Adam."""
+    steps, batch, inputs, hidden = shape
+    model = SmallModel(lstm, inputs, hidden)
+    optimizer = torch.optim.Adam(model.parameters())
+    text = torch.randint(256, (steps + 1, batch))
 
-    def iofc(weight: Tensor) -> Any:
-        i, f, g, o = weight.detach().chunk(4)
-        return torch.cat([i, o, f, g])[None].numpy()
-
-    bias = torch.cat(
-        [torch.from_numpy(iofc(m.bias_ih_l0)), torch.from_numpy(iofc(m.bias_hh_l0))], 1
-    )
-    weights = {"W": iofc(m.weight_ih_l0), "R": iofc(m.weight_hh_l0), "B": bias.numpy()}
-    node = helper.make_node(
-        "LSTM", ["X", "W", "R", "B"], ["Y", "Y_h", "Y_c"], hidden_size=hidden,
-        activations=["Sigmoid", ONNX[activation], ONNX[activation]],
-    )  # fmt: skip
-    graph = helper.make_graph(
-        [node],
-        "lstm",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, list(x.shape))],
-        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(v, k) for k, v in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    # Its idle threads would go on spinning while the others run: they doubled anygate's time.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    feed = {"X": x.numpy()}
-    return lambda: session.run(["Y"], feed)
-
-
-def inference(module: nn.Module, x: Tensor) -> Run:
     def run() -> None:
-        with torch.inference_mode():
-            module(x)
-
-    return run
-
-
-def training(module: nn.Module, x: Tensor) -> Run:
-    def run() -> None:
-        module.zero_grad()
-        output = module(x)
-        output = output[0] if isinstance(output, tuple) else output
-        output.sum().backward()
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(text[:-1]).flatten(0, 1), text[1:].flatten())
+        loss.backward()
+        optimizer.step()
 
     return run
 
@@ -155,8 +103,10 @@ def compare(shape: tuple[int, ...], activation: str, mode: str, seconds: float, 
     runs = {"anygate": make(ours, x), "nn.LSTM": make(peer, x)}
     if full:
         runs["hand loop"] = make(HandLoop(peer, PLAIN[activation]), x)
-        if mode == "inference" and (onnx := onnx_runner(peer, activation, x)):
-            runs["onnxruntime"] = onnx
+        others = {"onnxruntime": onnx_runner, "Flax": flax_runner, "Keras on JAX": keras_runner}
+        for name, maker in others.items():
+            if (run := maker(peer, activation, mode, x)) is not None:
+                runs[name] = run
     times = medians(runs, seconds)
     ratios = {k: round(times["anygate"] / t, 3) for k, t in times.items() if k != "anygate"}
     return {
@@ -179,6 +129,54 @@ def sgemm_peak() -> float:
             torch.mm(a, b)
             best = max(best, 2 * n**3 / (time.perf_counter() - start) / 1e9)
     return round(best, 1)
+
+
+def small_models(seconds: float) -> Any:
+    """A training step of embedding, LSTM, linear and Adam: milliseconds, ratio to nn.LSTM's."""
+    _, _, inputs, hidden = SMALL_MODEL
+    runs = {"nn.LSTM": small_model(nn.LSTM(inputs, hidden), SMALL_MODEL)}
+    for activation in ACTIVATIONS:
+        lstm = anygate.LSTM(inputs, hidden, activation=activation)
+        runs[activation] = small_model(lstm, SMALL_MODEL)
+    times = medians(runs, 2 * seconds)
+    ratio = {k: round(t / times["nn.LSTM"], 3) for k, t in times.items() if k != "nn.LSTM"}
+    return {"shape": list(SMALL_MODEL), "ms": times, "ratio": ratio}
+
+
+_MEMORY = """
+import resource, sys, torch, anygate
+kind = torch.nn.LSTM if sys.argv[1] == "nn.LSTM" else anygate.LSTM
+steps, batch, inputs, hidden = map(int, sys.argv[2:])
+lstm, x = kind(inputs, hidden), torch.randn(steps, batch, inputs)
+small = torch.randn(2, 2, inputs)
+lstm(small)[0].sum().backward()  # code is loaded before the count begins
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for _ in range(3):
+    lstm.zero_grad()
+    lstm(x)[0].sum().backward()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def peak_memory() -> Any:
+    """What a training step takes above what was there before, each in a process of its own."""
+    found = {}
+    for shape in ((100, 64, 256, 512), (784, 32, 1, 128), (1000, 16, 64, 128)):
+        row = {}
+        for kind in ("nn.LSTM", "anygate"):
+            command = [sys.executable, "-c", _MEMORY, kind, *map(str, shape)]
+            row[kind] = round(float(subprocess.check_output(command)), 1)
+        found[str(list(shape))] = {**row, "ratio": round(row["anygate"] / row["nn.LSTM"], 3)}
+    return found
+
+
+def share_of_peak(rows: list[Any], peak: float) -> float:
+    """Arithmetic of the products alone, over the best of torch.mm in this run."""
+    steps, batch, inputs, hidden = shape = (100, 64, 256, 512)
+    times = [r["ms"]["anygate"] for r in rows if r["shape"] == list(shape)
+             and r["mode"] == "inference"]  # fmt: skip
+    work = 2 * steps * batch * 4 * hidden * (inputs + hidden)
+    return round(work / min(times) / 1e6 / peak, 3)
 
 
 def geometric_mean(rows: list[Any], peer: str, mode: str, activation: str | None = None) -> float:
@@ -229,7 +227,11 @@ def main() -> None:
         for peer in peers
         if not math.isnan(value := geometric_mean(rows, peer, mode))
     }
-    report["sgemm GFLOP/s"] = sgemm_peak()
+    report["sgemm GFLOP/s"] = peak = sgemm_peak()
+    if not options.quick:
+        report["small model"] = small_models(seconds)
+        report["peak memory of a training step, MiB"] = peak_memory()
+        report["share of sgemm at 100 64 256 512, inference"] = share_of_peak(rows, peak)
     text = json.dumps(report, indent=1)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")

@@ -197,7 +197,10 @@ class LSTM(nn.RNNBase):
                 "For batched 3-D input, hx and cx should also be 3-D but got "
                 f"({h.dim()}-D, {c.dim()}-D) tensors"
             )
-        check_states((h, c), shapes, self._own("weight_ih_l0"))
+        weight = self._own("weight_ih_l0")
+        if not (h.shape == shapes[0] and c.shape == shapes[1] and h.dtype == c.dtype == weight.dtype
+                and h.device == c.device == weight.device):  # fmt: skip
+            check_states((h, c), shapes, weight)
         return h, c
 
     def get_expected_cell_size(
@@ -229,6 +232,11 @@ class LSTM(nn.RNNBase):
         self, x: Tensor, state: State, started: bool, batch_sizes: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """All layers and directions, time first; started: the state was given."""
+        if self.num_layers == 1 and not (self.bidirectional or self.proj_size):
+            found = self._wiring.infer(x, *state, self._weights("_l0"), batch_sizes)
+            if found is not None:
+                output, h, c = found
+                return output, (h, c)
         ends: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
@@ -241,8 +249,6 @@ class LSTM(nn.RNNBase):
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
             if self.dropout and layer < self.num_layers - 1:
                 x = nn.functional.dropout(x, self.dropout, self.training)
-        if len(ends) == 1:
-            return x, (h.unsqueeze(0), c.unsqueeze(0))
         h_n, c_n = (torch.stack(s) for s in zip(*ends, strict=True))
         return x, (h_n, c_n)
 

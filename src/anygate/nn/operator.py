@@ -67,10 +67,10 @@ def cell_of(key: str) -> Cell:
 def run(key: str, reverse: bool, *tensors: Tensor | None) -> Triple:
     """One direction of one layer; key is the cell's `cell_key`, tensors those of the operator."""
     training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    if _transformed(tensors):
-        _say_once("a transform of torch.func, or forward-mode differentiation, runs")
-        return _again(key, reverse, tensors, eager.plain)
-    if _watched(tensors):
+    if watched(tensors):
+        if _transformed(tensors):
+            _say_once("a transform of torch.func, or forward-mode differentiation, runs")
+            return _again(key, reverse, tensors, eager.plain)
         # A batched tensor of vmap does not say whether an outer transform wants its gradient.
         inside = torch._C._functorch.peek_interpreter_stack() is not None
         training = training or (inside and torch.is_grad_enabled())
@@ -79,6 +79,12 @@ def run(key: str, reverse: bool, *tensors: Tensor | None) -> Triple:
     if training:
         return cast(Triple, _Fused.apply(key, reverse, *tensors))  # type: ignore[no-untyped-call]
     return cast(Triple, _forward_cpu(*tensors, key, reverse, False)[:3])
+
+
+def infer(key: str, tensors: tuple[Any, ...]) -> Triple:
+    """`run` without gradients where nothing watches; h0, c0, h and c may be [1, B, H]."""
+    code = _code(key, tensors[0].dtype, False)
+    return cast(Triple, _layer().forward(code, *tensors, False, False)[:3])
 
 
 def _transformed(tensors: tuple[Any, ...]) -> bool:
@@ -100,10 +106,11 @@ def _transformed(tensors: tuple[Any, ...]) -> bool:
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
 
 
-def _watched(tensors: tuple[Any, ...]) -> bool:
+def watched(tensors: tuple[Any, ...]) -> bool:
     """Whether something must see the operator and not its inside."""
     return (
         torch.compiler.is_compiling()
+        or forward_ad._current_level >= 0
         or torch._C._functorch.peek_interpreter_stack() is not None
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._get_tracing_state() is not None

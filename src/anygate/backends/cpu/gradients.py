@@ -59,12 +59,14 @@ class WeightGradients:
             lo, hi = self._rows(first, last)
             begin = lo - len(border) if self.reverse else lo
             place = 0 if self.reverse else hi - lo
-            room[place : place + len(border)] = border
+            if len(border):
+                room[place : place + len(border)] = border
             yield first, last, room.data_ptr() - begin * width * item
             grad_z = room[lo - begin : hi - begin]
             self._add(grad_z, lo, hi)
             rows = self._size(first)
-            border = (grad_z[-rows:] if self.reverse else grad_z[:rows]).clone()
+            if first:
+                border = (grad_z[-rows:] if self.reverse else grad_z[:rows]).clone()
             last = first
 
     def _size(self, s: int) -> int:
