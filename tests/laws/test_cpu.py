@@ -7,6 +7,8 @@ import ctypes
 import io
 import math
 import multiprocessing
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -419,6 +421,20 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     forget()
     yield place
     forget()
+
+
+def test_processes_that_write_one_entry_at_once(own_cache: Path) -> None:
+    """Each finds nothing, compiles, writes; one whole file remains and all computed the same."""
+    script = (
+        "import torch, anygate; torch.manual_seed(0); "
+        "print(anygate.LSTM(2, 3, activation='gelu')(torch.ones(2, 1, 2))[0].sum().item())"
+    )
+    command = [sys.executable, "-c", script]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    said = {process.communicate(timeout=120)[0] for process in started}
+    assert len(said) == 1 and float(said.pop())
+    (entry,) = own_cache.iterdir()
+    assert cache.read(entry.stem) is not None
 
 
 def test_code_is_kept_and_used(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
