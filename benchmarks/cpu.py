@@ -20,20 +20,12 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from peers import (
-    PLAIN,
-    HandLoop,
-    Run,
-    flax_runner,
-    inference,
-    keras_runner,
-    onnx_runner,
-    training,
-)  # fmt: skip
+from peers import PLAIN, HandLoop, JaxProcess, Run, inference, onnx_runner, training
 from torch import Tensor, nn
 
 import anygate
@@ -76,22 +68,38 @@ def small_model(lstm: nn.Module, shape: tuple[int, ...]) -> Run:
     return run
 
 
-def medians(runs: dict[str, Run], seconds: float) -> dict[str, float]:
+def medians(
+    runs: dict[str, Run], seconds: float, timers: dict[str, Callable[[], float]] | None = None
+) -> dict[str, float]:
     """Milliseconds; the runs take turns, so that a slow moment of the machine meets them all. The
-    first run of a turn is not timed: the peer before may have left threads that still spin."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    first run of a turn is not timed: the peer before may have left threads that still spin.
+    timers: peers in another process, which tell their seconds."""
+    timed = {name: _timer(run) for name, run in runs.items()} | (timers or {})
+    times: dict[str, list[float]] = {name: [] for name in timed}
+    warm = time.perf_counter() + min(0.3, seconds)
+    while time.perf_counter() < warm:
+        for timer in timed.values():
+            timer()
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(next(iter(times.values()))) < 5:
-        for name, run in runs.items():
-            run()
-            for _ in range(2):
-                start = time.perf_counter()
-                run()
-                times[name].append(1000 * (time.perf_counter() - start))
+        for name, timer in timed.items():
+            timer()
+            times[name] += [1000 * timer(), 1000 * timer()]
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def compare(shape: tuple[int, ...], activation: str, mode: str, seconds: float, full: bool) -> Any:
+def _timer(run: Run) -> Callable[[], float]:
+    def timer() -> float:
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+    return timer
+
+
+def compare(
+    shape: tuple[int, ...], activation: str, mode: str, seconds: float, jax: JaxProcess | None
+) -> Any:
     """One row: milliseconds of each, and anygate's ratio to each peer."""
     steps, batch, inputs, hidden = shape
     torch.manual_seed(0)
@@ -101,13 +109,14 @@ def compare(shape: tuple[int, ...], activation: str, mode: str, seconds: float, 
     x = torch.randn(steps, batch, inputs)
     make = inference if mode == "inference" else training
     runs = {"anygate": make(ours, x), "nn.LSTM": make(peer, x)}
-    if full:
+    timers: dict[str, Callable[[], float]] = {}
+    if jax is not None:
         runs["hand loop"] = make(HandLoop(peer, PLAIN[activation]), x)
-        others = {"onnxruntime": onnx_runner, "Flax": flax_runner, "Keras on JAX": keras_runner}
-        for name, maker in others.items():
-            if (run := maker(peer, activation, mode, x)) is not None:
-                runs[name] = run
-    times = medians(runs, seconds)
+        if (run := onnx_runner(peer, activation, mode, x)) is not None:
+            runs["onnxruntime"] = run
+        for kind in jax.kinds:
+            timers[kind] = jax.timer(kind, shape, activation, mode)
+    times = medians(runs, seconds, timers)
     ratios = {k: round(times["anygate"] / t, 3) for k, t in times.items() if k != "anygate"}
     return {
         "shape": list(shape),
@@ -210,13 +219,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the results")
     options = parser.parse_args()
     report: dict[str, Any] = {"command": " ".join(sys.argv), "machine": machine(), "rows": []}
+    jax = None if options.quick else JaxProcess()
     shapes = QUICK if options.quick else SHAPES
     activations = ["tanh"] if options.quick else ACTIVATIONS
     seconds = min(options.seconds, 1.5) if options.quick else options.seconds
     for shape in shapes:
         for activation in activations:
             for mode in ("inference", "training"):
-                row = compare(shape, activation, mode, seconds, full=not options.quick)
+                row = compare(shape, activation, mode, seconds, jax)
                 report["rows"].append(row)
                 print(shape, activation, mode, row["ratio"], file=sys.stderr, flush=True)
     rows = report["rows"]

@@ -3,24 +3,19 @@ once, or None where the peer is not installed or lacks the activation."""
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "PLAIN",
-    "HandLoop",
-    "Run",
-    "flax_runner",
-    "inference",
-    "keras_runner",
-    "onnx_runner",
-    "training",
-]
+__all__ = ["PLAIN", "HandLoop", "JaxProcess", "Run", "inference", "onnx_runner", "training"]
 
 Run = Callable[[], object]
 
@@ -116,45 +111,78 @@ def onnx_runner(like: nn.RNNBase, activation: str, mode: str, x: Tensor) -> Run 
     return lambda: session.run(["Y"], feed)
 
 
-def flax_runner(like: nn.RNNBase, activation: str, mode: str, x: Tensor) -> Run | None:
+class JaxProcess:
+    """Flax and Keras in a process of their own, which waits while others run: the threads of XLA
+    and of OpenMP in one process stop each other for milliseconds."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, __file__]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        self.kinds = self.ask("kinds")
+
+    def ask(self, what: str, **details: Any) -> Any:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps([what, details]) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def timer(
+        self, kind: str, shape: tuple[int, ...], activation: str, mode: str
+    ) -> Callable[[], float]:
+        """What runs once and gives its seconds."""
+        name = self.ask("make", kind=kind, shape=shape, activation=activation, mode=mode)
+        return lambda: self.ask("time", name=name)  # type: ignore[no-any-return]
+
+
+def serve() -> None:
+    """The other end of JaxProcess."""
+    runs: dict[str, Run] = {}
+    for line in sys.stdin:
+        what, details = json.loads(line)
+        if what == "kinds":
+            answer: Any = [kind for kind in KINDS if importlib.util.find_spec(kind)]
+        elif what == "make":
+            answer = kind = details["kind"]
+            function = JAX[details["activation"]]
+            runs[kind] = KINDS[kind](details["shape"], function, details["mode"])
+            runs[kind]()  # compiled
+        else:
+            start = time.perf_counter()
+            runs[details["name"]]()
+            answer = time.perf_counter() - start
+        print(json.dumps(answer), flush=True)
+
+
+def flax_runner(shape: list[int], activation: str, mode: str) -> Run:
     """Flax's OptimizedLSTMCell under lax.scan, jitted."""
-    try:
-        import flax.linen
-        import jax
-        import jax.numpy as jnp
-    except ImportError:
-        return None
-    function = getattr(jax.nn, JAX[activation])
-    cell = flax.linen.OptimizedLSTMCell(like.hidden_size, activation_fn=function)
+    import flax.linen
+    import jax
+
+    steps, batch, inputs, hidden = shape
+    cell = flax.linen.OptimizedLSTMCell(hidden, activation_fn=getattr(jax.nn, activation))
     layer = flax.linen.RNN(cell, time_major=True)
-    data = jnp.asarray(x.numpy())
+    data = jax.random.normal(jax.random.PRNGKey(1), (steps, batch, inputs))
     parameters = layer.init(jax.random.PRNGKey(0), data)
-    if mode == "inference":
-        run = jax.jit(layer.apply)
-    else:
+    run = jax.jit(layer.apply)
+    if mode == "training":
         run = jax.jit(jax.grad(lambda p, d: layer.apply(p, d).sum()))
     return lambda: jax.block_until_ready(run(parameters, data))
 
 
-def keras_runner(like: nn.RNNBase, activation: str, mode: str, x: Tensor) -> Run | None:
+def keras_runner(shape: list[int], activation: str, mode: str) -> Run:
     """Keras 3 on JAX, jitted; batch first, as Keras wants it."""
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    try:
-        import jax
-        import jax.numpy as jnp
-        import keras
-    except ImportError:
-        return None
-    if keras.backend.backend() != "jax":
-        return None
-    layer = keras.layers.LSTM(
-        like.hidden_size, activation=getattr(jax.nn, JAX[activation]), return_sequences=True
-    )
-    data = jnp.asarray(x.transpose(0, 1).contiguous().numpy())
+    os.environ["KERAS_BACKEND"] = "jax"
+    import jax
+    import keras
+
+    steps, batch, inputs, hidden = shape
+    function = getattr(jax.nn, activation)
+    layer = keras.layers.LSTM(hidden, activation=function, return_sequences=True)
+    data = jax.random.normal(jax.random.PRNGKey(1), (batch, steps, inputs))
     layer.build(data.shape)
-    weights, rest = [v.value for v in layer.trainable_variables], [
-        v.value for v in layer.non_trainable_variables
-    ]  # fmt: skip
+    weights = [v.value for v in layer.trainable_variables]
+    rest = [v.value for v in layer.non_trainable_variables]
 
     def apply(weights: Any, data: Any) -> Any:
         return layer.stateless_call(weights, rest, data)[0]
@@ -162,4 +190,10 @@ def keras_runner(like: nn.RNNBase, activation: str, mode: str, x: Tensor) -> Run
     run = jax.jit(apply)
     if mode == "training":
         run = jax.jit(jax.grad(lambda w, d: apply(w, d).sum()))
-    return partial(lambda: jax.block_until_ready(run(weights, data)))
+    return lambda: jax.block_until_ready(run(weights, data))
+
+
+KINDS = {"flax": flax_runner, "keras": keras_runner}
+
+if __name__ == "__main__":
+    serve()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -46,7 +47,13 @@ def test_list_shows_every_activation(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["list", "--json"]) == Exit.DONE
     assert len(json.loads(capsys.readouterr().out)["activations"]) == len(ACTIVATIONS)
     assert main(["list", "--tasks"]) == Exit.DONE
-    assert "adding" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert all(
+        word in text for word in ("\nadding ", "\nadding:N ", "\nmnist:FOLDER", "--data FILE")
+    )
+    assert main(["list", "--tasks", "--json"]) == Exit.DONE
+    document = json.loads(capsys.readouterr().out)
+    assert all(t["source"] for t in document["tasks"]) and "sunspots" in document["others"]
 
 
 def test_show_a_name_and_a_formula(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +75,10 @@ def test_show_a_name_and_a_formula(capsys: pytest.CaptureFixture[str]) -> None:
         (["compare", "tanh", "relu", "--slot", "gate"], "there are: activation"),
         (["compare", "tanh", "tanh"], "'tanh' is given twice"),
         (["compare", "tanh", "--task", "mnist"], "no task is called 'mnist'"),
+        (["compare", "tanh", "--task", "chars:/nowhere.txt"], "there is no file /nowhere.txt"),
+        (["compare", "tanh", "--data", "/nowhere.csv"], "there is no file /nowhere.csv"),
+        (["compare", "tanh", "--target", "price"], "--target belongs to a CSV file: say which"),
+        (["compare", "tanh", "--window", "9"], "--window belongs to a CSV file: say which"),
         (["compare", "tanh", "--epochs", "1", "--learning-rate", "-1"], "must be positive"),
         (["report", "/nowhere"], "study.json"),
         (["show", "relu", "leaky_relu"], "show takes one activation"),
@@ -90,6 +101,7 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(
     [
         ("--seeds", "x", "a whole number of 1 or more is needed, not 'x'"),
         ("--epochs", "0", "a whole number of 1 or more is needed, not '0'"),
+        ("--window", "0", "a whole number of 1 or more is needed, not '0'"),
         ("--clip", "inf", "a number is needed, not 'inf'"),
         ("--learning-rate", "fast", "a number is needed, not 'fast'"),
     ],
@@ -213,6 +225,41 @@ def test_compare_writes_everything_and_report_writes_it_again(tmp_path: Path) ->
     assert json.loads(again.stdout)["schema"] == 1
     study = json.loads((out / "study.json").read_text())
     assert study["command"].startswith("anygate compare tanh '0.5*x + sin(x)' --slot candidate")
+
+
+def test_compare_on_a_csv_file_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f"2024-01-01 {k // 60:02d}:{k % 60:02d};{k % 7 + k / 100}" for k in range(120)]
+    (tmp_path / "my data.csv").write_text("\ufefftime;unit price\n" + "\n".join(rows) + "\n")
+    words = ["compare", "tanh", "relu", "--data", "my data.csv", "--target", "unit price"]
+    small = ["--window", "7", "--seeds", "2", "--epochs", "2", "--hidden-size", "4", "--jobs", "1"]
+    assert main([*words, *small]) == Exit.DONE
+    captured = capsys.readouterr()
+    assert "relative error on unit price of my data.csv, one step ahead" in captured.out
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("my-data-unit-price-activation-")
+    study = json.loads((folder / "study.json").read_text())
+    assert study["task"]["data"].startswith("sha256:") and study["task"]["steps"] == 7
+    assert (study["task"]["baseline"], study["task"]["baseline_name"]) == (1.0, "persistence")
+    assert "persistence" in (folder / "report.html").read_text(encoding="utf-8")
+    # The command that is kept says all: run as it stands, it finds every trial done.
+    command = shlex.split(study["command"])
+    assert command[:1] == ["anygate"] and main(command[1:]) == Exit.DONE
+    assert "4 of 4 trials are already in" in capsys.readouterr().err
+    # The file has changed: what is there is not mixed with anything new.
+    with (tmp_path / "my data.csv").open("a") as file:
+        file.write("2024-01-01 02:00;3.25\n")
+    assert main(command[1:]) == Exit.USAGE
+    assert "holds a study with another task (data sha256:" in capsys.readouterr().err
+
+
+def test_a_task_and_a_file_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", "tanh", "--task", "digits", "--data", "my.csv"])
+    assert caught.value.code == Exit.USAGE
+    assert "argument --data: not allowed with argument --task" in capsys.readouterr().err
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:

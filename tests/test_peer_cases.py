@@ -264,7 +264,7 @@ def tflite_module(case: dict[str, Any], engine: str) -> LSTM:
         state |= {f"{names[g]}_peephole_l0": v for g, v in values.items()}
     if coupled:
         for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
-            i, f, g, o = state[name].chunk(4)
+            _, f, g, o = state[name].chunk(4)
             state[name] = torch.cat([-f, f, g, o])
     module = LSTM(
         case["input_size"], case["hidden_size"], proj_size=case["proj_size"],

@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -47,6 +48,7 @@ exit codes:
 examples:
   anygate compare tanh relu leaky_relu hard_tanh sigmoid
   anygate compare tanh "x*sigmoid(x)" --slot candidate --task adding --seeds 10
+  anygate compare tanh relu --data my.csv --target price
   anygate show "where(x > 0, x, 0.1*x)"
 """
 
@@ -145,8 +147,17 @@ def _add_compare(commands: Any) -> None:
     add("--slot", default="activation", help="which slots change: activation (candidate and "
         "cell_output, the default), gate_activation (the three gates), input_gate, forget_gate, "
         "candidate, output_gate or cell_output")  # fmt: skip
-    add("--task", default="digits", help="digits (default), digits-rows, adding, adding:T")
+    parser.set_defaults(task="digits")  # not of the argument: its default would pass unseen below
+    tasks = parser.add_mutually_exclusive_group()
+    tasks.add_argument("--task", default=argparse.SUPPRESS, help="a task's name (default digits), "
+        "chars:FILE, mnist:FOLDER, or MODULE:NAME; `anygate list --tasks` shows all")  # fmt: skip
+    tasks.add_argument("--data", metavar="FILE", help="your own data: a CSV file of which a column "
+        "is to be forecast, or sequences with classes as .npz or .ts")  # fmt: skip
+    add("--target", metavar="COLUMN", help="the column of the CSV file to forecast")
+    add("--window", type=_positive, metavar="N", help="past values for each forecast (default 24)")
     add("--seeds", type=_positive, default=8, metavar="N", help="seeds 0 to N-1 (default 8)")
+    add("--margin", type=_above_zero, metavar="X", help="differences in the metric within X count "
+        "as equivalent (accuracy: 0.01 is one point); declared before the first run")  # fmt: skip
     add("--out", type=Path, metavar="DIR", help="results folder (default runs/TASK-SLOT...)")
     add("--fresh", action="store_true", help="forget results that the folder already holds")
     add("--jobs", type=_positive, metavar="N", help="processes (default: one for each core)")
@@ -181,6 +192,13 @@ def _finite(text: str) -> float:
     return number
 
 
+def _above_zero(text: str) -> float:
+    number = _finite(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"a number above 0 is needed, not {text!r}")
+    return number
+
+
 _SETTINGS: dict[str, Callable[[str], Any]] = {
     "hidden_size": _positive,
     "epochs": _positive,
@@ -197,14 +215,16 @@ def _print_json(content: Any) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     if options.tasks:
-        from .lab.tasks import TASKS
+        from .lab.tasks import OTHERS, TASKS
 
-        tasks = [t.describe() for t in TASKS.values()]
+        tasks = [t.describe() | {"source": t.source} for t in TASKS.values()]
         if options.json:
-            _print_json({"schema": 1, "tasks": tasks})
+            _print_json({"schema": 1, "tasks": tasks, "others": OTHERS})
         else:
             _columns([("task", "steps", "")] + [
                 (t["name"], str(t["steps"]), t["description"]) for t in tasks])  # fmt: skip
+            print()
+            _columns([("also", ""), *OTHERS.items()])
         return Exit.DONE
     from .symbolic import ACTIVATIONS
 
@@ -260,14 +280,14 @@ def _compare(options: argparse.Namespace) -> int:
     _need_lab()
     from .lab.files import WriteError
     from .lab.study import Study
-    from .lab.tasks import find_task
     from .symbolic import FormulaError, resolve
 
-    task = find_task(options.task)
+    task = _task(options)
     settings = _settings(task, options)
     activations = tuple(resolve(text) for text in options.activations)
     try:
-        study = Study(task, activations, options.slot, tuple(range(options.seeds)), settings)
+        study = Study(task, activations, options.slot, tuple(range(options.seeds)), settings,
+                      options.margin)  # fmt: skip
     except ValueError as error:
         raise FormulaError(str(error)) from None
     directory = options.out or _default_folder(study)
@@ -280,6 +300,18 @@ def _compare(options: argparse.Namespace) -> int:
     except WriteError as error:
         remedy = "what is done is kept; choose another folder with --out, or make room"
         raise WriteError(f"{error}; {remedy}") from error
+
+
+def _task(options: argparse.Namespace) -> Task:
+    """The task that --task names, or that of the file of --data."""
+    from .lab.tasks import file_task, find_task
+
+    if options.data is not None:
+        return file_task(options.data, options.target, options.window)
+    for name in ("target", "window"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} belongs to a CSV file: say which with --data FILE")
+    return find_task(options.task)
 
 
 def _say_same(activations: Sequence[Activation]) -> None:
@@ -303,7 +335,7 @@ def _settings(task: Task, options: argparse.Namespace) -> Settings:
 
 def _default_folder(study: Study) -> Path:
     """runs/TASK-SLOT; with settings of one's own, a digest of them, so that they do not mix."""
-    name = f"{study.task.name}-{study.slot}".replace(":", "-")
+    name = re.sub(r"[^\w.]+", "-", f"{study.task.name}-{study.slot}")
     if study.settings != study.task.settings:
         import hashlib
 
@@ -314,8 +346,9 @@ def _default_folder(study: Study) -> Path:
 def _command(options: argparse.Namespace, directory: Path) -> str:
     """The command that repeats or resumes this one."""
     words = ["anygate", "compare", *options.activations, "--slot", options.slot]
-    words += ["--task", options.task, "--seeds", str(options.seeds)]
-    for name in _SETTINGS:
+    words += ["--task", options.task] if options.data is None else ["--data", options.data]
+    words += ["--seeds", str(options.seeds)]
+    for name in ("target", "window", "margin", *_SETTINGS):
         if (value := getattr(options, name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join([*words, "--out", str(directory)])

@@ -584,8 +584,14 @@ def test_double_backward_goes_through_eager_and_says_so_once() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:a gradient of a gradient")
-@pytest.mark.parametrize("variant", [{"peephole": True, "clip": 0.4}, {"coupled": True},
-                                     {"activation": "leaky_relu", "trainable": "unit"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"peephole": True, "clip": 0.4},
+        {"coupled": True},
+        {"activation": "leaky_relu", "trainable": "unit"},
+    ],
+)
 def test_gradients_with_a_graph_are_the_same(variant: dict[str, Any]) -> None:
     """create_graph takes another way (gradgradcheck cannot see whether it is the same function)."""
     torch.manual_seed(0)

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .results import StudyResults
+from .results import StudyError, StudyResults
 from .statistics import (
+    Array,
+    Equivalence,
+    Estimate,
     Evidence,
     Interval,
+    NominalInterval,
     PairedDifference,
+    bootstrap_interval,
+    equivalence,
     evidence,
     holm,
+    is_equivalent,
     mean_interval,
     paired_difference,
+    probability_of_improvement,
 )
+from .words import show_p
+
+__all__ = [
+    "Comparison",
+    "Cost",
+    "comparisons",
+    "costs",
+    "declared_margin",
+    "interval_name",
+    "interval_names",
+    "is_interval",
+    "ranking",
+    "show_p",
+]
 
 
 @dataclass(frozen=True)
@@ -25,7 +47,11 @@ class Comparison:
     """One rival against the first activation, over the seeds that both have.
 
     ``difference`` is rival minus first in the metric's own direction; ``gain`` and
-    ``gain_interval`` count an improvement as positive, whichever way the metric points.
+    ``gain_interval`` count an improvement as positive, whichever way the metric points, and so do
+    the other numbers: ``bootstrap``, the BCa interval of the gain, which promises more than it
+    keeps with few seeds; ``improvement``, the probability that the rival is better on a new seed;
+    and ``equivalence`` (its ``p_above`` alone: the rival is not worse by the margin), if the study
+    declared a margin. ``equivalence_p`` is corrected over the rivals, as ``corrected_p`` is.
     """
 
     rival: str
@@ -37,6 +63,17 @@ class Comparison:
     better_in: int
     corrected_p: float
     evidence: Evidence
+    bootstrap: NominalInterval
+    improvement: Estimate
+    equivalence: Equivalence | None = None
+    equivalence_p: float | None = None
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether equivalence within the declared margin may be claimed."""
+        if self.equivalence is None or self.equivalence_p is None:
+            return False
+        return is_equivalent(self.equivalence, self.equivalence_p)
 
 
 @dataclass(frozen=True)
@@ -63,17 +100,45 @@ def ranking(results: StudyResults) -> list[tuple[str, float]]:
     return sorted(means, key=lambda pair: pair[1], reverse=results.task.higher_is_better)
 
 
-def comparisons(results: StudyResults) -> list[Comparison]:
-    """Every rival with at least one shared seed against the first, Holm-corrected together."""
+def declared_margin(results: StudyResults, margin: float | None = None) -> float | None:
+    """The margin of equivalence, in the metric's unit: ``margin``, else the study's own, if any.
+
+    A study declares it as ``margin`` among the settings in study.json, before its first run. Raises
+    ``StudyError`` if that is no positive number, or if ``margin`` is another one: a margin that is
+    chosen after the results proves nothing.
+    """
+    declared = results.config.settings.get("margin")
+    for value, where in ((declared, "the margin in study.json"), (margin, "the margin")):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and math.isfinite(value) and value > 0):
+            raise StudyError(f"{where} must be a positive number, not {value!r}")
+    if margin is not None and declared is not None and margin != declared:
+        raise StudyError(
+            f"the study declared a margin of {declared:g}; {margin:g} cannot be used afterwards. "
+            "Leave margin out, or declare it in a new study"
+        )
+    return declared if margin is None else margin
+
+
+def comparisons(results: StudyResults, margin: float | None = None) -> list[Comparison]:
+    """Every rival with at least one shared seed against the first, Holm-corrected together.
+
+    ``margin``: see :func:`declared_margin`, which also says what is raised. Equivalence is a
+    question of its own, corrected over the rivals on its own.
+    """
+    margin = declared_margin(results, margin)
     sign = 1.0 if results.task.higher_is_better else -1.0
     pairs = [(rival, *results.paired(rival, results.first)) for rival in results.rivals]
     pairs = [pair for pair in pairs if pair[1]]
     differences = [paired_difference(a, b) for _, _, a, b in pairs]
     corrected = holm([d.p_value for d in differences])
-    return [
+    found = [
         _comparison(results.first, rival, seeds, difference, p, sign, len(pairs))
         for (rival, seeds, _, _), difference, p in zip(pairs, differences, corrected, strict=True)
     ]
+    if margin is None:
+        return found
+    return _with_equivalence(found, [(sign * a, sign * b) for _, _, a, b in pairs], margin)
 
 
 def _comparison(
@@ -86,6 +151,7 @@ def _comparison(
     family: int,
 ) -> Comparison:
     low, high = sorted((sign * d.interval.low, sign * d.interval.high))
+    gains = [sign * x for x in d.differences]
     return Comparison(
         rival=rival,
         first=first,
@@ -93,10 +159,24 @@ def _comparison(
         difference=d,
         gain=sign * d.mean,
         gain_interval=Interval(low, high, d.interval.confidence),
-        better_in=sum(sign * x > 0 for x in d.differences),
+        better_in=sum(x > 0 for x in gains),
         corrected_p=p,
         evidence=evidence(d, p, family),
+        bootstrap=bootstrap_interval(gains),
+        improvement=probability_of_improvement(gains, [0.0] * d.n),
     )
+
+
+def _with_equivalence(
+    found: list[Comparison], gains: list[tuple[Array, Array]], margin: float
+) -> list[Comparison]:
+    """The same comparisons with the two one-sided tests, corrected together."""
+    tests = [equivalence(a, b, margin) for a, b in gains]
+    corrected = holm([t.p_value for t in tests])
+    return [
+        replace(c, equivalence=t, equivalence_p=p)
+        for c, t, p in zip(found, tests, corrected, strict=True)
+    ]
 
 
 def costs(results: StudyResults) -> list[Cost]:
@@ -127,8 +207,3 @@ def interval_names(intervals: Sequence[Interval]) -> str:
     """The name of a column of them: ``interval`` if some are intervals and others ranges."""
     names = {interval_name(i) for i in intervals}
     return names.pop() if len(names) == 1 else "interval"
-
-
-def show_p(p: float) -> str:
-    """A p value for people: ``p = 0.031``, ``p < 0.001``."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -25,8 +25,9 @@ class StudyError(ValueError):
 class TaskInfo:
     """The task of a study: its metric, which way is better, and two landmarks of that metric.
 
-    ``baseline`` is what guessing reaches (a diverged run is given this value); ``solved`` is the
-    level that counts as solved, if the task has one.
+    ``baseline`` is what guessing reaches (a diverged run is given this value), or what
+    ``baseline_name`` says instead; ``solved`` is the level that counts as solved, if the task has
+    one. ``same_data``: every seed has the same data in the same split.
     """
 
     name: str
@@ -38,6 +39,8 @@ class TaskInfo:
     baseline: float
     solved: float | None
     steps: int | None
+    baseline_name: str = "guessing"
+    same_data: bool = False
 
     @property
     def as_percent(self) -> bool:
@@ -176,6 +179,8 @@ def config_from(raw: dict[str, Any]) -> StudyConfig:
             baseline=_number(task["baseline"]),
             solved=None if task.get("solved") is None else _number(task["solved"]),
             steps=None if task.get("steps") is None else int(task["steps"]),
+            baseline_name=str(task.get("baseline_name") or "guessing"),
+            same_data=bool(task.get("same_data", False)),
         ),
         slot=str(raw["slot"]),
         slots=tuple(str(s) for s in raw.get("slots", ())),

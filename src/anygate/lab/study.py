@@ -48,6 +48,8 @@ class Study:
 
     The first activation is the one that all others are compared with. Results lie in a folder:
     study.json, trials/KEY.json (the same whenever and wherever a trial runs) and timing/KEY.json.
+    margin: differences in the metric within it count as equivalent. It is declared with the
+    settings, so that a folder with results of another margin, or of none, is refused.
     """
 
     task: Task
@@ -55,6 +57,7 @@ class Study:
     slot: str
     seeds: tuple[int, ...]
     settings: Settings
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         slots_of(self.slot)
@@ -133,6 +136,7 @@ class Study:
 
     def describe(self, command: str) -> dict[str, Any]:
         """The study as study.json holds it."""
+        declared = {} if self.margin is None else {"margin": self.margin}
         return {
             "schema": SCHEMA,
             "command": command
@@ -142,7 +146,7 @@ class Study:
             "slots": list(slots_of(self.slot)),
             "activations": [_describe(a) for a in self.activations],
             "seeds": list(self.seeds),
-            "settings": {**asdict(self.settings), "optimizer": "Adam"},
+            "settings": {**asdict(self.settings), "optimizer": "Adam", **declared},
             "machine": _machine(),
         }
 
@@ -159,8 +163,8 @@ def _describe(activation: Activation) -> dict[str, str]:
 
 def _difference(held: Any, wanted: Any) -> str:
     if isinstance(held, dict) and isinstance(wanted, dict):
-        parts = [k for k in wanted if held.get(k) != wanted[k]]
-        return ", ".join(f"{k} {held.get(k)} there, {wanted[k]} here" for k in parts[:3])
+        parts = [k for k in {**wanted, **held} if held.get(k) != wanted.get(k)]
+        return ", ".join(f"{k} {held.get(k)} there, {wanted.get(k)} here" for k in parts[:3])
     return f"{held} there, {wanted} here"
 
 

@@ -26,6 +26,7 @@ from .tasks import Settings, Task, TaskError
 __all__ = ["TrialSpec", "run_trial", "slots_of"]
 
 PROBE = 128  # test sequences on which the inside is measured
+TESTED_AT_ONCE = 1000  # test sequences in one call
 _DIGITS = 7  # of a number in a result file
 
 
@@ -62,14 +63,22 @@ class TrialSpec:
             "seed": self.seed,
             "settings": asdict(self.settings),
         }
+        if self.task.data:  # else name and seed say all, and earlier results keep their names
+            content["data"] = self.task.data
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
         slug = re.sub(r"[^A-Za-z0-9]+", "-", a.label).strip("-")[:40] or "formula"
         return f"{slug}-seed{self.seed}-{digest}"
 
 
 class _Model(nn.Module):
-    def __init__(self, spec: TrialSpec, features: int) -> None:
+    """An LSTM and a linear head after its last step, or after every one.
+
+    x [T, B, I] -> [B, outputs], or [B, T, outputs] if every_step.
+    """
+
+    def __init__(self, spec: TrialSpec, features: int, every_step: bool) -> None:
         super().__init__()
+        self.every_step = every_step
         size = spec.settings.hidden_size
         choice: Any = {spec.slot: spec.activation}
         self.lstm = LSTM(features, size, **choice)
@@ -80,7 +89,14 @@ class _Model(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         output, _ = self.lstm(x)
-        return self.head(output[-1])  # type: ignore[no-any-return]
+        seen = output.transpose(0, 1) if self.every_step else output[-1]
+        return self.head(seen)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def answers(self, x: Tensor) -> Tensor:
+        """The outputs for x [T, N, I] of any N, a part at a time: the states of all steps of all
+        test sequences at once would not fit into memory for MNIST."""
+        return torch.cat([self(part) for part in torch.split(x, TESTED_AT_ONCE, dim=1)])
 
 
 def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -91,8 +107,8 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     which is a result.
     """
     torch.manual_seed(spec.seed)
-    data = spec.task.make(spec.seed)
-    model = _Model(spec, data.train_x.size(-1))
+    data = spec.task.load(spec.seed)
+    model = _Model(spec, data.train_x.size(-1), data.every_step)
     run = _Training(spec, model, data.train_x.transpose(0, 1), data.train_y)
     test_x = data.test_x.transpose(0, 1)
     epochs: list[dict[str, Any]] = []
@@ -101,8 +117,7 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
         record = run.epoch(epoch)
         if run.diverged is not None:
             break
-        with torch.no_grad():
-            record["metric"] = spec.task.score(model(test_x), data.test_y)
+        record["metric"] = spec.task.score(model.answers(test_x), data.test_y)
         seen = inside(model.lstm, test_x[:, :PROBE])
         record |= {"max_abs_cell": seen.max_abs_cell, "slots": seen.slots}
         epochs.append(_tidy({"epoch": epoch, **record}))

@@ -63,7 +63,7 @@ def forward(
             f"x {list(shape)}, h0 {list(h0.shape)} and c0 {list(c0.shape)} do not fit together"
         )
     weight, recurrent, bias = forward_weights(
-        weight_ih, weight_hh, bias_ih, bias_hh, code, steps > 1
+        weight_ih, weight_hh, bias_ih, bias_hh, code, training or steps > 1
     )
     if weight_ih.shape != (4 * hidden, inputs) or (vectors is not None and vectors.dim() != 2):
         raise ValueError(
@@ -126,7 +126,7 @@ def backward(
     grad_output = torch.zeros_like(output) if grad_output is None else grad_output.contiguous()
     grad_h = torch.zeros_like(h0) if grad_h is None else grad_h.contiguous()
     grad_c0 = torch.zeros_like(c0) if grad_c is None else _copy(grad_c)
-    recurrent = backward_weight(weight_hh, code, steps > 1)
+    recurrent = backward_weight(weight_hh, code, thorough=True)
     threads, by_units = _team(WIDTH * code.target.lanes, steps, batch, 0, hidden)
     packed_vectors = pack_vectors(vectors, code.target)
     grad_vectors = x.new_zeros(0)

@@ -17,13 +17,18 @@ from .tile import WIDTH
 __all__ = ["backward_weight", "forward_weights", "pack_gates", "pack_units", "pack_vectors"]
 
 
+_SMALL = 1 << 18
+"""Bytes that are read in 2 us."""
+
+
 class _Kept:
     """What was made of some tensors, until one of them changes or dies.
 
-    A change is seen by the tensor's bytes (fingerprint.py) wherever a sequence is computed. In a
-    single time step, where reading the weights twice would double the time, by the tensor's
-    version, its address and a sample of its bytes: that misses a write into single elements of
-    weight.data, by NumPy or from another process, until the next sequence.
+    A change is seen by the tensor's bytes (fingerprint.py), wherever a sequence is computed,
+    gradients are wanted or the weights are small. In a single time step for inference, where
+    reading large weights twice would double the time, by the tensor's version, its address and a
+    sample of its bytes: that misses a write into single elements of weight.data, by NumPy or from another
+    process, until the next sequence.
     Keyed by id with a weak reference, not by a WeakTensorKeyDictionary: that takes 3 us a look.
     """
 
@@ -70,6 +75,7 @@ class _Entry:
         self.addresses = [t.data_ptr() for t in tensors]
         sizes = [t.numel() * t.element_size() for t in tensors]
         pairs = [n for pair in zip(self.addresses, sizes, strict=True) for n in pair]
+        self.small = sum(sizes) <= _SMALL
         self.table = (ctypes.c_int64 * len(pairs))(*pairs)
         self.versions = _versions(tensors)
         self.sample = code.sample(self.table, self.count)
@@ -79,7 +85,7 @@ class _Entry:
         """Whether they are the same still."""
         if self.addresses != [t.data_ptr() for t in tensors]:
             return False
-        if thorough:
+        if thorough or self.small:
             return code.fingerprint(self.table, self.count) == self.fingerprint
         if self.versions != _versions(tensors):
             return False

@@ -36,7 +36,7 @@ def learning(results: StudyResults) -> Figure | None:
         sentence += task.show(order[-1][1])
     sentence += f". Lines are means over the seeds, bands the {band_name(results)}."
     if any(results.diverged(label) for label in results.labels):
-        sentence += " Diverged runs continue at the value of guessing."
+        sentence += f" Diverged runs continue at the value of {task.baseline_name}."
     table = epoch_table(f"Mean {task.metric} by epoch", results, cells)
     return single("learning_curves", title, sentence, chart, table)
 
@@ -62,7 +62,7 @@ def final(results: StudyResults) -> Figure | None:
     ]
     means = [_mean_row(x, results.final(x)) for x in shown]
     values = [t.final_metric for x in shown for t in results.runs(x)]
-    landmarks = {"solved": task.solved, "guessing": task.baseline}
+    landmarks = {"solved": task.solved, task.baseline_name: task.baseline}
     marks = {k: v for k, v in landmarks.items()
              if v is not None and min(values) <= v <= max(values)}  # fmt: skip
     widest = max(shown, key=lambda x: float(np.ptp(results.final(x))))
@@ -73,7 +73,7 @@ def final(results: StudyResults) -> Figure | None:
         f"to {task.show(results.final(widest).max())}."
     )
     if any(d["diverged"] for d in dots):
-        sentence += " A cross is a diverged run, counted at the value of guessing."
+        sentence += f" A cross is a diverged run, counted at the value of {task.baseline_name}."
     panels = strips("final_metric", sentence, dots, means, results, marks=marks,
                      x_title=f"final {task.metric}", x_format=metric_format(results))  # fmt: skip
     title, table = f"Final {task.metric}, seed by seed", _seed_table(results, shown)
@@ -152,7 +152,11 @@ def _difference_table(results: StudyResults, found: Sequence[judged.Comparison])
             task.show_difference(c.gain, signed=True),
             f"{task.show_difference(c.gain_interval.low, signed=True, unit=False)} to "
             f"{task.show_difference(c.gain_interval.high, signed=True, unit=False)}",
+            f"{task.show_difference(c.bootstrap.low, signed=True, unit=False)} to "
+            f"{task.show_difference(c.bootstrap.high, signed=True, unit=False)}",
             f"{c.better_in} of {c.difference.n}",
+            f"{c.improvement.value:.0%} ({c.improvement.interval.low:.0%} to "
+            f"{c.improvement.interval.high:.0%})",
             f"{c.difference.p_value:.4f}",
             f"{c.corrected_p:.4f}",
             c.evidence.value,
@@ -160,6 +164,7 @@ def _difference_table(results: StudyResults, found: Sequence[judged.Comparison])
         for c in found
     ]
     columns = ["against " + results.first, "seeds", "better by",
-               judged.interval_names([c.gain_interval for c in found]), "better in",
+               judged.interval_names([c.gain_interval for c in found]), "bootstrap",
+               "better in", "probability",
                "p", "p (Holm)", "evidence"]  # fmt: skip
     return Table(f"Paired differences in {task.metric}; positive is better", columns, rows)

@@ -28,10 +28,15 @@ def summary(results: StudyResults) -> dict[str, Any]:
             "min_seeds_for_claim": MIN_SEEDS_FOR_CLAIM,
             "test": "exact sign-flip test of the mean paired difference, two-sided",
             "interval": "the same test inverted (subset means); range if confidence < 0.95",
-            "correction": "Holm, over the rivals",
+            "bootstrap": "BCa, nominal 95%; covers less with few seeds, no claim rests on it",
+            "equivalence": "two one-sided sign-flip tests (TOST) against the declared margin",
+            "time_to_solve": "sign-flip test of ranks, unsolved runs tied last",
+            "correction": "Holm, over the rivals, for each question on its own",
         },
         "activations": [_activation(results, label) for label in results.labels],
+        "solving": [asdict(s) for s in judged.solving(results)],
         "comparisons": [_comparison(c) for c in judged.comparisons(results)],
+        "time_to_solve": [_times(c) for c in judged.time_comparisons(results)],
         "cost": [{**asdict(c), "within_noise": c.within_noise} for c in judged.costs(results)],
         "verdict": judged.verdict(results),
         "settings": dict(results.config.settings),
@@ -78,9 +83,35 @@ def _comparison(c: judged.Comparison) -> dict[str, Any]:
         "interval": asdict(c.difference.interval),
         "gain": c.gain,
         "better_in": c.better_in,
-        "probability_of_improvement": (c.better_in + 0.5 * c.difference.differences.count(0.0))
-        / c.difference.n,
+        "bootstrap": asdict(c.bootstrap),
+        "probability_of_improvement": c.improvement.value,
+        "probability_interval": asdict(c.improvement.interval),
         "p": c.difference.p_value,
+        "p_holm": c.corrected_p,
+        "evidence": c.evidence.value,
+        "equivalence": None
+        if c.equivalence is None
+        else {
+            **asdict(c.equivalence),
+            "p": c.equivalence.p_value,
+            "p_holm": c.equivalence_p,
+            "equivalent": c.equivalent,
+        },
+    }
+
+
+def _times(c: judged.TimeComparison) -> dict[str, Any]:
+    return {
+        "rival": c.rival,
+        "first": c.first,
+        "seeds": list(c.seeds),
+        "horizon_epochs": c.times.horizon,
+        "sooner_in": c.times.a_first,
+        "later_in": c.times.b_first,
+        "probability_sooner": asdict(c.times.sooner),
+        "restricted_mean_difference": c.times.restricted.mean,
+        "interval": asdict(c.times.restricted.interval),
+        "p": c.times.p_value,
         "p_holm": c.corrected_p,
         "evidence": c.evidence.value,
     }

@@ -1,0 +1,55 @@
+"""A task of one's own: module:name, where the name is a Task or a function that returns one."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from .base import Task, TaskError
+
+__all__ = ["is_reference", "own_task"]
+
+_REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def is_reference(name: str) -> bool:
+    """Whether this looks like module:name."""
+    return _REFERENCE.fullmatch(name) is not None
+
+
+def own_task(reference: str) -> Task:
+    """Import the module, from the current directory too, and check the task by making its data
+    once; their digest becomes the task's `data` where it says none. Raises TaskError for what is
+    not there or no task; what the user's own code raises is left as it is."""
+    module_name, _, path = reference.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # workers inherit sys.path
+    importlib.invalidate_caches()
+    try:
+        found: object = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise TaskError(
+                f"there is no module {error.name} in the current directory or among what is "
+                f"installed, so no task {reference}"
+            ) from None
+        raise TaskError(f"{module_name} cannot be imported: {error}") from error
+    except (ImportError, SyntaxError) as error:
+        raise TaskError(f"{module_name} cannot be imported: {error}") from error
+    for part in path.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise TaskError(f"{module_name} has no '{path}'") from None
+    if callable(found) and not isinstance(found, Task):
+        found = found()
+    if not isinstance(found, Task):
+        raise TaskError(
+            f"{reference} must be an anygate.lab.tasks.Task or a function that returns one, not "
+            f"{type(found).__name__}"
+        )
+    data = found.load(0)
+    return found if found.data else replace(found, data=f"seed 0: {data.digest}")

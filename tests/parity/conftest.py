@@ -1,0 +1,41 @@
+"""The classes that every test of this folder is run on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from truth import ANYGATE, FORMULA, RELU, TORCH, Kind
+
+
+def _each(*kinds: Kind) -> Any:
+    return pytest.fixture(params=[pytest.param(k, id=k.name) for k in kinds])
+
+
+@_each(TORCH, ANYGATE)
+def lstm(request: pytest.FixtureRequest) -> Kind:
+    """torch.nn.LSTM itself, and anygate.LSTM with its defaults."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@_each(TORCH, ANYGATE, RELU, FORMULA)
+def any_lstm(request: pytest.FixtureRequest) -> Kind:
+    """Those two, and anygate.LSTM with other activations."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@_each(ANYGATE, RELU, FORMULA)
+def our_lstm(request: pytest.FixtureRequest) -> Kind:
+    """What nn.LSTM itself cannot do, such as vmap or torch.compile in one graph."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(autouse=True)
+def _torch_as_it_was() -> Any:
+    """Nothing that a test sets in torch reaches the next one."""
+    import torch
+
+    dtype = torch.get_default_dtype()
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(dtype)
