@@ -119,12 +119,18 @@ def watched(tensors: tuple[Any, ...]) -> bool:
 
 
 def _forward_cpu(*arguments: Any) -> Any:
+    if torch.is_autocast_enabled("cpu"):  # the products inside are not for it to change
+        with torch.autocast("cpu", enabled=False):
+            return _forward_cpu(*arguments)
     *tensors, key, reverse, training = arguments
     code = _code(key, tensors[0].dtype, training)
     return _layer().forward(code, *tensors, reverse, training)
 
 
 def _backward_cpu(*arguments: Any) -> Any:
+    if torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return _backward_cpu(*arguments)
     *tensors, key, reverse, need_x = arguments
     return _layer().backward(_code(key, tensors[3].dtype, True), *tensors, reverse, need_x)
 

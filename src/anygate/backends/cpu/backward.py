@@ -16,7 +16,7 @@ __all__ = ["BACKWARD", "emit_backward"]
 
 BACKWARD = ("steps", "batch", "hidden", "offsets", "recurrent", "vectors", "c0", "cells", "saved",
             "grad_output", "grad_h", "grad_c", "grad_z", "grad_vectors", "reverse", "by_units",
-            "first", "last")  # fmt: skip
+            "first", "last", "arrived")  # fmt: skip
 """Rows as in FORWARD. recurrent packed [panel of 4 lanes' units, 4H, unit]; grad_output [N, H];
 grad_c [B, H] is read and overwritten with the gradient of c0; grad_z [N, 4H] is the result;
 grad_vectors [threads, number, padded H] is added to. Of the steps in the order
@@ -100,7 +100,7 @@ def emit_backward(
                     grad_h = loop.element(loop.sums, (i, loop.line), (v, integer(1)))
                     _finish_row(loop, step, spare, here, u, grad_h, e.at(grad_vectors, u),
                                 padded, now, earlier, count_before)  # fmt: skip
-        loop.finish_step()
+        loop.finish_step(b.add(b.sub(k, loop["first"]), integer(1)))
     return loop.function
 
 

@@ -140,6 +140,6 @@ def _give_openmp() -> None:
     if path is None:
         raise RuntimeError("the OpenMP library of torch (libgomp) is not loaded")
     library = ctypes.CDLL(path)
-    for name in ("GOMP_parallel", "GOMP_barrier", "omp_get_thread_num", "omp_get_num_threads"):
+    for name in ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads"):
         address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
         llvm.add_symbol(name, address)

@@ -16,12 +16,12 @@ __all__ = ["FORWARD", "emit_forward"]
 
 FORWARD = ("steps", "batch", "inputs", "hidden", "offsets", "x", "z_x", "weight", "recurrent",
            "bias", "vectors", "h0", "c0", "output", "cells", "keep_cells", "saved", "reverse",
-           "by_units")  # fmt: skip
+           "by_units", "arrived")  # fmt: skip
 """N rows in all: T*B, or those of a packed batch, where offsets [T + 1] tells the first row of each
 time step (else it is null). x [N, I] with inputs = I, or z_x [N, 4H] with inputs = 0; weight and
 recurrent packed [panel, K, gate, lane]; bias [panel, gate, lane]; vectors [number, padded H], the
-cell's parameters of each unit; output [N, H]; cells [N, H] with keep_cells, else [B, H], which
-begins as c0; saved [N, 4H]."""
+cell's parameters of each unit; arrived: an i64 that is 0; output [N, H]; cells [N, H] with
+keep_cells, else [B, H], which begins as c0; saved [N, 4H]."""
 
 
 def emit_step(module: ir.Module, target: Target, cell: Cell, training: bool) -> ir.Function:
@@ -82,7 +82,7 @@ def emit_forward(
                 here = loop.row(b.add(first, i))
                 _finish_row(loop, step, spare, training, i, here, panel,
                             now, earlier, count_before)  # fmt: skip
-        loop.finish_step()
+        loop.finish_step(b.add(s, integer(1)))
     return loop.function
 
 

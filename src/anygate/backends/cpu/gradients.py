@@ -43,9 +43,9 @@ class WeightGradients:
         self.starts, self.before = self._packed_rows()
         self.grad_x = torch.empty_like(x) if need_x else x.new_empty(0)
         self.grad_h0 = torch.empty_like(h0)
-        self.grad_ih = torch.zeros_like(weight_ih)
-        self.grad_hh = torch.zeros_like(weight_hh)
-        self.grad_bias = weight_hh.new_zeros(weight_hh.shape[0])
+        self.grad_ih: Tensor | None = None
+        self.grad_hh: Tensor | None = None
+        self.grad_bias: Tensor | None = None
 
     def stretches(self) -> Iterator[tuple[int, int, int]]:
         """(first, last, address): the steps first to last - 1, in the order they were taken, are to
@@ -68,6 +68,13 @@ class WeightGradients:
             if first:
                 border = (grad_z[-rows:] if self.reverse else grad_z[:rows]).clone()
             last = first
+
+    def results(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of weight_ih, weight_hh and each bias."""
+        if self.grad_ih is None or self.grad_hh is None or self.grad_bias is None:  # T = 0
+            weight = torch.zeros_like(self.weight_hh)
+            return torch.zeros_like(self.weight_ih), weight, weight.new_zeros(len(weight))
+        return self.grad_ih, self.grad_hh, self.grad_bias
 
     def _size(self, s: int) -> int:
         """Rows of the s-th step taken."""
@@ -110,9 +117,9 @@ class WeightGradients:
     def _add(self, grad_z: Tensor, lo: int, hi: int) -> None:
         if len(self.grad_x):
             torch.mm(grad_z, self.weight_ih, out=self.grad_x.view(self.x.shape)[lo:hi])
-        across = grad_z.t()
-        self.grad_ih.addmm_(across, self.x[lo:hi])
-        self.grad_bias += grad_z.sum(0)
+        self.grad_ih = _plus(self.grad_ih, grad_z, self.x[lo:hi])
+        bias = grad_z.sum(0)
+        self.grad_bias = bias if self.grad_bias is None else self.grad_bias.add_(bias)
         if self.starts is None:
             self._add_whole(grad_z, lo, hi)
         else:
@@ -130,9 +137,9 @@ class WeightGradients:
             later, start = (grad_z[batch:], grad_z[:batch]) if starts else (grad_z, None)
             before = self.output[hi - len(later) - batch : hi - batch]
         if len(later):
-            self.grad_hh.addmm_(later.t(), before)
+            self.grad_hh = _plus(self.grad_hh, later, before)
         if start is not None:
-            self.grad_hh.addmm_(start.t(), self.h0)
+            self.grad_hh = _plus(self.grad_hh, start, self.h0)
             torch.mm(start, self.weight_hh, out=self.grad_h0)
 
     def _add_packed(self, grad_z: Tensor, lo: int, hi: int, starts: Tensor) -> None:
@@ -141,8 +148,13 @@ class WeightGradients:
         here = ((starts >= lo) & (starts < hi)).nonzero().squeeze(1)
         places = starts[here] - lo
         before[places] = self.h0[here]
-        self.grad_hh.addmm_(grad_z.t(), before)
+        self.grad_hh = _plus(self.grad_hh, grad_z, before)
         self.grad_h0[here] = grad_z[places] @ self.weight_hh
+
+
+def _plus(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    """total + a^T b; the first time without a fill of zeros, which a single step would see."""
+    return torch.mm(a.t(), b) if total is None else total.addmm_(a.t(), b)
 
 
 def last_rows(batch_sizes: Tensor) -> Tensor:

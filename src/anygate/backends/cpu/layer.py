@@ -21,9 +21,13 @@ _ForwardArguments, _BackwardArguments = (ctypes.c_int64 * len(k) for k in (FORWA
 """What the machine code reads: numbers, and addresses of tensors that live until it has run."""
 _SMALL = 400_000
 """Multiply-adds in a whole sequence below which a second thread costs more than it brings."""
-_SMALL_STEP = 40_000
+_SMALL_STEP = 10_000
 """Multiply-adds in a time step below which waiting for another thread costs more than its help: at
-B=1, two threads need 1.15 of one's time with H=64, 0.85 with H=128, 0.65 with H=256 (Xeon)."""
+B=1, two threads need 0.88 of one's time with H=64, 0.74 with H=128, 0.67 with H=256 (Xeon)."""
+_LARGE_WEIGHTS = 1 << 22
+"""Bytes of weights above which, in inference, each thread keeps to its own hidden units: [100 64
+256 512] takes 60.1 ms then, 65.4 by rows (Xeon, 2 MiB of second-level cache a core). Training is
+slower so, 212 ms for 188."""
 _FEW_ROWS = 4
 """With fewer batch rows than this the input's share of z is one product for all steps: a tile of
 one row reads all of W from memory at each step, a product over time reads it once."""
@@ -82,11 +86,14 @@ def forward(
     cells = large(output.shape, x) if training else None
     c = c0 if training else c0.clone()
     threads, by_units = _team(target.lanes, steps, batch, inputs, hidden)
+    if not training and 4 * hidden * (inputs + hidden) * x.element_size() > _LARGE_WEIGHTS:
+        by_units = threads > 1
+    arrived = ctypes.c_int64(0)
     arguments = _ForwardArguments(
         steps, batch, inputs, hidden, _address(offsets), x.data_ptr(), _address(z_x),
         weight.data_ptr(), recurrent.data_ptr(), bias.data_ptr(), _address(packed_vectors),
         h0.data_ptr(), c.data_ptr(), output.data_ptr(), _address(c if cells is None else cells),
-        training, _address(saved), reverse, by_units,
+        training, _address(saved), reverse, by_units, ctypes.addressof(arrived),
     )  # fmt: skip
     code.forward(arguments, threads)
     h = _last(output, h0, batch_sizes, reverse)
@@ -135,19 +142,18 @@ def backward(
     offsets = _offsets(batch_sizes)
     sums = WeightGradients(x, h0, weight_ih, weight_hh, output, batch_sizes, reverse, need_x)
     for first, last, grad_z in sums.stretches():
+        arrived = ctypes.c_int64(0)
         arguments = _BackwardArguments(
             steps, batch, hidden, _address(offsets), recurrent.data_ptr(),
             _address(packed_vectors), c0.data_ptr(), cells.data_ptr(), saved.data_ptr(),
             grad_output.data_ptr(), grad_h.data_ptr(), grad_c0.data_ptr(), grad_z,
-            grad_vectors.data_ptr(), reverse, by_units, first, last,
+            grad_vectors.data_ptr(), reverse, by_units, first, last, ctypes.addressof(arrived),
         )  # fmt: skip
         code.backward(arguments, threads)
     if vectors is not None:
         grad_vectors = grad_vectors.sum(0)[:, :hidden].contiguous()
     grad_h0 = sums.grad_h0 if steps else _copy(grad_h)
-    return (
-        sums.grad_x, grad_h0, grad_c0, sums.grad_ih, sums.grad_hh, sums.grad_bias, grad_vectors,
-    )  # fmt: skip
+    return (sums.grad_x, grad_h0, grad_c0, *sums.results(), grad_vectors)
 
 
 def _last(states: Tensor, start: Tensor, batch_sizes: Tensor | None, reverse: bool) -> Tensor:

@@ -18,7 +18,7 @@ __all__ = ["backward_weight", "forward_weights", "pack_gates", "pack_units", "pa
 
 
 _SMALL = 1 << 18
-"""Bytes that are read in 2 us."""
+"""Bytes that are read in 3 us."""
 
 
 class _Kept:
@@ -27,8 +27,8 @@ class _Kept:
     A change is seen by the tensor's bytes (fingerprint.py), wherever a sequence is computed,
     gradients are wanted or the weights are small. In a single time step for inference, where
     reading large weights twice would double the time, by the tensor's version, its address and a
-    sample of its bytes: that misses a write into single elements of weight.data, by NumPy or from another
-    process, until the next sequence.
+    sample of its bytes: that misses a write into single elements of weight.data, by NumPy or from
+    another process, until the next sequence.
     Keyed by id with a weak reference, not by a WeakTensorKeyDictionary: that takes 3 us a look.
     """
 
