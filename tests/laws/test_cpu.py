@@ -484,12 +484,16 @@ def test_no_cache_and_a_folder_that_cannot_be_made(
 
 
 def test_the_key_knows_formula_numbers_dtype_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    def key(name: str = "relu", dtype: str = "float32", training: bool = False) -> str:
-        return compiler._key(Cell(candidate=resolve(name)), compiler.target_for(dtype), training)
+    def key(
+        name: str = "relu", dtype: str = "float32", training: bool = False, **variant: Any
+    ) -> str:
+        cell = Cell(candidate=resolve(name), **variant)
+        return compiler._key(cell, compiler.target_for(dtype), training)
 
     keys = {key(), key("tanh"), key("leaky_relu"), key("leaky_relu(k=0.2)"), key(dtype="float64"),
-            key(training=True)}  # fmt: skip
-    assert len(keys) == 6 and key() == key("max(x, 0)")
+            key(training=True), key("leaky_relu", per_unit=("candidate.k",)), key(peephole=True),
+            key(coupled=True), key(clip=1.0), key(clip=2.0)}  # fmt: skip
+    assert len(keys) == 11 and key() == key("max(x, 0)")
     monkeypatch.setattr(compiler, "_source_digest", lambda: "edited")
     assert key() not in keys
 

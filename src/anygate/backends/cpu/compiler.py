@@ -83,6 +83,7 @@ def _key(cell: Cell, target: Target, training: bool) -> str:
     parts = (
         programs,
         sorted(cell.parameters.items()),
+        cell.per_unit,
         target,
         training,
         llvm.get_host_cpu_name(),
