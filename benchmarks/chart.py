@@ -28,7 +28,11 @@ def main() -> None:
         for peer, ratio in row["ratio"].items()
     ]
     order = list(dict.fromkeys(p["shape"] for p in points))
-    x = alt.X("ratio:Q", scale=alt.Scale(type="log"), title="time of anygate over the peer's")
+    x = alt.X(
+        "ratio:Q",
+        scale=alt.Scale(type="log", domain=[0.06, 4]),
+        title="time of anygate over the peer's",
+    )
     dots = alt.Chart().mark_point(filled=True, size=70).encode(
         x=x,
         y=alt.Y("shape:N", sort=order, title="[T B I H]"),

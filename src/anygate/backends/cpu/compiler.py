@@ -46,7 +46,7 @@ def target_for(dtype: str) -> Target:
     """The widest vectors of this processor, and as many rows as its registers hold."""
     features = _features()
     if features.get("avx512f"):
-        return Target(dtype, 64, 6, avx512=True, mode="mxcsr")
+        return Target(dtype, 64, 6, mode="mxcsr")
     if features.get("avx2") and features.get("fma"):
         return Target(dtype, 32, 2, mode="mxcsr")
     if features.get("neon"):

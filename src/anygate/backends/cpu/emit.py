@@ -21,14 +21,13 @@ class Target:
 
     dtype: "float32" or "float64". vector_bytes: 64 with AVX-512, 32 with AVX2, 16 otherwise.
     rows: batch rows of the largest tile; a tile keeps rows x 4 accumulators in registers.
-    avx512: whether its instructions are there. mode: the register that says whether subnormal
+    mode: the register that says whether subnormal
     numbers are computed with, "mxcsr" on x86, "fpcr" on Arm, else "".
     """
 
     dtype: str
     vector_bytes: int
     rows: int
-    avx512: bool = False
     mode: str = ""
 
     @property
@@ -70,18 +69,6 @@ class Emitter:
         kind = f"v{self.target.lanes}f{8 * self.target.size}"
         signature = ir.FunctionType(self.vector, [self.vector] * len(arguments))
         return self.builder.call(external(self.module, f"llvm.{name}.{kind}", signature), arguments)
-
-    def masked(self, name: str, *arguments: Any) -> Any:
-        """An AVX-512 intrinsic with a mask, on all lanes."""
-        mask = ir.IntType(max(8, self.target.lanes))
-        undefined = ir.Constant(self.vector, ir.Undefined)
-        kinds = [self.vector] * (len(arguments) + 1) + [mask]
-        values = [*arguments, undefined, ir.Constant(mask, -1)]
-        if "scalef" in name:  # it takes a rounding mode too: the current one
-            kinds.append(I32)
-            values.append(ir.Constant(I32, 4))
-        signature = ir.FunctionType(self.vector, kinds)
-        return self.builder.call(external(self.module, name, signature), values)
 
     def each_lane(self, name: str, value: Any, scale: float | None = None) -> Any:
         """A function of the C library on every lane; with `scale`, of scale*value, both in double

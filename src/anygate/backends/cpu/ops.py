@@ -62,30 +62,6 @@ def _exp_parts(e: Emitter, x: Any) -> tuple[Any, Any]:
     return n, e.fma(b.fmul(r, r), series, r)
 
 
-def _scaled(e: Emitter, value: Any, n: Any) -> Any:
-    """value * 2^n for |n| below 1100, with subnormal results and those near the largest right."""
-    b, target = e.builder, e.target
-    if target.avx512:
-        kind = "ps" if target.size == 4 else "pd"
-        power = b.sitofp(n, e.vector)
-        return e.masked(f"llvm.x86.avx512.mask.scalef.{kind}.512", value, power)
-    half = b.ashr(n, e.isplat(1))
-    result = b.fmul(value, _power_of_two(e, half))
-    return b.fmul(result, _power_of_two(e, b.sub(n, half)))
-
-
-def _quotient(e: Emitter, p: Any, q: Any) -> Any:
-    """p/q within 1 ulp for q in [1, 2^60] and |p| <= q. A vector division of AVX-512 takes 16 or
-    more cycles in float32; a reciprocal of 14 bits made better once takes 5."""
-    b = e.builder
-    if not e.target.avx512 or e.target.size != 4:
-        return b.fdiv(p, q)
-    near = e.masked("llvm.x86.avx512.rcp14.ps.512", q)
-    near = e.fma(near, e.call("fma", b.fneg(q), near, e.splat(1.0)), near)
-    first = b.fmul(p, near)
-    return e.fma(e.call("fma", b.fneg(q), first, p), near, first)
-
-
 def _power_of_two(e: Emitter, n: Any) -> Any:
     """2^n for n within the exponents of normal numbers."""
     b = e.builder
@@ -97,7 +73,10 @@ def _exp(e: Emitter, x: Any) -> Any:
     # Beyond these the result is 0 or inf anyway.
     x = _clamp(e, x, *((-104.0, 90.0) if e.target.size == 4 else (-746.0, 711.0)))
     n, p = _exp_parts(e, x)
-    return _scaled(e, b.fadd(p, e.splat(1.0)), n)
+    # 2^n in two factors, so that subnormal results and those near the largest come out right.
+    half = b.ashr(n, e.isplat(1))
+    result = b.fmul(b.fadd(p, e.splat(1.0)), _power_of_two(e, half))
+    return b.fmul(result, _power_of_two(e, b.sub(n, half)))
 
 
 def _expm1(e: Emitter, x: Any) -> Any:
@@ -113,7 +92,7 @@ def _sigmoid(e: Emitter, x: Any) -> Any:
     b = e.builder
     decayed = _exp(e, b.fneg(e.call("fabs", x)))
     above = b.select(b.fcmp_ordered(">=", x, e.splat(0.0)), e.splat(1.0), decayed)
-    return _quotient(e, above, b.fadd(decayed, e.splat(1.0)))
+    return b.fdiv(above, b.fadd(decayed, e.splat(1.0)))
 
 
 def _tanh(e: Emitter, x: Any) -> Any:
@@ -123,7 +102,7 @@ def _tanh(e: Emitter, x: Any) -> Any:
     n, p = _exp_parts(e, b.fadd(size, size))
     scale = _power_of_two(e, n)
     t = e.fma(scale, p, b.fsub(scale, e.splat(1.0)))
-    return e.call("copysign", _quotient(e, t, b.fadd(t, e.splat(2.0))), x)
+    return e.call("copysign", b.fdiv(t, b.fadd(t, e.splat(2.0))), x)
 
 
 def _log_normal(e: Emitter, x: Any) -> Any:
