@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from ...symbolic.cell import GATES, Cell
 from .emit import Emitter, Target, counted, function
-from .formula import run, vector_names, wanted
+from .formula import run, wanted
 from .loops import Loop, integer
 from .tile import WIDTH
 
@@ -39,7 +39,7 @@ def emit_step(module: ir.Module, target: Target, cell: Cell) -> ir.Function:
     for name, place in (("c_previous", c_previous), ("c", c), ("grad_h", grad_h),
                         ("grad_c", grad_c)):  # fmt: skip
         inputs[name] = e.load(place)
-    names = vector_names(cell)
+    names = cell.per_unit
     numbers = tuple(f"grad_{p}" for p in cell.parameters if p not in names)
     program = wanted(cell.backward, True, skip=numbers)
     outputs = run(e, cell, program, inputs, vectors, vector_stride)
@@ -66,7 +66,7 @@ def emit_backward(
              (("saved", WIDTH), ("c_previous", 1), ("c", 1), ("grad_c", 1),
               ("grad_z", WIDTH))}  # fmt: skip
     padded = b.mul(loop.ceiling(hidden, loop.lanes), loop.lanes)
-    share = b.mul(loop.thread, integer(len(vector_names(cell))))
+    share = b.mul(loop.thread, integer(len(cell.per_unit)))
     grad_vectors = loop.element(loop["grad_vectors"], (share, padded))
     first_panel, last_panel = loop.panels(loop.line)
     with loop.body(), counted(b, loop["first"], loop["last"]) as k:

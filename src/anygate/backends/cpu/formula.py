@@ -10,12 +10,7 @@ from .emit import Emitter
 from .loops import integer
 from .ops import operations
 
-__all__ = ["run", "vector_names", "wanted"]
-
-
-def vector_names(cell: Cell) -> tuple[str, ...]:
-    """The parameters that have a value for each hidden unit, in the order of `vectors`."""
-    return cell.per_unit
+__all__ = ["run", "wanted"]
 
 
 def wanted(program: Program, saving: bool, skip: tuple[str, ...] = ()) -> Program:
@@ -32,7 +27,7 @@ def run(
     e: Emitter, cell: Cell, program: Program, inputs: dict[str, Any], vectors: Any, stride: Any
 ) -> dict[str, Any]:
     """The Program's outputs; parameters are numbers in the code, or vectors that are loaded."""
-    names = vector_names(cell)
+    names = cell.per_unit
     numbers = {k: e.splat(value) for k, value in cell.parameters.items() if k not in names}
     loaded = {
         name: e.load(e.at(vectors, e.builder.mul(stride, integer(k))))
