@@ -17,10 +17,12 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .cells import Cell, load_cells
 from .records import (
     ActivationInfo,
     Divergence,
     EpochRecord,
+    Snapshot,
     StudyConfig,
     StudyError,
     TaskInfo,
@@ -33,10 +35,12 @@ from .records import (
 
 __all__ = [
     "ActivationInfo",
+    "Cell",
     "Divergence",
     "EpochRecord",
     "Health",
     "Quantity",
+    "Snapshot",
     "StudyConfig",
     "StudyError",
     "StudyResults",
@@ -55,13 +59,15 @@ class StudyResults:
     """A study as it stands on disk: the plan, the trials that are there, and their timing.
 
     ``trials`` holds planned runs only, at most one per (activation, seed). ``timing`` maps a
-    trial's key to its seconds per training step. ``ignored`` counts trial files outside the plan.
+    trial's key to its seconds per training step. ``stability`` holds the cells of the stability
+    map, if there is one. ``ignored`` counts trial files outside the plan.
     """
 
     config: StudyConfig
     trials: tuple[Trial, ...]
     timing: Mapping[str, float]
     ignored: int = 0
+    stability: tuple[Cell, ...] = ()
     _index: Mapping[tuple[str, int], Trial] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -172,6 +178,12 @@ class StudyResults:
         values = np.array([record.get(health, math.nan) for record in last], dtype=np.float64)
         return values[np.isfinite(values)]
 
+    def snapshots(self, label: str, when: Literal["start", "end"]) -> list[Snapshot]:
+        """What was recorded inside the runs of ``label`` before or after training, by seed; at the
+        end without the runs that diverged."""
+        kept = [t for t in self.runs(label) if when == "start" or t.diverged is None]
+        return [t.inside[when] for t in kept if when in t.inside]
+
     @property
     def measured_slots(self) -> list[str]:
         """The slots that any run reports on, in the order of the cell's equations."""
@@ -200,7 +212,10 @@ def load(directory: Path | str) -> StudyResults:
         raise StudyError(_damage(damaged))
     placed, ignored = _place(config, trials)
     timing = {key: seconds for _, (key, seconds) in timed if seconds is not None}
-    return StudyResults(config, placed, timing, ignored)
+    cells = tuple(
+        c for c in load_cells(root) if c.activation in {a.label for a in config.activations}
+    )
+    return StudyResults(config, placed, timing, ignored, cells)
 
 
 def _place(config: StudyConfig, trials: list[tuple[Path, Trial]]) -> tuple[tuple[Trial, ...], int]:

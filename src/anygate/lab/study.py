@@ -161,7 +161,7 @@ def _difference(held: Any, wanted: Any) -> str:
 
 _PARTS = {"task": "another task", "slot": "another slot", "settings": "other settings"}
 """What every trial of a folder must share."""
-_OURS = {"study.json", "trials", "timing", "figures", "report.html", "summary.json"}
+_OURS = {"study.json", "trials", "timing", "stability", "figures", "report.html", "summary.json"}
 
 
 def _refuse_another(directory: Path, held: dict[str, Any], config: dict[str, Any]) -> None:
@@ -189,7 +189,7 @@ def _is_ours(directory: Path) -> bool:
 
 def _forget(directory: Path) -> None:
     """Delete the results of a folder that holds a study."""
-    for part in ("trials", "timing", "figures"):
+    for part in ("trials", "timing", "stability", "figures"):
         shutil.rmtree(directory / part, ignore_errors=True)
     (directory / "study.json").unlink(missing_ok=True)
 

@@ -43,13 +43,15 @@ def slots_of(slot: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """All that decides a trial's result."""
+    """All that decides a trial's result. watched: snapshots are taken; without them it is the same
+    trial, with a shorter file."""
 
     task: Task
     activation: Activation
     slot: str
     seed: int
     settings: Settings
+    watched: bool = True
 
     @property
     def key(self) -> str:
@@ -114,10 +116,14 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     test_x = data.test_x.transpose(0, 1)
     probe, wanted = test_x[:, :PROBE], data.test_y[:PROBE]
 
-    def seen() -> Any:
-        return _tidy(snapshot(model, probe, lambda y: spec.task.loss(y, wanted)), _FEW_DIGITS)
+    inside: dict[str, Any] = {}
 
-    inside = {"start": seen()}
+    def watch(when: str) -> None:
+        if spec.watched:
+            seen = snapshot(model, probe, lambda y: spec.task.loss(y, wanted))
+            inside[when] = _tidy(seen, _FEW_DIGITS)
+
+    watch("start")
     epochs: list[dict[str, Any]] = []
     started = time.perf_counter()
     for epoch in range(1, spec.settings.epochs + 1):
@@ -126,7 +132,7 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
             break
         record["metric"] = spec.task.score(model.answers(test_x), data.test_y)
         epochs.append(_tidy({"epoch": epoch, **record, **health(model.lstm, probe)}))
-    inside["end"] = seen()
+    watch("end")
     final = spec.task.baseline if run.diverged else epochs[-1]["metric"]
     if final is None:  # the metric overflowed though the loss did not
         final = spec.task.baseline
