@@ -292,8 +292,8 @@ def _caveats(
     ]
     if len(results.rivals) > 1:
         caveats.append(
-            f"Each rival was tested against {results.first} only here; the report's table of all "
-            "pairs tests the others too, with a stricter correction."
+            f"Each rival was tested against {results.first} only; the report's table of all "
+            "pairs also tests the others, with a stricter correction."
         )
     return caveats + _questions(results.task, found, times) + _unseen(found)
 
