@@ -158,6 +158,8 @@ def _add_compare(commands: Any) -> None:
     add("--seeds", type=_positive, default=8, metavar="N", help="seeds 0 to N-1 (default 8)")
     add("--margin", type=_above_zero, metavar="X", help="differences in the metric within X count "
         "as equivalent (accuracy: 0.01 is one point); declared before the first run")  # fmt: skip
+    add("--stability", action="store_true", help="also map where training diverges: short runs "
+        "over learning rates and forget biases")  # fmt: skip
     add("--out", type=Path, metavar="DIR", help="results folder (default runs/TASK-SLOT...)")
     add("--fresh", action="store_true", help="forget results that the folder already holds")
     add("--jobs", type=_positive, metavar="N", help="processes (default: one for each core)")
@@ -296,6 +298,8 @@ def _compare(options: argparse.Namespace) -> int:
     try:
         if not _run_study(study, directory, command, options):
             return Exit.INTERRUPTED
+        if options.stability and not _run_map(study, directory, command, options):
+            return Exit.INTERRUPTED
         return _finish(directory, options.json)
     except WriteError as error:
         remedy = "what is done is kept; choose another folder with --out, or make room"
@@ -351,6 +355,7 @@ def _command(options: argparse.Namespace, directory: Path) -> str:
     for name in ("target", "window", "margin", *_SETTINGS):
         if (value := getattr(options, name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--stability"] if options.stability else []
     return shlex.join([*words, "--out", str(directory)])
 
 
@@ -373,6 +378,20 @@ def _run_study(study: Study, directory: Path, command: str, options: argparse.Na
             f"  {command}",
             file=sys.stderr,
         )
+        return False
+    return True
+
+
+def _run_map(study: Study, directory: Path, command: str, options: argparse.Namespace) -> bool:
+    """The stability map with a progress bar. False if interrupted."""
+    from .lab.progress import progress_bar
+    from .lab.stability import StabilityMap
+
+    try:
+        with progress_bar("stability map: short trainings") as progress:
+            StabilityMap(study).run(directory, jobs=options.jobs, progress=progress)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; what is done is kept. Go on with:\n  {command}", file=sys.stderr)
         return False
     return True
 
