@@ -57,16 +57,17 @@ def loop(lstm: LSTM, x: Tensor) -> tuple[Tensor, Looped]:
 def gradients(seen: Looped) -> dict[str, Array]:
     """After backward(retain_graph=True): ||dL/dh_t|| and ||dL/dc_t||, total, and direct: without
     what arrives through later time steps."""
-    direct_c = [
-        torch.autograd.grad(h, c, output.grad, retain_graph=True)[0]
-        for h, c, output in zip(seen.h, seen.c, seen.outputs, strict=True)
-    ]
-    return {
+    found = {
         "grad_h": _norms([h.grad for h in seen.h]),
         "grad_c": _norms([c.grad for c in seen.c]),
         "grad_h_direct": _norms([o.grad for o in seen.outputs]),
-        "grad_c_direct": _norms(direct_c),
     }
+    # only now: what is asked of h adds to the gradient that it keeps
+    direct = [
+        torch.autograd.grad(h, c, output.grad, retain_graph=True)[0]
+        for h, c, output in zip(seen.h, seen.c, seen.outputs, strict=True)
+    ]
+    return {**found, "grad_c_direct": _norms(direct)}
 
 
 def _norms(found: list[Any]) -> Array:
