@@ -88,7 +88,7 @@ def health(lstm: LSTM, x: Tensor) -> dict[str, Any]:
     first = recording.records[0]
     dead = dead_units(lstm, x)
     slots = {
-        slot: {"saturated": float(np.mean(s.saturated_low + s.saturated_high)), "dead": dead[slot]}
+        slot: {"saturated": float(np.mean(s.saturated)), "dead": dead[slot]}
         for slot, s in first.slots.items()
     }
     return {"max_abs_cell": float(np.max(first.max_abs_cell)), "slots": slots}
