@@ -218,4 +218,5 @@ def test_a_loss_that_overflows_by_itself_has_a_size_and_no_place() -> None:
     model = filled(LSTM(1, 1, activation="identity", input_gate="0*x + 1e15",
                         output_gate="0*x + 1e10"), 1.0)  # fmt: skip
     found = place_of_divergence(model, torch.ones(1, 1, 1), squares)
-    assert set(found) == {"max_abs_cell_before"} and found["max_abs_cell_before"] > 1e15
+    assert set(found) == {"max_abs_cell_before", "largest_at"}
+    assert found["max_abs_cell_before"] > 1e15 and found["largest_at"] == 1

@@ -127,7 +127,8 @@ def describe_divergence(run: Trial) -> str:
             f"{d.gradient_before:.2g} one step later"
         )
     if size:
-        text += f"; the values in all slots are finite, the cell output’s argument |c| up to {size}"
+        at = f" at time step {d.largest_at}" if d.largest_at is not None else ""
+        text += f"; the forward pass is finite, its largest |c|, into the cell output, {size}{at}"
     return f"{text}."
 
 

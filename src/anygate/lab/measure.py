@@ -111,10 +111,11 @@ def place_of_divergence(model: nn.Module, x: Tensor, loss: Loss) -> dict[str, An
     """Where the first number that is not finite appears on the batch x [T, B, I]: its "slot" and
     "time_step" (from 1) and "max_abs_cell_before", the largest |c| at the steps before it.
 
-    If all of the forward pass is finite, the backward pass is searched from the last step on:
-    "time_step" is the first one met with a gradient that is not finite, "gradient_before" the norm
-    of dL/dc at the step after it, which the backward pass visits before. If that is the last step
-    of all, the loss itself overflowed, and only "max_abs_cell_before" is there, of all steps.
+    If all of the forward pass is finite, "max_abs_cell_before" is of all steps, and "largest_at"
+    the step that has it. The backward pass is then searched from the last step on: "time_step" is
+    the first one met with a dL/dc that is not finite, and "gradient_before" its norm at the step
+    after it. These two are missing where the loss itself overflowed, or only the sums that the
+    weights' gradients are.
     """
     with record(model) as recording:
         loss(model(x)).backward()  # type: ignore[no-untyped-call]
@@ -124,9 +125,14 @@ def place_of_divergence(model: nn.Module, x: Tensor, loss: Loss) -> dict[str, An
         slot, step = bad
         before = float(np.max(cells[:step], initial=0.0))
         return {"slot": slot, "time_step": step + 1, "max_abs_cell_before": before}
-    unsound = np.flatnonzero(~(np.isfinite(first.grad_h) & np.isfinite(first.grad_c)))
-    found = {"max_abs_cell_before": float(np.max(cells))}
+    found: dict[str, Any] = {
+        "max_abs_cell_before": float(np.max(cells)), "largest_at": int(np.argmax(cells)) + 1,
+    }  # fmt: skip
+    norms = first.grad_c
+    if norms is None:  # no backward pass came this far
+        return found
+    unsound = np.flatnonzero(~np.isfinite(norms))
     if not len(unsound) or unsound[-1] == len(cells) - 1:
         return found
     step = int(unsound[-1])
-    return {"time_step": step + 1, "gradient_before": float(first.grad_c[step + 1]), **found}
+    return {"time_step": step + 1, "gradient_before": float(norms[step + 1]), **found}

@@ -111,7 +111,8 @@ class Divergence:
 
     ``step``: of training. ``time_step``: of the sequence, from 1; with ``slot`` it is where the
     first number that is not finite appeared, without, where the gradient did. The sizes before it
-    are the largest |c|, and the norm of the gradient at the next time step; NaN if not known.
+    are the largest |c|, with the time step ``largest_at``, and the norm of the gradient at the next
+    time step; NaN if not known.
     """
 
     epoch: int | None
@@ -120,6 +121,7 @@ class Divergence:
     slot: str
     value: str
     time_step: int | None = None
+    largest_at: int | None = None
     max_abs_cell_before: float = math.nan
     gradient_before: float = math.nan
 
@@ -241,10 +243,13 @@ def trial_from(raw: dict[str, Any]) -> Trial:
     )
 
 
+_COUNTS = ("epoch", "step", "time_step", "largest_at")
+
+
 def _divergence(raw: dict[str, Any] | None) -> Divergence | None:
     if raw is None:
         return None
-    count = {n: None if raw.get(n) is None else int(raw[n]) for n in ("epoch", "step", "time_step")}
+    count = {n: None if raw.get(n) is None else int(raw[n]) for n in _COUNTS}
     return Divergence(
         **count,
         what=str(raw.get("what") or "the run diverged"),

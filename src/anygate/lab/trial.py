@@ -202,7 +202,7 @@ class _Training:
         found = place_of_divergence(
             self.model, self.x[:, batch], lambda y: self.spec.task.loss(y, wanted)
         )
-        place = f", first at time step {found['time_step']}" if "time_step" in found else ""
+        place = f", first at time step {found['time_step']}" if "slot" in found else ""
         self.diverged = {
             "epoch": epoch,
             "step": self.step,

@@ -92,7 +92,7 @@ def cost_and_outcome(results: StudyResults) -> Figure | None:
                       f"{task.show(interval.low)} to {task.show(interval.high)}"])  # fmt: skip
     best = judged.ranking(results)[0][0]
     sentence = _front(results, rows, best)
-    drawn = {r["label"]: looks(results)[r["label"]] for r in rows}
+    drawn = {x: drawn for x, drawn in looks(results).items() if x in costs}
 
     def chart(legend: bool) -> Any:
         return charts.points(rows, looks(results), y_title=f"final {task.metric}",

@@ -71,8 +71,8 @@ def lag_ticks(last: int) -> list[int]:
 
 
 def _round_step(last: int) -> int:
-    steps = (digit * 10**power for power in range(10) for digit in (1, 2, 5))
-    return next(s for s in steps if last / s <= 6)
+    steps = [digit * 10**power for power in range(10) for digit in (1, 2, 5)]
+    return next((int(s) for s in steps if last / s <= 6), last)
 
 
 EPOCHS = Along("epoch", "epoch", 1, epoch_ticks)

@@ -35,7 +35,8 @@ def _cells(base: Any) -> Any:
 def heat(rows: Sequence[Row], slots: Sequence[str], labels: Sequence[str]) -> Any:
     """Shares by activation and slot: rows of ``label, slot, share``, each printed in its cell."""
     x = alt.X("slot:N", sort=list(slots), title=None,
-              axis=alt.Axis(labelAngle=0, labelFontSize=11, domain=False, ticks=False,
+              axis=alt.Axis(labelAngle=0, domain=False, ticks=False,
+                            labelFontSize={"expr": f"width / {len(slots)} >= 52 ? 11 : 9"},
                             labelExpr="split(datum.label, ' ')"))  # fmt: skip
     y = alt.Y("label:N", sort=list(labels), title=None, axis=_rows_axis())
     labels = [label for label in labels if any(row["label"] == label for row in rows)]
@@ -97,16 +98,19 @@ def stability(rows: Sequence[Row], rates: Sequence[float], biases: Sequence[floa
 def pairwise(rows: Sequence[Row], labels: Sequence[str], largest: float) -> Any:
     """Differences between all pairs: rows of ``row, column, gain, mean, count, p, claim``.
 
-    The mean is printed, bold where it is a claim, and below it in how many seeds the row was better
-    and the corrected p, where the cell is wide enough.
+    The mean is printed, bold where it is a claim. Where the cell is wide enough, in how many seeds
+    the row was better and the corrected p stand below it; the columns have names, else numbers.
     """
-    short = {label: shorten(label, 14) for label in labels}
+    wide = f"width / {len(labels)} >= "
+    short = {label: f"{k} {shorten(label, 14)}" for k, label in enumerate(labels, start=1)}
     order = [short[label] for label in labels]
     named = [{**r, "row": short[r["row"]], "column": short[r["column"]],
               "size": abs(r["gain"]) / largest} for r in rows]  # fmt: skip
+    names = f"{wide}100 ? datum.label : split(datum.label, ' ')[0]"
     x = alt.X("column:N", sort=order, title="compared with", scale=alt.Scale(domain=order),
-              axis=alt.Axis(orient="top", labelAngle=0, domain=False, ticks=False, labelLimit=90,
-                            labelColor=INK))  # fmt: skip
+              axis=alt.Axis(orient="top", labelAngle=0, domain=False, ticks=False, labelLimit=110,
+                            labelColor=INK,
+                            labelExpr=names))  # fmt: skip
     y = alt.Y("row:N", sort=order, title=None, scale=alt.Scale(domain=order), axis=_rows_axis())
     base = alt.Chart(rows_of(named)).encode(x, y)
     tip = [alt.Tooltip("row:N"), alt.Tooltip("column:N", title="against"),
@@ -115,13 +119,13 @@ def pairwise(rows: Sequence[Row], labels: Sequence[str], largest: float) -> Any:
     size = alt.FillOpacity("size:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.05, 0.5]))
     fill = alt.condition("datum.gain > 0", alt.value(_BLUE), alt.value(_AMBER))
     cells = _cells(base).encode(size, fill=fill, tooltip=tip)
-    wide = f"width / {len(labels)} >= "
-    large = {"expr": f"{wide}56 ? 13 : {wide}38 ? 11 : 9"}
+    large = {"expr": f"{wide}56 ? 13 : {wide}38 ? 11 : {wide}30 ? 9 : 0"}
     small = {"expr": f"{wide}56 ? 11 : {wide}46 ? 9 : 0"}
     texts = [
         base.mark_text(dy=dy, fontSize=size, fontWeight=weight)
         .transform_filter(f"datum.claim == {str(claim).lower()}").encode(text=f"{field}:N")
-        for field, dy, size in (("mean", -14, large), ("count", 2, small), ("p", 16, small))
+        for field, dy, size in (("mean", {"expr": f"{wide}46 ? -14 : 0"}, large),
+                                ("count", 2, small), ("p", 16, small))
         for claim, weight in ((True, 700), (False, 400))
     ]  # fmt: skip
     return alt.layer(cells, *texts).properties(height=62 * len(labels))
