@@ -77,6 +77,13 @@ class _Case:
         value = self.results.config.settings.get(name)
         return float(value) if isinstance(value, int | float) else math.nan
 
+    @property
+    def learning_rate(self) -> float:
+        """That of its runs: its own best where the study compares at those; NaN if not known."""
+        shared, tuned = self.setting("learning_rate"), self.results.config.learning_rates
+        own = tuned.tuned.get(self.label) if tuned is not None and math.isnan(shared) else None
+        return own.rate if own else shared
+
     def share(self, slot: str, health: str) -> float:
         """The mean share of saturated or dead ones at the last epoch; NaN if not measured."""
         values = self.results.share(self.label, slot, health)  # type: ignore[arg-type]
@@ -162,7 +169,7 @@ def after_divergence(results: StudyResults, label: str) -> Advice | None:
 
 def _smaller_rate(case: _Case) -> tuple[float, str]:
     """A tenth of the learning rate, or what the stability map shows; with the reason."""
-    rate = case.setting("learning_rate")
+    rate = case.learning_rate
     tenth = float(f"{rate / 10:.3g}")
     cells = [c for c in case.results.stability if c.activation == case.label]
     stable = stable_rate(cells)

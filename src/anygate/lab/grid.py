@@ -63,12 +63,11 @@ def place(directory: Path, studies: Sequence[Study | TunedStudy]) -> dict[Path, 
     if len(studies) == 1:
         return {directory: studies[0]}
     placed: dict[Path, Study | TunedStudy] = {}
-    for each in studies:
-        study = each.study if isinstance(each, TunedStudy) else each
+    for study in studies:
         folder = directory / re.sub(r"[^\w.]+", "-", f"{study.task.name}-{study.slot}")
         if folder in placed:
             raise ValueError(f"the task {study.task.name} is given twice for the slot {study.slot}")
-        placed[folder] = each
+        placed[folder] = study
     return placed
 
 

@@ -22,8 +22,9 @@ from .trial import PROBE, TrialSpec
 
 if TYPE_CHECKING:
     from .study import Study
+    from .tuned import TunedStudy
 
-__all__ = ["FORGET_BIASES", "RATE_FACTORS", "STEPS", "StabilityMap"]
+__all__ = ["FORGET_BIASES", "RATE_FACTORS", "STEPS", "StabilityMap", "map_of"]
 
 RATE_FACTORS = (0.3, 1.0, 3.0, 10.0, 30.0)
 """Learning rates of the map, as multiples of the study's own."""
@@ -87,6 +88,13 @@ class StabilityMap:
     def missing(self, directory: Path) -> int:
         """How many short runs the folder lacks."""
         return len(missing(_seed_by_seed(self.cells()), Path(directory) / "stability"))
+
+
+def map_of(study: Study | TunedStudy) -> StabilityMap:
+    """The usual map of a study; of one that tunes its rates, around the rate of its task."""
+    from .study import Study
+
+    return StabilityMap(study if isinstance(study, Study) else study.study)
 
 
 def _seed_by_seed(cells: Mapping[Any, tuple[TrialSpec, ...]]) -> tuple[TrialSpec, ...]:

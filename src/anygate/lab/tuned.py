@@ -9,8 +9,8 @@ from typing import Any
 from .files import write_json
 from .folder import Notice, claim, to_stderr
 from .rates import LearningRates
-from .runner import missing
 from .study import Study
+from .tasks import Settings, Task
 from .trial import TrialSpec
 from .tuning import choose, tuning_trials
 
@@ -47,6 +47,21 @@ class TunedStudy:
             raise ValueError("the seeds of the tuning must be none of those that compare")
 
     @property
+    def task(self) -> Task:
+        """That of the study."""
+        return self.study.task
+
+    @property
+    def slot(self) -> str:
+        """That of the study."""
+        return self.study.slot
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the study."""
+        return self.study.settings
+
+    @property
     def variants(self) -> dict[str, TrialSpec]:
         """By activation, what tuning varies."""
         return {t.activation.label: t for t in replace(self.study, seeds=(0,)).trials}
@@ -81,10 +96,6 @@ class TunedStudy:
         for folder, study in studies.items():
             study.prepare(folder, command=command, notice=notice)
         return studies
-
-    def is_tuned(self, directory: Path) -> bool:
-        """Whether the folder holds every trial of the tuning."""
-        return not missing(self.tuning_trials, directory / "tuning")
 
     def choices(self, directory: Path) -> LearningRates:
         """What is best by the trials of the tuning. Raises StudyError if one is missing."""

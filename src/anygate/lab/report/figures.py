@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..results import StudyResults
-from . import across, flow, inside, outcome
+from . import across, flow, inside, outcome, rates
 from .formulas import Shape
 from .parts import Figure
 
@@ -21,6 +21,7 @@ def figures(results: StudyResults, shapes: Mapping[str, Shape | None]) -> list[F
         outcome.final(results),
         outcome.differences(results),
         across.pairwise(results),
+        rates.tuning(results),
         inside.formulas(results, shapes),
         inside.health(results),
         flow.saturation(results),
