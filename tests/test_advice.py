@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from test_verdict import study, write_study
 
 from anygate.cli import main
 from anygate.lab.advice import Advice, advice, after_divergence, describe_divergence
+from anygate.lab.rates import LearningRates, Tuned
 from anygate.lab.records import Divergence, Trial
 from anygate.lab.results import load
 from anygate.lab.verdict import judge
@@ -53,7 +55,9 @@ def test_a_gradient_that_overflowed_is_named_with_its_time_step_and_sizes() -> N
     text = describe_divergence(run(time_step=12, gradient_before=9e30, max_abs_cell_before=4e9,
                                    largest_at=50))  # fmt: skip
     assert "the gradient overflows at time step 12, where ‖∂L/∂c‖ was 9e+30 one step later" in text
-    assert text.endswith("largest |c|, into the cell output, 4e+09 at time step 50.")
+    assert text.endswith(
+        "the largest |c|, which goes into the cell output, is 4e+09 at time step 50."
+    )
 
 
 def test_a_run_that_did_not_diverge_is_not_said_to() -> None:
@@ -92,6 +96,17 @@ def test_a_run_that_diverged_before_any_change_is_not_the_learning_rates_fault(
     found = after_divergence(load(tmp_path), "exp")
     assert found is not None and found.options == "--slot candidate"
     assert "it is not the learning rate" in found.because
+
+
+def test_where_each_has_a_rate_of_its_own_that_one_is_lowered(tmp_path: Path) -> None:
+    results = study(tmp_path, {"tanh": [0.9], "relu": [None]},
+                    settings={"learning_rate": "tanh 0.01, relu 0.2", "clip": 1.0})  # fmt: skip
+    tuned = {name: Tuned(rate, {rate: (0.5,)}, {rate: 0})
+             for name, rate in (("tanh", 0.01), ("relu", 0.2))}  # fmt: skip
+    rates = LearningRates((0.01, 0.2), (1_000_000,), False, 0.01, tuned)
+    own = replace(results, config=replace(results.config, learning_rates=rates))
+    found = after_divergence(own, "relu")
+    assert found is not None and found.options == "--learning-rate 0.02"
 
 
 def options_in(text: str) -> list[str]:
@@ -154,6 +169,7 @@ def test_a_gain_that_differs_from_tanhs_is_computed(tmp_path: Path) -> None:
     found = about(advice(results), "softsign", "gain")
     own = gain(resolve("softsign"))
     assert f"gain of f, {own:.3g}." in found.do and f"is {1 / own:.3g}, tanh’s is" in found.because
+    assert found.because.endswith("are 32% too small for it.")
 
 
 def test_dead_units_and_saturation_are_said_with_their_shares(tmp_path: Path) -> None:

@@ -96,6 +96,12 @@ def test_runs_that_diverged_count_before_training_and_not_after(tmp_path: Path) 
     assert len(results.snapshots("tanh", "end")) == 1
 
 
+def test_an_activation_of_which_every_run_diverged_is_missed_aloud(tmp_path: Path) -> None:
+    results = recorded(tmp_path, {"tanh": [0.9, 0.8], "relu": [None, None]})
+    for figure in (flow.gradients(results), flow.saturation(results)):
+        assert "nothing is left of relu: every run diverged" in made(figure).sentence
+
+
 def test_numbers_that_overflowed_are_left_out(tmp_path: Path) -> None:
     write_study(tmp_path, {"tanh": [0.9, 0.8], "relu": [0.8, 0.7]})
     add_snapshots(tmp_path, SHRINKS)

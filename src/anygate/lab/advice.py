@@ -135,7 +135,8 @@ def describe_divergence(run: Trial) -> str:
         )
     if size:
         at = f" at time step {d.largest_at}" if d.largest_at is not None else ""
-        text += f"; the forward pass is finite, its largest |c|, into the cell output, {size}{at}"
+        text += "; all values of the forward pass are finite, and the largest |c|, which goes into "
+        text += f"the cell output, is {size}{at}"
     return f"{text}."
 
 
@@ -274,7 +275,8 @@ def _gain(case: _Case) -> Iterator[Advice]:
         case.label,
         f"Draw the candidate’s weights with the gain of f, {own:.3g}.",
         f"At standard normal z the size √E[f(z)²] of f is {1 / own:.3g}, tanh’s is {1 / usual:.3g} "
-        "(computed from the formula); weights that ignore it begin too small or too large.",
+        f"(computed from the formula): weights made for tanh are {abs(usual / own - 1):.0%} too "
+        f"{'large' if usual > own else 'small'} for it.",
         code=("anygate.init.glorot_(lstm)",),
     )
 

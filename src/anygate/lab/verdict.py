@@ -168,6 +168,8 @@ def _best(results: StudyResults, found: list[Comparison]) -> str:
     text = f"{name} has the {what} {task.metric} on {task.title}: {_reached(results, name)}"
     if len(order) > 1:
         text += f"; next is {order[1][0]} with {task.show(order[1][1])}"
+    if len(results.diverged(name)) == len(results.runs(name)):
+        text += f"; but every run of {name} diverged and counts as {task.baseline_name}"
     return text + "."
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..results import Snapshot, StudyResults
+from ..words import join
 from . import charts, maps
 from .charts import Row
 from .parts import Figure, Panel, Table, looks, number
@@ -48,6 +49,13 @@ def _quantile(values: Array, q: float) -> Array:
     return np.array([np.quantile(c, q) if c.size else np.nan for c in finite])
 
 
+def _absent(results: StudyResults) -> str:
+    """Which activations have nothing to show after training, because every run diverged."""
+    gone = [x for x in results.labels
+            if results.runs(x) and len(results.diverged(x)) == len(results.runs(x))]  # fmt: skip
+    return f" After training nothing is left of {join(gone)}: every run diverged." if gone else ""
+
+
 def _states(results: StudyResults, label: str, when: When, name: str) -> Along | None:
     return _along(results.snapshots(label, when), lambda s: s.states.get(name))
 
@@ -78,7 +86,7 @@ def saturation(results: StudyResults) -> Figure | None:
     sentence = (
         f"After training most is saturated in the {_plain(slot)} of {label}: {top.mean[k]:.0%} of "
         f"its values at {_span(top.edges, k)}. Each row is a slot; the line rises from 0% at its "
-        "bottom to 100% at its top, and the colour deepens with it."
+        f"bottom to 100% at its top, and the colour deepens with it.{_absent(results)}"
     )
     return Figure("saturation_over_time", "Saturation over the time steps", sentence, panels,
                   _saturation_table(results))  # fmt: skip
@@ -186,7 +194,7 @@ def gradients(results: StudyResults) -> Figure | None:
             else ""
         )
         + "Lines are medians over the runs, bands their range; a line ends where the gradient is "
-        f"exactly zero. {_direct(results)}"
+        f"exactly zero.{_absent(results)} {_direct(results)}"
     )
     return Figure("gradient_flow", "Where the gradient goes", sentence.strip(),
                   panels, _gradient_table(results), looks(results), symbols=True)  # fmt: skip
