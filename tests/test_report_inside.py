@@ -76,6 +76,39 @@ def test_the_table_holds_total_and_direct_norms(tmp_path: Path) -> None:
     assert len(rows) == 2 * 2 * 2 * 2
 
 
+def test_with_a_loss_at_every_step_the_direct_norm_is_not_said_to_vanish(tmp_path: Path) -> None:
+    write_study(tmp_path, FINALS)
+    add_snapshots(tmp_path, SHRINKS)
+    for path in (tmp_path / "trials").iterdir():
+        trial = json.loads(path.read_text())
+        trial["inside"]["start"]["grad_h_direct"] = [0.0, 0.1, 0.1, 0.1]
+        path.write_text(json.dumps(trial))
+    sentence = made(flow.gradients(load(tmp_path))).sentence
+    assert "vanished" not in sentence and "does not say how far back" in sentence
+
+
+def test_of_many_activations_the_sentence_names_both_ends(tmp_path: Path) -> None:
+    names = [f"a{k}" for k in range(7)]
+    write_study(tmp_path, {name: [0.5] for name in names})
+    add_snapshots(tmp_path, {name: 0.9 - k / 20 for k, name in enumerate(names)})
+    sentence = made(flow.gradients(load(tmp_path))).sentence
+    before = sentence.split("After training")[0]
+    assert "Before training: from a6 " in before and " to a0 " in before and "a3" not in before
+
+
+def test_a_single_time_step_has_no_figure_along_them(tmp_path: Path) -> None:
+    write_study(tmp_path, FINALS)
+    add_snapshots(tmp_path, SHRINKS)
+    for path in (tmp_path / "trials").iterdir():
+        trial = json.loads(path.read_text())
+        for seen in trial["inside"].values():
+            seen |= {"edges": [0, 1], "slots": {}}
+            seen |= {n: v[:1] for n, v in seen.items() if n not in ("edges", "slots")}
+        path.write_text(json.dumps(trial))
+    results = load(tmp_path)
+    assert flow.gradients(results) is None and flow.saturation(results) is None
+
+
 def test_a_gradient_that_is_exactly_zero_ends_its_line_and_is_said(tmp_path: Path) -> None:
     write_study(tmp_path, {"tanh": [0.9], "relu": [0.8]})
     add_snapshots(tmp_path, SHRINKS)

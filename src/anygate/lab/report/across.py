@@ -26,8 +26,9 @@ def pairwise(results: StudyResults) -> Figure | None:
     largest = max(abs(r["gain"]) for r in rows) or 1.0
     labels = [x for x in results.labels if any(x in (c.rival, c.first) for c in found)]
     sentence = (
-        f"Each cell says by how much the {task.metric} of its row is better than that of its "
-        f"column, in how many seeds, and p after Holm’s correction over all {len(found)} pairs. "
+        f"Each cell says, where there is room, by how much the {task.metric} of its row is better "
+        f"than that of its column, in how many seeds, and p after Holm’s correction over all "
+        f"{len(found)} pairs. "
     )
     sentence += _claims(held, found)
     chart = maps.pairwise(rows, labels, largest)

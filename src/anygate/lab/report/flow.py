@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 When = Literal["start", "end"]
 _TIMES: dict[When, str] = {"start": "before training", "end": "after training"}
 _SHOWN = 6  # columns of a table over time steps
+_NAMED = 5  # activations in a sentence; of more, only both ends
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def _states(results: StudyResults, label: str, when: When, name: str) -> Along |
 
 def _along(seen: Sequence[Snapshot], pick: Any) -> Along | None:
     """What `pick` takes of the snapshots, which must share the bins of the first."""
+    if not seen or len(seen[0].edges) < 3:  # a single time step has nothing along it
+        return None
     rows = [row for s in seen if s.edges == seen[0].edges and (row := pick(s)) is not None]
     return Along(seen[0].edges, np.array(rows, dtype=np.float64)) if rows else None
 
@@ -235,18 +238,23 @@ def _gradient_panel(
 
 def _decay(results: StudyResults, when: When) -> str:
     """The share of dL/dc at the last time step that arrives at the first, by activation."""
-    parts = []
+    shares: dict[str, float] = {}
+    lag = 1.0
     for label in results.labels:
         along = _states(results, label, when, "grad_c")
-        if along is None or not along.median[-1] > 0:
-            continue
-        left = float(along.median[0] / along.median[-1])
-        lag = along.lags[0] - along.lags[-1]
-        if left == 0:
-            parts.append(f"{label} exactly none")
-        elif lag > 0 and np.isfinite(left):
-            parts.append(f"{label} {left:.2g} ({left ** (1 / lag):.3g} a step)")
-    return f"{_TIMES[when].capitalize()}: {', '.join(parts)}." if parts else ""
+        if along is not None and along.median[-1] > 0 and np.isfinite(along.median[0]):
+            shares[label] = float(along.median[0] / along.median[-1])
+            lag = along.lags[0] - along.lags[-1]
+    parts = {
+        x: f"{x} {share:.2g} ({share ** (1 / lag):.3g} a step)" if share else f"{x} exactly none"
+        for x, share in shares.items()
+    }
+    if not parts:
+        return ""
+    if len(parts) <= _NAMED:
+        return f"{_TIMES[when].capitalize()}: {', '.join(parts.values())}."
+    most, least = max(shares, key=lambda x: shares[x]), min(shares, key=lambda x: shares[x])
+    return f"{_TIMES[when].capitalize()}: from {parts[least]} to {parts[most]}."
 
 
 def _direct(results: StudyResults) -> str:
@@ -257,12 +265,13 @@ def _direct(results: StudyResults) -> str:
         return ""
     zero = max(int((np.nan_to_num(a.values, nan=1.0) == 0).all(0).sum()) for a in known)
     bins = len(known[0].edges) - 1
+    only_last = zero == bins - 1
     what = "time steps" if bins == known[0].steps else "stretches of time steps"
     text = (
         "These norms are total. The direct one, which retain_grad on the output of torch.nn.LSTM "
         "gives, leaves out what flows through later time steps"
     )
-    if zero:
+    if only_last:
         return f"{text}: it is zero at {zero} of {bins} {what}, as if everything had vanished."
     return f"{text}, so that it does not say how far back the gradient reaches."
 

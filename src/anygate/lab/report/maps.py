@@ -105,7 +105,7 @@ def pairwise(rows: Sequence[Row], labels: Sequence[str], largest: float) -> Any:
     short = {label: f"{k} {shorten(label, 14)}" for k, label in enumerate(labels, start=1)}
     order = [short[label] for label in labels]
     named = [{**r, "row": short[r["row"]], "column": short[r["column"]],
-              "size": abs(r["gain"]) / largest} for r in rows]  # fmt: skip
+              "size": abs(r["gain"]) / largest, "sign": r["mean"][0]} for r in rows]  # fmt: skip
     names = f"{wide}100 ? datum.label : split(datum.label, ' ')[0]"
     x = alt.X("column:N", sort=order, title="compared with", scale=alt.Scale(domain=order),
               axis=alt.Axis(orient="top", labelAngle=0, domain=False, ticks=False, labelLimit=110,
@@ -125,7 +125,8 @@ def pairwise(rows: Sequence[Row], labels: Sequence[str], largest: float) -> Any:
         base.mark_text(dy=dy, fontSize=size, fontWeight=weight)
         .transform_filter(f"datum.claim == {str(claim).lower()}").encode(text=f"{field}:N")
         for field, dy, size in (("mean", {"expr": f"{wide}46 ? -14 : 0"}, large),
-                                ("count", 2, small), ("p", 16, small))
+                                ("count", 2, small), ("p", 16, small),
+                                ("sign", 0, {"expr": f"{wide}30 ? 0 : 11"}))
         for claim, weight in ((True, 700), (False, 400))
     ]  # fmt: skip
     return alt.layer(cells, *texts).properties(height=62 * len(labels))
