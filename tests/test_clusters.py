@@ -6,12 +6,15 @@ CI installs neither (240 MB): pip install '.[cluster]', then pytest tests/test_c
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from anygate import __version__
 from anygate.lab.engines import EngineGone, open_engine
 from anygate.lab.study import Study
 from anygate.lab.tasks import Settings, find_task
@@ -88,6 +91,75 @@ def test_no_ray_at_an_address_is_one_sentence() -> None:
 
 
 # ---- Dask -----------------------------------------------------------------------------------
+
+
+class _Client:
+    """What is asked of a cluster before anything is sent."""
+
+    def __init__(self, threads: int, scheduler: str | None, worker: str | None) -> None:
+        self.threads, self.versions = threads, (scheduler, worker)
+
+    def wait_for_workers(self, count: int, timeout: float) -> None:
+        if not self.threads:
+            raise TimeoutError
+
+    def nthreads(self) -> dict[str, int]:
+        return {"tcp://w": self.threads}
+
+    def get_versions(self, packages: list[str]) -> dict[str, object]:
+        scheduler, worker = ({"packages": {"anygate": v}} for v in self.versions)
+        return {"scheduler": scheduler, "workers": {"tcp://w": worker}}
+
+
+@pytest.mark.parametrize(
+    ("threads", "scheduler", "worker", "said"),
+    [
+        (0, "", "", "the Dask cluster has no worker; start some"),
+        (4, __version__, __version__, r"tcp://w has 4 threads.*--nworkers 4 --nthreads 1"),
+        (1, __version__, None, "the Dask worker tcp://w has no anygate; install anygate"),
+        (1, "0.0.1", __version__, r"the Dask scheduler has anygate 0\.0\.1; install"),
+    ],
+)
+def test_a_dask_cluster_that_cannot_do_it_is_refused(
+    threads: int, scheduler: str, worker: str | None, said: str
+) -> None:
+    pytest.importorskip("distributed", reason=REASON)
+    from anygate.lab.on_dask import _check
+
+    with pytest.raises(EngineGone, match=said):
+        _check(_Client(threads, scheduler, worker))
+    _check(_Client(1, __version__, __version__))
+
+
+def test_a_task_of_ones_own_travels_with_its_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cloudpickle", reason=REASON)
+    from anygate.lab.shipping import _pack
+
+    (tmp_path / "my_travelling_task.py").write_text(
+        "from dataclasses import replace\nfrom anygate.lab.tasks import find_task\n"
+        "BASE = find_task('adding:5')\ndef make(seed):\n    return BASE.make(seed)\n"
+        "TASK = replace(BASE, name='mine', make=make)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    spec = replace(study(1).trials[0], task=find_task("my_travelling_task:TASK"))
+    (tmp_path / "packed").write_bytes(_pack(spec))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    code = (
+        "import pickle, sys; from pathlib import Path\n"
+        "spec = pickle.loads(Path(sys.argv[1]).read_bytes())\n"
+        "print(spec.key, tuple(spec.task.load(0).train_x.shape))\n"
+        "assert 'my_travelling_task' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "packed")],
+        capture_output=True, text=True, cwd=elsewhere,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == spec.key
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -30,7 +30,7 @@ def test_python_blocks_run(code: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_there_are_python_blocks_and_commands() -> None:
     assert len(blocks("python")) == 4
-    assert len(commands()) == 5
+    assert len(commands()) == 7
 
 
 def commands() -> list[list[str]]:
