@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,23 @@ def test_a_tuned_study_compares_at_the_shared_rate_and_at_own_rates(finished: Pa
             trial = found.trial(raw["activation"], raw["seed"])
             assert trial is not None and trial.final_metric == raw["final_metric"]
     assert results.final("tanh").mean() < results.own.final("tanh").mean()
+
+
+def test_at_own_rates_each_activation_is_read_from_the_folder_of_its_rate(
+    finished: Path, tmp_path: Path
+) -> None:
+    """tanh best at the shared rate, whose folder holds relu as well."""
+    directory = tmp_path / "s"
+    shutil.copytree(finished, directory)
+    raw = json.loads((directory / "study.json").read_text())
+    raw["learning_rates"]["tuned"]["tanh"]["rate"] = 1e-6
+    (directory / "study.json").write_text(json.dumps(raw))
+    before, results = load(finished), load(directory)
+    assert before.own is not None and results.own is not None and results.own.ignored == 0
+    for found, wanted in ((results, before), (results.own, before.own)):
+        assert list(found.final("relu")) == list(wanted.final("relu"))
+    assert list(results.own.final("tanh")) == list(before.final("tanh"))
+    assert results.own.seconds_per_step("relu") == before.own.seconds_per_step("relu") != {}
 
 
 def test_tuning_and_comparison_share_no_seed(finished: Path) -> None:
