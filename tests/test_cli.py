@@ -140,6 +140,20 @@ def test_what_a_trial_refuses_arrives_as_one_line(
     assert capsys.readouterr().err.endswith(f"\nanygate: {said}\n")
 
 
+def _die(*_: object) -> None:
+    os._exit(9)
+
+
+def test_a_process_that_dies_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when the system kills one that takes too much memory."""
+    monkeypatch.setattr("anygate.lab.engines.run_one", _die)
+    arguments = ["compare", "tanh", "--seeds", "2", "--jobs", "2", "--out", str(tmp_path)]
+    assert main(arguments) == Exit.USAGE
+    assert "\nanygate: a process died while it ran a trial" in capsys.readouterr().err
+
+
 def test_a_bug_is_not_passed_off_as_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: str) -> None:
         raise RuntimeError("a bug")

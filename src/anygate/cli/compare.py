@@ -242,31 +242,32 @@ def _dry_run(
         print_json({"schema": 1, "studies": studies, "processes": workers,
                     "estimated_seconds": seconds / workers})  # fmt: skip
     else:
-        print(_grid_text(parts, left, seconds / workers, workers))
+        named = {(study.task.name, study.slot): parts[f] for f, study in placed.items()}
+        print(_grid_text(named, left, seconds / workers, workers))
     return Exit.DONE
 
 
 def _grid_text(
-    parts: Mapping[Path, Sequence[Part]], left: int, seconds: float, workers: int
+    parts: Mapping[tuple[str, str], Sequence[Part]], left: int, seconds: float, workers: int
 ) -> str:
     from ..lab.outlook import STEPS
     from ..lab.words import plural
 
-    rows = [("study", "part", "trials", "done", "left")]
-    for folder, found in parts.items():
-        for part in found:
+    rows = [("task", "slot", "part", "trials", "done", "left")]
+    for (task, slot), found in parts.items():
+        for k, part in enumerate(found):
+            names = ("", "") if k else (task, slot)
             most = "at most " if part.open else ""
-            rows.append((str(folder), part.name, f"{most}{part.trials}", str(part.done),
+            rows.append((*names, part.name, f"{most}{part.trials}", str(part.done),
                          f"{most}{part.trials - part.done}"))  # fmt: skip
-    open_ = any(part.open for found in parts.values() for part in found)
-    total = f"{'at most ' if open_ else ''}{plural(left, 'trial')} left"
     if not left:
-        return "\n".join([*columns(rows), "", "nothing is left to run"])
+        return "\n".join([*columns(rows), "", "Nothing is left to run."])
+    most = "at most " if any(part.open for found in parts.values() for part in found) else ""
     return "\n".join([
         *columns(rows),
         "",
-        f"{total}: {'at most ' if open_ else ''}about {_duration(seconds)} in "
-        f"{workers} process{'' if workers == 1 else 'es'}.",
+        f"{most}{plural(left, 'trial')} left: {most}about {_duration(seconds)} in "
+        f"{workers} process{'' if workers == 1 else 'es'}.".capitalize(),
         f"An estimate from {STEPS} training steps of each activation, timed alone on one core; "
         "processes side by side can be slower.",
     ])  # fmt: skip

@@ -47,7 +47,7 @@ def finish(directory: Path, as_json: bool) -> int:
         print((directory / "summary.json").read_text(encoding="utf-8"), end="")
     else:
         for results in found.values():
-            _print(results, heading=folders is not None)
+            _print(results, short=folders is not None)
     print(f"\nreport: {page}", file=sys.stderr if as_json else sys.stdout)
     return Exit.DONE
 
@@ -69,18 +69,22 @@ def _load_all(folders: Sequence[Path]) -> tuple[dict[Path, StudyResults], dict[P
     return found, unfinished
 
 
-def _print(results: StudyResults, heading: bool) -> None:
+def _print(results: StudyResults, short: bool) -> None:
+    """Table and verdict; of a study among several what matters most, under its name."""
     from ..lab.table import table
-    from ..lab.verdict import verdict
+    from ..lab.verdict import judge
 
-    if heading:
+    found = judge(results)
+    sentences = found.sentences()
+    if short:
+        sentences = found.answer + found.comparisons + found.rates + found.own
         title = f"{results.task.title}, {results.config.slot}"
         print(f"\n{title}\n{'=' * len(title)}\n")
     print(table(results))
     if results.own is not None:
         print(f"\nat each one's own learning rate:\n\n{table(results.own)}")
     print()
-    for sentence in verdict(results):
+    for sentence in sentences:
         print(_wrapped(sentence))
 
 

@@ -114,6 +114,8 @@ def read_config(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     known = {"activations": Option(str, "", many=True), **OPTIONS}
     for key, value in raw.items():
+        if isinstance(value, dict):
+            raise UsageError(f"{path}: [{key}] is a table; all keys stand at the top, without one")
         name = key.replace("-", "_")
         if name not in known:
             raise UsageError(_unknown(path, key, known))
@@ -160,6 +162,4 @@ def _value(option: Option, value: object) -> Any:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "a table"
-    return str(value)
+    return "a list" if isinstance(value, list) else str(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Any
@@ -50,7 +51,13 @@ def on_this_machine(specs: Sequence[TrialSpec], jobs: int | None = None) -> Iter
         run = Parallel(
             return_as="generator_unordered", batch_size=1, idle_worker_timeout=IDLE_SECONDS
         )
-        yield from run(delayed(run_one)(spec) for spec in specs)
+        try:
+            yield from run(delayed(run_one)(spec) for spec in specs)
+        except BrokenProcessPool as error:
+            raise EngineGone(
+                "a process died while it ran a trial (out of memory? try fewer --jobs); what is "
+                "done is kept, the same command goes on"
+            ) from error
 
 
 _ALONE = threading.Lock()

@@ -12,6 +12,7 @@ from distributed.scheduler import KilledWorker
 from joblib import register_parallel_backend
 from joblib._dask import DaskDistributedBackend
 
+from .. import __version__
 from .engines import Engine, EngineGone, Outcome, cores
 from .shipping import run_shipped
 from .trial import TrialSpec
@@ -34,6 +35,11 @@ class _Backend(DaskDistributedBackend):
 
         future.add_done_callback(tell)
         return future
+
+    def effective_n_jobs(self, n_jobs: int) -> int:
+        """At least 2, which costs nothing here (Dask gives a worker one trial at a time): joblib
+        would run a single job in the process that asks, and not on the cluster."""
+        return max(2, int(super().effective_n_jobs(n_jobs)))
 
     def retrieve_result_callback(self, out: Any) -> Any:
         if isinstance(out, BaseException):
@@ -61,18 +67,34 @@ def dask_engine(address: str | None, jobs: int | None) -> Iterator[Engine]:
             "or leave --address out"
         ) from error
     with client:
-        _check_threads(client)
+        _check(client)
         yield _engine(client)
 
 
-def _check_threads(client: Client) -> None:
-    """A trial has a process for itself (see run_one); the other threads would only wait."""
+def _check(client: Client) -> None:
+    """A trial has a process for itself (see run_one), so other threads of it would only wait; and a
+    worker that cannot read a trial ends without a word."""
+    try:
+        client.wait_for_workers(1, timeout=10)
+    except TimeoutError as error:
+        raise EngineGone(
+            "the Dask cluster has no worker; start some with "
+            "`dask worker ADDRESS --nworkers N --nthreads 1`"
+        ) from error
     for worker, threads in client.nthreads().items():
         if threads > 1:
             raise EngineGone(
                 f"the Dask worker {worker} has {threads} threads, and a trial needs a process of "
                 f"its own; start it with `dask worker --nworkers {threads} --nthreads 1`"
             )
+    found = client.get_versions(packages=["anygate"])
+    nodes = {"the Dask scheduler": found["scheduler"]}
+    nodes |= {f"the Dask worker {name}": node for name, node in found["workers"].items()}
+    for name, node in nodes.items():
+        version = node["packages"]["anygate"]
+        if version != __version__:
+            there = f"anygate {version}" if version else "no anygate"
+            raise EngineGone(f"{name} has {there}; install anygate {__version__} there")
 
 
 def _engine(client: Client) -> Engine:
@@ -83,11 +105,6 @@ def _engine(client: Client) -> Engine:
             raise EngineGone(
                 f"workers of Dask died again and again on one trial (out of memory?): {error}; "
                 "what is done is kept, the same command goes on"
-            ) from error
-        except TimeoutError as error:
-            raise EngineGone(
-                "the Dask cluster has no worker; start some with "
-                "`dask worker ADDRESS --nworkers N --nthreads 1`"
             ) from error
 
     return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -74,8 +75,9 @@ def _connect(address: str | None, jobs: int | None) -> None:
                  **quiet)  # fmt: skip
         return
     try:
+        _knock(address)
         ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         why = str(error).partition("\n")[0]
         raise EngineGone(
             f"no Ray cluster answers at {address} ({why}); start one with `ray start --head`, or "
@@ -83,9 +85,17 @@ def _connect(address: str | None, jobs: int | None) -> None:
         ) from error
 
 
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens at HOST:PORT: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+
+
 def _run(specs: Sequence[TrialSpec], jobs: int | None = None) -> Iterator[Outcome]:
-    workers = jobs or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    settings = {"n_jobs": min(workers, len(specs)), "ray_remote_args": _SURVIVE}
+    workers = min(jobs or int(ray.cluster_resources().get("CPU", 1)), len(specs))
+    # joblib would run a single job in the process that asks, and not on the cluster.
+    settings = {"n_jobs": max(2, workers), "ray_remote_args": _SURVIVE}
     try:
         yield from run_shipped(specs, "anygate-ray", **settings)
     except ray.exceptions.RayError as error:

@@ -25,7 +25,13 @@ def run_shipped(specs: Sequence[TrialSpec], backend: str, **settings: Any) -> It
     """Run trials on a backend of joblib's; settings are the backend's own."""
     with parallel_config(backend=backend, **settings):
         run = Parallel(return_as="generator_unordered", batch_size=1)
-        yield from run(delayed(_unpack_and_run)(_pack(spec), _VERSIONS) for spec in specs)
+        try:
+            yield from run(delayed(_unpack_and_run)(_pack(spec), _VERSIONS) for spec in specs)
+        except ImportError as error:
+            raise EngineGone(
+                f"a node of the cluster cannot import what a trial needs ({error}); install the "
+                "same anygate there, and the modules of your own task"
+            ) from error
 
 
 def _pack(spec: TrialSpec) -> bytes:

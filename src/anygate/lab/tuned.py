@@ -38,13 +38,16 @@ class TunedStudy:
     def __post_init__(self) -> None:
         if len(set(self.rates)) < 2:
             raise ValueError(
-                "learning_rates needs two rates or more to choose from; for a single one use "
-                "learning_rate"
+                "learning-rates needs two rates or more to choose from; for a single one there is "
+                "learning-rate"
             )
         for rate in self.rates:
             replace(self.study.settings, learning_rate=rate)  # raises for one that cannot be
         if set(self.seeds) & set(self.study.seeds):
-            raise ValueError("the seeds of the tuning must be none of those that compare")
+            raise ValueError(
+                f"the tuning's seeds, from {self.seeds[0]:,}, must be none of those that compare; "
+                "take fewer seeds"
+            )
 
     @property
     def task(self) -> Task:

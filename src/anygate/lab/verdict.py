@@ -121,7 +121,7 @@ def judge(results: StudyResults, margin: float | None = None) -> Verdict:
         cost=_cost(results),
         caveats=_caveats(results, found, times),
         rates=rate_sentences(results),
-        own=[] if own is None else own.comparisons + own.stability,
+        own=[f"At own rates: {s}" for s in own.comparisons + own.stability] if own else [],
     )
 
 
