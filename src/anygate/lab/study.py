@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ class Study:
             "slots": list(slots_of(self.slot)),
             "activations": [_describe(a) for a in self.activations],
             "seeds": list(self.seeds),
-            "settings": {**asdict(self.settings), "optimizer": "Adam", **declared},
+            "settings": {**self.settings.describe(), "optimizer": "Adam", **declared},
             "machine": _machine(),
         }
 

@@ -8,22 +8,23 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..nn import LSTM
+from ..nn.init import chrono_, forget_bias_, identity_
 from ..nn.slots import SHORTCUTS
 from ..symbolic import Activation
 from ..symbolic.cell import SLOTS
 from .measure import first_bad, inside
 from .records import SCHEMA
-from .tasks import Settings, Task, TaskError
+from .tasks import Data, Settings, Task, TaskError
 
-__all__ = ["TrialSpec", "run_trial", "slots_of"]
+__all__ = ["Model", "TrialSpec", "run_trial", "slots_of"]
 
 PROBE = 128  # test sequences on which the inside is measured
 TESTED_AT_ONCE = 1000  # test sequences in one call
@@ -61,7 +62,7 @@ class TrialSpec:
             "label": a.label,
             "slot": self.slot,
             "seed": self.seed,
-            "settings": asdict(self.settings),
+            "settings": self.settings.describe(),
         }
         if self.task.data:  # else name and seed say all, and earlier results keep their names
             content["data"] = self.task.data
@@ -70,7 +71,7 @@ class TrialSpec:
         return f"{slug}-seed{self.seed}-{digest}"
 
 
-class _Model(nn.Module):
+class Model(nn.Module):
     """An LSTM and a linear head after its last step, or after every one.
 
     x [T, B, I] -> [B, outputs], or [B, T, outputs] if every_step.
@@ -81,11 +82,15 @@ class _Model(nn.Module):
         self.every_step = every_step
         size = spec.settings.hidden_size
         choice: Any = {spec.slot: spec.activation}
+        if spec.settings.variant:
+            choice[spec.settings.variant] = True
         self.lstm = LSTM(features, size, **choice)
         self.head = nn.Linear(size, spec.task.outputs)
-        with torch.no_grad():
-            for bias, value in (("bias_ih_l0", spec.settings.forget_bias), ("bias_hh_l0", 0.0)):
-                self.lstm.get_parameter(bias)[size : 2 * size] = value
+        forget_bias_(self.lstm, spec.settings.forget_bias)
+        if spec.settings.initial == "identity":
+            identity_(self.lstm)
+        elif spec.settings.initial == "chrono":
+            chrono_(self.lstm, spec.task.steps)
 
     def forward(self, x: Tensor) -> Tensor:
         output, _ = self.lstm(x)
@@ -99,16 +104,23 @@ class _Model(nn.Module):
         return torch.cat([self(part) for part in torch.split(x, TESTED_AT_ONCE, dim=1)])
 
 
-def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+After = Callable[["Model", Data], dict[str, Any]]
+"""A measurement of a trained model, for JSON."""
+
+
+def run_trial(
+    spec: TrialSpec, after: After | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train and measure. Returns the result, which depends on the spec alone, and the timing.
 
-    Initial weights, the split of the data and its order follow from the seed, so that trials with
+    after(model, data): what else to measure in the end, the "after" of the result; not called if
+    the trial diverged. Initial weights, the split of the data and its order follow from the seed, so that trials with
     the same seed are pairs. A loss or gradient that is not finite ends the trial: it diverged,
     which is a result.
     """
     torch.manual_seed(spec.seed)
     data = spec.task.load(spec.seed)
-    model = _Model(spec, data.train_x.size(-1), data.every_step)
+    model = Model(spec, data.train_x.size(-1), data.every_step)
     run = _Training(spec, model, data.train_x.transpose(0, 1), data.train_y)
     test_x = data.test_x.transpose(0, 1)
     epochs: list[dict[str, Any]] = []
@@ -136,6 +148,8 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
         "epochs": epochs,
         "final_metric": final,
     }
+    if after and not run.diverged:
+        result["after"] = after(model, data)
     timing = {
         "schema": SCHEMA,
         "key": spec.key,
@@ -146,7 +160,7 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 class _Training:
-    def __init__(self, spec: TrialSpec, model: _Model, x: Tensor, y: Tensor) -> None:
+    def __init__(self, spec: TrialSpec, model: Model, x: Tensor, y: Tensor) -> None:
         self.spec, self.model, self.x, self.y = spec, model, x, y
         self.optimizer = torch.optim.Adam(model.parameters(), lr=spec.settings.learning_rate)
         self.order = torch.Generator().manual_seed(spec.seed)

@@ -1,0 +1,160 @@
+"""The trials that claims need: which arms, on which tasks, with how many seeds.
+
+An arm is a training setting without its seed. Claims name arms; arms that several claims need are
+trained once. Two scales share all code: QUICK for a quarter of an hour on two cores, FULL for a
+night.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+from ...symbolic import resolve
+from ..tasks import Settings, Task, find_task
+from ..trial import TrialSpec
+
+__all__ = ["FULL", "QUICK", "SCALES", "Arm", "Scale", "Setup", "arms", "spec_of", "tuning_specs"]
+
+TUNE_FROM = 1000
+"""Seeds from here on are for choosing learning rates; no result is reported on them."""
+
+Measure = Literal["time", "metric"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A task at one scale. measure: "time" compares the share of the epochs until solved (1 if
+    never), "metric" the final error (1 - accuracy). margin: in that measure, what counts as not
+    worse; declared here, before any run."""
+
+    task: str
+    settings: tuple[tuple[str, Any], ...]
+    measure: Measure
+    margin: float
+
+    def make(self) -> Task:
+        """The task with its settings."""
+        task = _task(self.task)
+        return replace(task, settings=replace(task.settings, **dict(self.settings)))
+
+
+@lru_cache
+def _task(name: str) -> Task:
+    return find_task(name)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is. seeds: of a compared arm; survey: of an arm that only a survey over
+    many functions uses. rates: learning rates that are tried, each on `tuning` seeds of its own.
+    rounds: of a benchmark; sizes: hidden units there. starts: models at initialisation."""
+
+    name: str
+    setups: dict[str, Setup]
+    seeds: int
+    survey: int
+    tuning: int
+    rates: tuple[float, ...]
+    rounds: int
+    sizes: tuple[int, ...]
+    starts: int
+
+
+def _setup(task: str, measure: Measure, margin: float, **settings: Any) -> Setup:
+    return Setup(task, tuple(settings.items()), measure, margin)
+
+
+QUICK = Scale(
+    name="quick",
+    setups={
+        "adding": _setup("adding:50", "time", 0.2, hidden_size=16, epochs=20, learning_rate=0.02),
+        "long": _setup("adding:100", "time", 0.2, hidden_size=16, epochs=20, learning_rate=0.02),
+        "reber": _setup("reber", "time", 0.2, hidden_size=16, epochs=25, learning_rate=0.02),
+        "rows": _setup("digits-rows", "metric", 0.02, hidden_size=16, epochs=15),
+        "pixels": _setup("digits", "metric", 0.02, hidden_size=16, epochs=15),
+    },
+    seeds=8, survey=4, tuning=2, rates=(0.005, 0.02, 0.05), rounds=31, sizes=(8, 64, 256),
+    starts=4,
+)  # fmt: skip
+FULL = Scale(
+    name="full",
+    setups={
+        "adding": _setup("adding:100", "time", 0.1, hidden_size=32, epochs=60, learning_rate=0.005),
+        "long": _setup("adding:400", "time", 0.1, hidden_size=128, epochs=60, learning_rate=0.002),
+        "reber": _setup("reber", "time", 0.1, hidden_size=16, epochs=60),
+        "rows": _setup("digits-rows", "metric", 0.01, hidden_size=32, epochs=40),
+        "pixels": _setup("digits", "metric", 0.01, hidden_size=32, epochs=40),
+    },
+    seeds=20, survey=10, tuning=5, rates=(0.001, 0.003, 0.01, 0.03), rounds=101,
+    sizes=(8, 64, 256, 512), starts=20,
+)  # fmt: skip
+SCALES = {scale.name: scale for scale in (QUICK, FULL)}
+
+
+@dataclass(frozen=True, order=True)
+class Arm:
+    """One setting: a task of the scale, what stands in which slot (tanh and sigmoid elsewhere),
+    changes of the settings, and a learning rate "shared" by all or its "own" best."""
+
+    task: str
+    slot: str = "activation"
+    activation: str = "tanh"
+    changes: tuple[tuple[str, Any], ...] = ()
+    rate: Literal["shared", "own"] = "shared"
+
+    @property
+    def name(self) -> str:
+        """As results are filed: ``adding/candidate=relu`` or ``pixels/activation=relu
+        initial=identity @own``."""
+        extra = "".join(f" {k}={v}" for k, v in self.changes)
+        own = " @own" if self.rate == "own" else ""
+        return f"{self.task}/{self.slot}={self.activation}{extra}{own}"
+
+    @property
+    def shared(self) -> Arm:
+        """The same at the shared rate."""
+        return replace(self, rate="shared")
+
+    @property
+    def own(self) -> Arm:
+        """The same at its own best rate."""
+        return replace(self, rate="own")
+
+
+def arms(
+    task: str,
+    slots: str | Iterable[str],
+    activations: Iterable[str],
+    **changes: Any,
+) -> tuple[Arm, ...]:
+    """An arm for each slot and activation."""
+    which = [slots] if isinstance(slots, str) else list(slots)
+    changed = tuple(sorted(changes.items()))
+    return tuple(Arm(task, slot, name, changed) for slot in which for name in activations)
+
+
+def spec_of(arm: Arm, seed: int, scale: Scale, rate: float | None = None) -> TrialSpec:
+    """The trial of an arm and a seed. rate: for an arm with its own."""
+    task = scale.setups[arm.task].make()
+    settings: Settings = replace(task.settings, **dict(arm.changes))
+    if rate is not None:
+        settings = replace(settings, learning_rate=rate)
+    return TrialSpec(task, resolve(arm.activation), arm.slot, seed, settings)
+
+
+def rates_for(arm: Arm, scale: Scale) -> tuple[float, ...]:
+    """The rates to try: the scale's and the one that all share."""
+    shared = scale.setups[arm.task].make().settings.learning_rate
+    return tuple(sorted({*scale.rates, shared}))
+
+
+def tuning_specs(arm: Arm, scale: Scale) -> list[tuple[float, TrialSpec]]:
+    """The trials that choose an arm's own rate."""
+    return [
+        (rate, spec_of(arm, TUNE_FROM + k, scale, rate))
+        for k in range(scale.tuning)
+        for rate in rates_for(arm, scale)
+    ]
