@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from anygate.lab import files
+from anygate.lab.engines import IDLE_SECONDS
 from anygate.lab.files import WriteError, write_json
 from anygate.lab.measure import first_bad, inside
 from anygate.lab.results import load
-from anygate.lab.study import IDLE_SECONDS, Study, StudyConflict
+from anygate.lab.study import Study, StudyConflict
 from anygate.lab.tasks import TASKS, Settings, TaskError, find_task
 from anygate.lab.trial import TrialSpec, run_trial, slots_of
 from anygate.nn import LSTM

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,15 @@ import torch
 from .. import __version__
 from ..nn import LSTM
 from ..symbolic import Activation
+from .engines import Engine, cores, on_this_machine
 from .files import write_json, writing
-from .records import SCHEMA, StudyError, config_from, read, timing_from, trial_from
+from .records import SCHEMA, StudyError, config_from, read, trial_from
+from .runner import Progress, missing, run_trials
 from .tasks import Settings, Task
-from .trial import TrialSpec, run_trial, slots_of
+from .trial import TrialSpec, slots_of
 
 __all__ = ["Study", "StudyConflict"]
 
-IDLE_SECONDS = 30.0
-"""How long a worker waits for more work; it is left alone when its parent is killed."""
-
-Progress = Callable[[int, int, str], None]
-"""Called with trials done, trials in all and the key of the last."""
 Notice = Callable[[str], None]
 """Called with a sentence that the user should read."""
 
@@ -79,7 +75,7 @@ class Study:
 
     def missing(self, directory: Path) -> tuple[TrialSpec, ...]:
         """Trials without a sound result in the folder; a damaged file is as good as none."""
-        return tuple(t for t in self.trials if not _is_done(directory, t))
+        return missing(self.trials, directory)
 
     def run(
         self,
@@ -88,6 +84,7 @@ class Study:
         command: str = "",
         fresh: bool = False,
         jobs: int | None = None,
+        engine: Engine = on_this_machine,
         progress: Progress = lambda done, total, key: None,
         notice: Notice = _to_stderr,
     ) -> None:
@@ -102,13 +99,7 @@ class Study:
             if fresh:
                 _forget(directory)
             self._claim(directory, command, notice)
-        todo = self.missing(directory)
-        total = len(self.trials)
-        done = total - len(todo)
-        progress(done, total, "")
-        for key in _execute(todo, directory, jobs or _cores()):
-            done += 1
-            progress(done, total, key)
+        run_trials(self.trials, directory, jobs=jobs, engine=engine, progress=progress)
 
     def _claim(self, directory: Path, command: str, notice: Notice) -> None:
         """Write study.json, or find that the folder holds the same study."""
@@ -234,7 +225,7 @@ def _machine() -> dict[str, Any]:
     engine = LSTM(1, 1).explain(torch.zeros(1, 1, 1)).name
     return {
         "cpu": _cpu_name(),
-        "cores": _cores(),
+        "cores": cores(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "anygate": __version__,
@@ -250,50 +241,3 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return platform.machine()
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _result_path(directory: Path, spec: TrialSpec) -> Path:
-    return directory / "trials" / f"{spec.key}.json"
-
-
-def _is_done(directory: Path, spec: TrialSpec) -> bool:
-    """Whether the folder holds the trial's result, whole, and no damaged timing beside it."""
-    timing = _timing_path(directory, spec)
-    try:
-        trial = read(_result_path(directory, spec), trial_from)
-        if timing.exists():
-            read(timing, timing_from)
-    except (StudyError, OSError):
-        return False
-    wanted = (spec.key, spec.activation.label, spec.seed)
-    return (trial.key, trial.activation, trial.seed) == wanted
-
-
-def _timing_path(directory: Path, spec: TrialSpec) -> Path:
-    return directory / "timing" / f"{spec.key}.json"
-
-
-def _execute(todo: tuple[TrialSpec, ...], directory: Path, jobs: int) -> Iterator[str]:
-    """Run trials in processes of one thread each; yield keys as they are done."""
-    if not todo:
-        return
-    from joblib import Parallel, delayed, parallel_config
-
-    with parallel_config(backend="loky", n_jobs=min(jobs, len(todo)), inner_max_num_threads=1):
-        run = Parallel(
-            return_as="generator_unordered", batch_size=1, idle_worker_timeout=IDLE_SECONDS
-        )
-        yield from run(delayed(_run_and_write)(spec, directory) for spec in todo)
-
-
-def _run_and_write(spec: TrialSpec, directory: Path) -> str:
-    torch.set_num_threads(1)
-    result, timing = run_trial(spec)
-    write_json(_timing_path(directory, spec), timing)
-    write_json(_result_path(directory, spec), result)  # last: its presence means done
-    return spec.key
