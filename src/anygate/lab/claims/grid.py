@@ -16,10 +16,7 @@ from ...symbolic import resolve
 from ..tasks import Settings, Task, find_task
 from ..trial import TrialSpec
 
-__all__ = ["FULL", "QUICK", "SCALES", "Arm", "Scale", "Setup", "arms", "spec_of", "tuning_specs"]
-
-TUNE_FROM = 1000
-"""Seeds from here on are for choosing learning rates; no result is reported on them."""
+__all__ = ["FULL", "QUICK", "SCALES", "Arm", "Scale", "Setup", "arms", "spec_of"]
 
 Measure = Literal["time", "metric"]
 
@@ -34,6 +31,11 @@ class Setup:
     settings: tuple[tuple[str, Any], ...]
     measure: Measure
     margin: float
+
+    @property
+    def epochs(self) -> int:
+        """How long a trial lasts."""
+        return self.make().settings.epochs
 
     def make(self) -> Task:
         """The task with its settings."""
@@ -76,7 +78,7 @@ QUICK = Scale(
         "rows": _setup("digits-rows", "metric", 0.02, hidden_size=16, epochs=15),
         "pixels": _setup("digits", "metric", 0.02, hidden_size=16, epochs=15),
     },
-    seeds=8, survey=4, tuning=2, rates=(0.005, 0.02, 0.05), rounds=31, sizes=(8, 64, 256),
+    seeds=8, survey=4, tuning=2, rates=(0.005, 0.02, 0.05), rounds=21, sizes=(8, 64, 256),
     starts=4,
 )  # fmt: skip
 FULL = Scale(
@@ -143,18 +145,3 @@ def spec_of(arm: Arm, seed: int, scale: Scale, rate: float | None = None) -> Tri
     if rate is not None:
         settings = replace(settings, learning_rate=rate)
     return TrialSpec(task, resolve(arm.activation), arm.slot, seed, settings)
-
-
-def rates_for(arm: Arm, scale: Scale) -> tuple[float, ...]:
-    """The rates to try: the scale's and the one that all share."""
-    shared = scale.setups[arm.task].make().settings.learning_rate
-    return tuple(sorted({*scale.rates, shared}))
-
-
-def tuning_specs(arm: Arm, scale: Scale) -> list[tuple[float, TrialSpec]]:
-    """The trials that choose an arm's own rate."""
-    return [
-        (rate, spec_of(arm, TUNE_FROM + k, scale, rate))
-        for k in range(scale.tuning)
-        for rate in rates_for(arm, scale)
-    ]
