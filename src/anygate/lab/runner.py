@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from .engines import Engine, cores, on_this_machine
+from .engines import Engine, on_this_machine
 from .files import write_json
 from .records import StudyError, Trial, read, timing_from, trial_from
 from .trial import TrialSpec
@@ -31,8 +31,8 @@ def run_trials(
     """Run the trials that the folder lacks, in their order. Stopped at any moment, even by kill -9,
     it loses only the trials in flight, and goes on from there when called again.
 
-    jobs: processes; default one for each core. Raises WriteError if a result cannot be written, and
-    what a trial raises.
+    jobs: processes; default one for each core of the engine. Raises WriteError if a result cannot
+    be written, EngineGone if the engine lost its workers, and what a trial raises.
     """
     planned = tuple(specs)
     todo = missing(planned, directory)
@@ -40,7 +40,7 @@ def run_trials(
     progress(done, total, "")
     if not todo:
         return
-    for result, timing in engine(todo, min(jobs or cores(), len(todo))):
+    for result, timing in engine(todo, jobs):
         key = result["key"]
         write_json(directory / "timing" / f"{key}.json", timing)
         write_json(directory / "trials" / f"{key}.json", result)  # last: its presence means done
