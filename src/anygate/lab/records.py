@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -121,7 +121,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: an activation with a seed."""
+    """One run: an activation with a seed. after: what else was measured in the end, if anything."""
 
     key: str
     activation: str
@@ -129,6 +129,7 @@ class Trial:
     diverged: Divergence | None
     epochs: tuple[EpochRecord, ...]
     final_metric: float
+    after: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(path: Path, build: Callable[[dict[str, Any]], T]) -> T:
@@ -203,6 +204,7 @@ def trial_from(raw: dict[str, Any]) -> Trial:
         diverged=_divergence(raw["diverged"]),
         epochs=tuple(_epoch(e) for e in raw["epochs"]),
         final_metric=final,
+        after=dict(raw.get("after") or {}),
     )
 
 
