@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .rates import LearningRates, rates_from
+
 SCHEMA = 1
 T = TypeVar("T")
 
@@ -87,7 +89,10 @@ class ActivationInfo:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """``study.json``: what was asked for. The first activation is the reference of comparisons."""
+    """``study.json``: what was asked for. The first activation is the reference of comparisons.
+
+    learning_rates: of a study that tunes them; None where the settings hold the only one.
+    """
 
     command: str
     task: TaskInfo
@@ -97,6 +102,7 @@ class StudyConfig:
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]
     machine: Mapping[str, Any]
+    learning_rates: LearningRates | None = None
 
 
 @dataclass(frozen=True)
@@ -189,6 +195,7 @@ def config_from(raw: dict[str, Any]) -> StudyConfig:
         seeds=tuple(dict.fromkeys(int(s) for s in raw["seeds"])),
         settings=dict(raw.get("settings", {})),
         machine=dict(raw.get("machine", {})),
+        learning_rates=rates_from(raw["learning_rates"]) if "learning_rates" in raw else None,
     )
 
 

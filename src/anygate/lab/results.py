@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .rates import LearningRates
 from .records import (
     ActivationInfo,
     Divergence,
@@ -56,12 +57,15 @@ class StudyResults:
 
     ``trials`` holds planned runs only, at most one per (activation, seed). ``timing`` maps a
     trial's key to its seconds per training step. ``ignored`` counts trial files outside the plan.
+    ``own``: the same comparison at each activation's own best learning rate, where the study tuned
+    them and not all are best at the shared one, which this is then.
     """
 
     config: StudyConfig
     trials: tuple[Trial, ...]
     timing: Mapping[str, float]
     ignored: int = 0
+    own: StudyResults | None = None
     _index: Mapping[tuple[str, int], Trial] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -193,13 +197,49 @@ def load(directory: Path | str) -> StudyResults:
     """
     root = Path(directory)
     config = _load_config(root / "study.json")
+    if config.learning_rates is None:
+        return _gather(config, {root: None})
+    return _tuned(root, config, config.learning_rates)
+
+
+def _tuned(root: Path, config: StudyConfig, chosen: LearningRates) -> StudyResults:
+    """The results at the shared rate, with those at each one's own where there are others."""
+    labels = [a.label for a in config.activations]
+    if chosen.shared is None or not set(labels) <= set(chosen.tuned):
+        raise StudyError(
+            f"{root}: the learning rates are not chosen yet; run the same `anygate compare` again, "
+            "which goes on"
+        )
+
+    def at(rates: Mapping[str, float], shown: float | str) -> StudyResults:
+        groups: dict[Path, set[str] | None] = {
+            root / "rates" / repr(rate): {x for x in labels if rates[x] == rate}
+            for rate in rates.values()
+        }
+        settings = {**config.settings, "learning_rate": shown}
+        return _gather(replace(config, settings=settings), groups)
+
+    shared = at(dict.fromkeys(labels, chosen.shared), chosen.shared)
+    best = {label: chosen.tuned[label].rate for label in labels}
+    if set(best.values()) == {chosen.shared}:
+        return shared
+    own = at(best, ", ".join(f"{label} {rate:g}" for label, rate in best.items()))
+    return replace(shared, own=own)
+
+
+def _gather(config: StudyConfig, folders: Mapping[Path, set[str] | None]) -> StudyResults:
+    """The results of the activations that are named for each folder (None: of all in it)."""
     damaged: list[tuple[Path, str]] = []
-    trials = _read_all(root / "trials", trial_from, damaged)
-    timed = _read_all(root / "timing", timing_from, damaged)
+    trials: list[tuple[Path, Trial]] = []
+    timing: dict[str, float] = {}
+    for folder, labels in folders.items():
+        found = _read_all(folder / "trials", trial_from, damaged)
+        trials += [each for each in found if labels is None or each[1].activation in labels]
+        timed = _read_all(folder / "timing", timing_from, damaged)
+        timing |= {key: seconds for _, (key, seconds) in timed if seconds is not None}
     if damaged:
         raise StudyError(_damage(damaged))
     placed, ignored = _place(config, trials)
-    timing = {key: seconds for _, (key, seconds) in timed if seconds is not None}
     return StudyResults(config, placed, timing, ignored)
 
 

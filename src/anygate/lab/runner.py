@@ -6,7 +6,7 @@ What lies there is not run again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .engines import Engine, on_this_machine
@@ -14,7 +14,7 @@ from .files import write_json
 from .records import StudyError, Trial, read, timing_from, trial_from
 from .trial import TrialSpec
 
-__all__ = ["Progress", "missing", "result_of", "run_trials"]
+__all__ = ["Progress", "missing", "result_of", "run_placed", "run_trials"]
 
 Progress = Callable[[int, int, str], None]
 """Called with trials done, trials in all and the key of the last."""
@@ -34,16 +34,31 @@ def run_trials(
     jobs: processes; default one for each core of the engine. Raises WriteError if a result cannot
     be written, EngineGone if the engine lost its workers, and what a trial raises.
     """
-    planned = tuple(specs)
-    todo = missing(planned, directory)
-    done, total = len(planned) - len(todo), len(planned)
+    run_placed({directory: tuple(specs)}, jobs=jobs, engine=engine, progress=progress)
+
+
+def run_placed(
+    planned: Mapping[Path, Sequence[TrialSpec]],
+    *,
+    jobs: int | None = None,
+    engine: Engine = on_this_machine,
+    progress: Progress = lambda done, total, key: None,
+) -> None:
+    """As run_trials for the trials of several folders at once, so that no process waits for the
+    last trial of a folder. No two folders may share a trial."""
+    total = sum(map(len, planned.values()))
+    homes = {t.key: folder for folder, trials in planned.items() for t in trials}
+    if len(homes) < total:
+        raise ValueError("the same trial is planned twice")
+    todo = [t for folder, trials in planned.items() for t in missing(trials, folder)]
+    done = total - len(todo)
     progress(done, total, "")
     if not todo:
         return
     for result, timing in engine(todo, jobs):
         key = result["key"]
-        write_json(directory / "timing" / f"{key}.json", timing)
-        write_json(directory / "trials" / f"{key}.json", result)  # last: its presence means done
+        write_json(homes[key] / "timing" / f"{key}.json", timing)
+        write_json(homes[key] / "trials" / f"{key}.json", result)  # last: its presence means done
         done += 1
         progress(done, total, key)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 
 from .engines import Engine, on_this_machine
+from .rates import Tuned
 from .runner import Progress, result_of, run_trials
 from .trial import TrialSpec
 
@@ -21,27 +21,6 @@ __all__ = ["FIRST_SEED", "Tuned", "choose", "tune", "tuning_seeds", "tuning_tria
 
 FIRST_SEED = 1_000_000
 """Tuning counts its seeds from here, so that they never are those of a comparison."""
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What tuning found for one variant.
-
-    rate: the best one. scores: rate -> the final metric of each tuning seed, the rates ascending.
-    diverged: rate -> how many runs did (they score the baseline).
-    """
-
-    rate: float
-    scores: Mapping[float, tuple[float, ...]]
-    diverged: Mapping[float, int]
-
-    @property
-    def edge(self) -> str:
-        """'lowest' or 'highest' if the best rate is an end of the grid, beyond which a better one
-        may lie; '' if it lies inside."""
-        rates = list(self.scores)
-        ends = {rates[0]: "lowest", rates[-1]: "highest"}
-        return ends.get(self.rate, "") if len(rates) > 1 else ""
 
 
 def tuning_seeds(count: int) -> tuple[int, ...]:
@@ -91,7 +70,7 @@ def choose(
         runs = [result_of(t, directory) for t in tuning_trials([variant], [rate], seeds)]
         scores[rate] = tuple(run.final_metric for run in runs)
         diverged[rate] = sum(run.diverged is not None for run in runs)
-    means = {rate: fmean(found) for rate, found in scores.items()}
-    top = (max if variant.task.higher_is_better else min)(means.values())
-    equals = [rate for rate, mean in means.items() if math.isclose(mean, top, rel_tol=1e-12)]
-    return Tuned(equals[len(equals) // 2], scores, diverged)
+    found = Tuned(min(scores), scores, diverged)
+    top = (max if variant.task.higher_is_better else min)(found.means.values())
+    equals = [rate for rate, mean in found.means.items() if math.isclose(mean, top, rel_tol=1e-12)]
+    return replace(found, rate=equals[len(equals) // 2])

@@ -8,7 +8,7 @@ disagree. The rule for a claim is in :mod:`anygate.lab.statistics`.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from .compared import compare, equivalent_ones, no_pairs, overall
@@ -22,6 +22,7 @@ from .comparison import (
     is_interval,
     ranking,
 )
+from .rate_verdict import both_answers, rate_sentences
 from .results import Health, StudyResults, TaskInfo
 from .solving import (
     Solving,
@@ -66,7 +67,11 @@ DEAD_WORTH_SAYING = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """The sentences by subject, in reading order; ``answer`` alone is the short version."""
+    """The sentences by subject, in reading order; ``answer`` alone is the short version.
+
+    ``rates`` and ``own``: of a study that tuned its learning rates, how they were chosen and what
+    was found at each activation's own; the rest is then at the shared rate.
+    """
 
     answer: list[str]
     comparisons: list[str]
@@ -74,10 +79,13 @@ class Verdict:
     health: list[str]
     cost: list[str]
     caveats: list[str]
+    rates: list[str] = field(default_factory=list)
+    own: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
         """All of them, in order."""
-        groups = (self.answer, self.comparisons, self.stability, self.health, self.cost)
+        groups = (self.answer, self.comparisons, self.stability, self.health, self.cost,
+                  self.rates, self.own)  # fmt: skip
         return [s for group in (*groups, self.caveats) for s in group]
 
 
@@ -98,8 +106,12 @@ def judge(results: StudyResults, margin: float | None = None) -> Verdict:
     if results.present == 0:
         return Verdict([_presence(results)], [], [], [], [], [])
     found, times = comparisons(results, margin), time_comparisons(results)
+    answer = _answer(results, found, times)
+    own = None if results.own is None else judge(results.own, margin)
+    if not _is_own(results):
+        answer = both_answers(results, answer, None if own is None else own.answer)
     return Verdict(
-        answer=_answer(results, found, times),
+        answer=answer,
         comparisons=[compare(results.task, c, len(found)) for c in found]
         + no_pairs(results)
         + compare_times(times),
@@ -107,7 +119,14 @@ def judge(results: StudyResults, margin: float | None = None) -> Verdict:
         health=_health(results),
         cost=_cost(results),
         caveats=_caveats(results, found, times),
+        rates=rate_sentences(results),
+        own=[] if own is None else own.comparisons + own.stability,
     )
+
+
+def _is_own(results: StudyResults) -> bool:
+    """Whether these are the results at each activation's own learning rate."""
+    return isinstance(results.config.settings.get("learning_rate"), str)
 
 
 # ------------------------------------------------------------------------------ the sentences
@@ -269,7 +288,10 @@ def _caveats(
     scope = f"This is one task ({results.task.title})"
     scope += f", one learning rate ({rate:g})" if isinstance(rate, int | float) else ""
     scope += f" and one size ({size} hidden units)" if size is not None else ""
-    order = "order. A rate shared by all suits some activations better than others."
+    scope += f", each activation's own learning rate ({rate})" if _is_own(results) else ""
+    order = "order."
+    if results.config.learning_rates is None:
+        order += " A rate shared by all suits some activations better than others."
     varied = "data (how it is drawn or split, and its order)"
     if results.task.same_data:
         varied = "order of the training data, which are the same in every seed"

@@ -7,6 +7,7 @@ experiments/NAME.json, and in the end results.json, from which verdicts and page
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -182,7 +183,7 @@ class _State:
 
 def _guess(planned: Plan) -> dict[str, float]:
     """Rates as if every own one differed from the shared one: the most that there can be to do."""
-    return {arm.name: -1.0 for arm in planned.tuned()}
+    return {arm.name: math.pi for arm in planned.tuned()}
 
 
 # ---- what runs in the workers ---------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..results import StudyResults
-from . import inside, outcome
+from . import inside, outcome, rates
 from .formulas import Shape
 from .parts import Figure
 
@@ -20,6 +20,7 @@ def figures(results: StudyResults, shapes: Mapping[str, Shape | None]) -> list[F
         outcome.learning(results),
         outcome.final(results),
         outcome.differences(results),
+        rates.tuning(results),
         inside.formulas(results, shapes),
         inside.health(results),
         inside.over_epochs(results, "gradient_norm", "Gradient norm", "norm of the gradient"),

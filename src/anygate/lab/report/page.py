@@ -30,11 +30,11 @@ def render(
     results: StudyResults, figures: Sequence[Figure], shapes: Mapping[str, Shape | None]
 ) -> str:
     """The report of ``results`` as one HTML document."""
-    scripts = [javascript(), _asset("page.js")]
+    scripts = [javascript(), asset("page.js")]
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    template = environment.from_string(_asset("template.html.j2"))
+    template = environment.from_string(asset("template.html.j2"))
     return template.render(
         results=results,
         heading=_heading(results),
@@ -44,13 +44,13 @@ def render(
         summary=[_summary_row(results, label, shapes) for label in results.labels],
         solvable=results.task.solved is not None,
         figures=[_figure(figure) for figure in figures],
-        style=Markup(_asset("style.css")),
+        style=Markup(asset("style.css")),
         scripts=[Markup(text) for text in scripts],
         policy=_policy(scripts),
     )
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     """A file that lies beside this module, with plain line ends (the hashes depend on them)."""
     text = files(__package__).joinpath(name).read_text(encoding="utf-8")
     return text.replace("\r\n", "\n")
