@@ -13,6 +13,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from ...symbolic.cell import Cell
+from ...symbolic.measures import measured
 from . import cache
 from .emit import Target
 from .kernels import emit_kernels
@@ -55,15 +56,15 @@ def target_for(dtype: str) -> Target:
 
 
 @functools.lru_cache(maxsize=256)
-def kernels(cell: Cell, dtype: str, training: bool) -> Kernels:
+def kernels(cell: Cell, dtype: str, training: bool, measuring: bool = False) -> Kernels:
     """The machine code for a cell: from the cache, or compiled (half a second)."""
     target = target_for(dtype)
-    key = _key(cell, target, training)
+    key = _key(cell, target, training, measuring)
     _give_openmp()
     code = cache.read(key)
     engine = None if code is None else _link(code)
     if engine is None:
-        code = _compile(emit_kernels(target, cell, training))
+        code = _compile(emit_kernels(target, cell, training, measuring))
         cache.write(key, code)
         engine = _link(code)
     assert engine is not None
@@ -77,9 +78,11 @@ def kernels(cell: Cell, dtype: str, training: bool) -> Kernels:
     return Kernels(target, forward, backward, fingerprint, sample, engine)
 
 
-def _key(cell: Cell, target: Target, training: bool) -> str:
+def _key(cell: Cell, target: Target, training: bool, measuring: bool) -> str:
     """All that the machine code depends on: Programs, numbers, processor, our source, LLVM."""
-    programs = (cell.forward, cell.backward) if training else (cell.forward,)
+    programs: tuple[Any, ...] = (cell.forward, cell.backward) if training else (cell.forward,)
+    if measuring:
+        programs = (*programs, measured(cell))
     parts = (
         programs,
         sorted(cell.parameters.items()),

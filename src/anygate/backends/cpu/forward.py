@@ -7,53 +7,64 @@ from typing import Any
 from llvmlite import ir
 
 from ...symbolic.cell import GATES, Cell
+from ...symbolic.measures import NUMBERS, measured
 from .emit import Emitter, Target, counted, function
 from .formula import run, wanted
 from .loops import Loop, integer
+from .measuring import Sums, add_slots
 from .tile import WIDTH
 
 __all__ = ["FORWARD", "emit_forward"]
 
 FORWARD = ("steps", "batch", "inputs", "hidden", "offsets", "x", "z_x", "weight", "recurrent",
            "bias", "vectors", "h0", "c0", "output", "cells", "keep_cells", "saved", "reverse",
-           "by_units", "arrived")  # fmt: skip
+           "by_units", "arrived", "measures")  # fmt: skip
 """N rows in all: T*B, or those of a packed batch, where offsets [T + 1] tells the first row of each
 time step (else it is null). x [N, I] with inputs = I, or z_x [N, 4H] with inputs = 0; weight and
 recurrent packed [panel, K, gate, lane]; bias [panel, gate, lane]; vectors [number, padded H], the
 cell's parameters of each unit; arrived: an i64 that is 0; output [N, H]; cells [N, H] with
-keep_cells, else [B, H], which begins as c0; saved [N, 4H]."""
+keep_cells, else [B, H], which begins as c0; saved [N, 4H]; measures [threads, T, NUMBERS]
+float64, of a measuring kernel."""
 
 
-def emit_step(module: ir.Module, target: Target, cell: Cell, training: bool) -> ir.Function:
-    """forward_step(z, c_previous, c, h, saved, vectors, gate_stride, vector_stride) on one vector
-    of units of one row; z holds the four gates' vectors."""
-    step = function(module, "forward_step", 6, 2)
+def emit_step(
+    module: ir.Module, target: Target, cell: Cell, training: bool, measuring: bool
+) -> ir.Function:
+    """forward_step(z, c_previous, c, h, saved, vectors, sums, gate_stride, vector_stride, units) on
+    one vector of units of one row, of which `units` are the layer's; z holds the four gates'
+    vectors, sums what is measured."""
+    step = function(module, "forward_step", 7, 3)
     step.linkage = "internal"
     e = Emitter(ir.IRBuilder(step.append_basic_block("entry")), target)
-    z, c_previous, c, h, saved, vectors, stride, vector_stride = step.args
+    z, c_previous, c, h, saved, vectors, sums, stride, vector_stride, units = step.args
     inputs = {f"z_{gate}": e.load(e.at(z, k * target.lanes)) for k, gate in enumerate(GATES)}
     inputs["c_previous"] = e.load(c_previous)
-    outputs = run(e, cell, wanted(cell.forward, training), inputs, vectors, vector_stride)
+    program = measured(cell).forward if measuring else cell.forward
+    outputs = run(e, cell, wanted(program, training), inputs, vectors, vector_stride)
     e.store(outputs["c"], c)
     e.store(outputs["h"], h)
     if training:
         for k, gate in enumerate(GATES):
             place = e.at(saved, e.builder.mul(stride, integer(k)))
             e.store(outputs[f"saved_{gate}"], place)
+    if measuring:
+        add_slots(Sums(NUMBERS, e, sums), cell, outputs, units)
     e.builder.ret_void()
     return step
 
 
 def emit_forward(
-    module: ir.Module, target: Target, cell: Cell, product: ir.Function, training: bool
-) -> ir.Function:
+    module: ir.Module, target: Target, cell: Cell, product: ir.Function, training: bool,
+    measuring: bool,
+) -> ir.Function:  # fmt: skip
     """Define forward_share(arguments, thread, threads)."""
-    step = emit_step(module, target, cell, training)
+    step = emit_step(module, target, cell, training, measuring)
     loop = Loop(module, "forward_share", target, FORWARD)
     b, e = loop.builder, loop.e
     hidden, inputs = loop["hidden"], loop["inputs"]
     spare = {name: e.buffer(size) for name, size in
              (("c_previous", 1), ("c", 1), ("h", 1), ("saved", WIDTH))}  # fmt: skip
+    sums = Sums(NUMBERS, e) if measuring else None
     first_panel, last_panel = loop.panels(loop.lanes)
     from_x = b.icmp_signed(">", inputs, integer(0))
     with loop.body(), counted(b, integer(0), loop["steps"]) as s:
@@ -62,6 +73,8 @@ def emit_forward(
         earlier, count_before = loop.place(before)
         rows = loop.mine(count)
         continuing = loop.least(rows, loop.mine(count_before))
+        if sums is not None:
+            sums.clear()
         with counted(b, first_panel, last_panel) as panel, loop.groups(rows) as (first, size):
             row = loop.row(first)
             _start_sums(loop, from_x, now, first, size, panel)
@@ -76,12 +89,14 @@ def emit_forward(
             h = loop.element(loop["output"], (b.add(earlier, row), hidden))
             b.call(product, [h, recurrent, loop.sums, going, lda, hidden])
             h = loop.element(loop["h0"], (loop.row(b.add(first, going)), hidden))
-            sums = loop.element(loop.sums, (going, loop.line))
-            b.call(product, [h, recurrent, sums, b.sub(size, going), lda, hidden])
+            starting = loop.element(loop.sums, (going, loop.line))
+            b.call(product, [h, recurrent, starting, b.sub(size, going), lda, hidden])
             with counted(b, integer(0), size) as i:
                 here = loop.row(b.add(first, i))
                 _finish_row(loop, step, spare, training, i, here, panel,
-                            now, earlier, count_before)  # fmt: skip
+                            now, earlier, count_before, sums)  # fmt: skip
+        if sums is not None:
+            sums.write(sums.line(loop, t))
         loop.finish_step(b.add(s, integer(1)))
     return loop.function
 
@@ -109,7 +124,7 @@ def _start_sums(loop: Loop, from_x: Any, now: Any, first: Any, size: Any, panel:
 
 def _finish_row(
     loop: Loop, step: Any, spare: dict[str, Any], training: bool, i: Any, here: Any, panel: Any,
-    now: Any, earlier: Any, count_before: Any,
+    now: Any, earlier: Any, count_before: Any, sums: Sums | None,
 ) -> None:  # fmt: skip
     """The cell's formula on one row's sums."""
     b, e, hidden = loop.builder, loop.e, loop["hidden"]
@@ -130,14 +145,16 @@ def _finish_row(
         saved = loop.element(saved, (b.add(now, here), gates), (unit, integer(1)))
     vectors = e.at(loop["vectors"], unit)
     vector_stride = b.mul(loop.ceiling(hidden, loop.lanes), loop.lanes)
+    measures = loop["measures"] if sums is None else sums.start
     whole = b.icmp_signed(">=", left, loop.lanes)
     with b.if_else(whole) as (then, otherwise):
         with then:
-            b.call(step, [z, c_previous, c, h, saved, vectors, hidden, vector_stride])
+            b.call(step, [z, c_previous, c, h, saved, vectors, measures, hidden, vector_stride,
+                          loop.lanes])  # fmt: skip
         with otherwise:
             e.copy(c_previous, spare["c_previous"], left)
             b.call(step, [z, spare["c_previous"], spare["c"], spare["h"], spare["saved"],
-                          vectors, loop.lanes, vector_stride])  # fmt: skip
+                          vectors, measures, loop.lanes, vector_stride, left])  # fmt: skip
             e.copy(spare["c"], c, left)
             e.copy(spare["h"], h, left)
             if training:
