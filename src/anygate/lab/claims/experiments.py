@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
-from ...symbolic import resolve
 from ..trial import Model
 from . import exact, speed
-from .flow import SEQUENCES, flow, summary
+from .flow import SEQUENCES, flow
 from .grid import Arm, Scale, arms, spec_of
 from .survey import FUNCTIONS, PLACES
 
@@ -111,7 +110,7 @@ def _start(arm: Arm, seed: int, scale: Scale) -> dict[str, Any]:
     data = spec.task.load(seed)
     model = Model(spec, data.train_x.size(-1), data.every_step)
     x = data.test_x[:SEQUENCES].transpose(0, 1)
-    found = summary(flow(model, spec.task.loss, x, data.test_y[:SEQUENCES]))
+    found = flow(model, spec.task.loss, x, data.test_y[:SEQUENCES])
     return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in found.items()
             if k != "zero_slope"}  # fmt: skip
 
@@ -172,13 +171,3 @@ EXPERIMENTS: Mapping[str, Experiment] = {
               *arms("long", "activation", ("relu",))),
     ),
 }  # fmt: skip
-
-
-def check(name: str) -> None:
-    """Raise KeyError for an unknown experiment."""
-    EXPERIMENTS[name]
-
-
-def formulas_used() -> set[str]:
-    """Every activation that is trained, resolved once so that a mistake is seen at once."""
-    return {resolve(a.activation).label for e in EXPERIMENTS.values() for a in e.arms}

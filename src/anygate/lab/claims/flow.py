@@ -1,74 +1,51 @@
-"""How far back a gradient reaches in one LSTM: its norm at every time step, and what its forget
-gates alone would let through."""
+"""How far back a gradient reaches in one LSTM, and what its forget gates alone would let through:
+measured by `anygate.record` inside the engine that trains."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...backends import eager
-from ...symbolic.cell import SLOTS
+from ...nn.record import record
+from ...nn.recording import LayerRecord
 from ..tasks import Data
 from ..trial import Model
 
-__all__ = ["Flow", "after_training", "flow", "summary"]
+__all__ = ["after_training", "decades", "flow"]
 
-SEQUENCES = 32
+SEQUENCES = 64
 """Test sequences on which the gradient is measured."""
 _TINY = 1e-300
 
-
-@dataclass(frozen=True)
-class Flow:
-    """Of a loss after the last of T steps: cell[t] = ||dL/dc_t|| and hidden[t] = ||dL/dh_t||,
-    through all paths; log_forget: the mean of ln|f| over steps, units and sequences; zero_slope:
-    slot -> the share of exactly zero derivatives; max_abs_cell: the largest |c|."""
-
-    cell: NDArray[np.float64]
-    hidden: NDArray[np.float64]
-    log_forget: float
-    zero_slope: dict[str, float]
-    max_abs_cell: float
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def flow(model: Model, loss: Any, x: Tensor, y: Tensor) -> Flow:
-    """Measure on x [T, B, I], y [B], in float64. loss(output, y) is the task's."""
-    lstm, cell = model.lstm, model.lstm.cell
-    w_ih, w_hh, bias = (w.detach().double() for w in lstm.layer_weights(0)[:3])
-    h = c = torch.zeros(x.size(1), lstm.hidden_size, dtype=torch.float64)
-    steps: list[dict[str, Tensor]] = []
-    for z_x in x.double() @ w_ih.T + bias:
-        z = dict(zip(SLOTS, (z_x + h @ w_hh.T).chunk(4, -1), strict=False))
-        i, f, g, o = (eager.apply(cell.slots[slot], a) for slot, a in z.items())
-        c = f * c + i * g
-        if not c.requires_grad:  # the first: nothing before it has a gradient
-            c.requires_grad_()
-        h = o * eager.apply(cell.slots["cell_output"], c)
-        c.retain_grad()
-        h.retain_grad()
-        steps.append({**z, "cell_output": c, "h": h, "f": f})
-    head = model.head
-    output = h @ head.weight.detach().double().T + head.bias.detach().double()
-    loss(output, y.double() if y.is_floating_point() else y).backward()
-    seen = {k: torch.stack([s[k] for s in steps]).detach() for k in (*SLOTS, "f")}
-    slopes = {slot: eager.apply(cell.slots[slot].derivative(), seen[slot]) for slot in SLOTS}
-    return Flow(
-        cell=np.array([_norm(s["cell_output"]) for s in steps]),
-        hidden=np.array([_norm(s["h"]) for s in steps]),
-        log_forget=seen["f"].abs().clamp_min(_TINY).log().mean().item(),
-        zero_slope={slot: (f == 0).double().mean().item() for slot, f in slopes.items()},
-        max_abs_cell=seen["cell_output"].abs().max().item(),
-    )
-
-
-def _norm(t: Tensor) -> float:
-    return 0.0 if t.grad is None else t.grad.norm().item()
+def flow(model: Model, loss: Loss, x: Tensor, y: Tensor) -> dict[str, Any]:
+    """Of a loss after the last of T steps, on x [T, B, I], y [B]: the fall of ||dL/dc|| and
+    ||dL/dh|| over half and nearly all of the steps in decades, that of the product of the mean
+    forget gates, the share of slopes that are exactly zero by slot, and the largest |c|. None for
+    what is not finite."""
+    with record(model) as recording:
+        loss(model(x), y).backward()  # type: ignore[no-untyped-call]
+    seen: LayerRecord = recording.records[0]
+    assert seen.grad_c is not None and seen.grad_h is not None
+    half, whole = len(x) // 2, len(x) - 1
+    forget = np.log10(np.maximum(np.abs(seen.slots["forget_gate"].mean), _TINY))
+    largest = float(seen.max_abs_cell.max())
+    return {
+        "cell_half": decades(seen.grad_c, half),
+        "cell_whole": decades(seen.grad_c, whole),
+        "hidden_half": decades(seen.grad_h, half),
+        "forget_half": float(forget[-half:].sum()),
+        "forget_whole": float(forget[-whole:].sum()),
+        "zero_slope": {slot: float(s.zero_slope.mean()) for slot, s in seen.slots.items()},
+        "max_abs_cell": largest if math.isfinite(largest) else None,
+    }
 
 
 def decades(norms: NDArray[np.float64], lag: int) -> float | None:
@@ -80,28 +57,10 @@ def decades(norms: NDArray[np.float64], lag: int) -> float | None:
     return math.log10(max(early, _TINY) / late)
 
 
-def summary(found: Flow) -> dict[str, Any]:
-    """A flow in a few numbers: the fall of ||dL/dc|| and ||dL/dh|| over half and nearly all of the
-    steps in decades, the same of the forget gates' product, zero slopes and the largest |c|."""
-    steps = len(found.cell)
-    half, whole = steps // 2, steps - 1
-    per_step = found.log_forget / math.log(10)
-    return {
-        "cell_half": decades(found.cell, half),
-        "cell_whole": decades(found.cell, whole),
-        "hidden_half": decades(found.hidden, half),
-        "forget_half": half * per_step,
-        "forget_whole": whole * per_step,
-        "zero_slope": found.zero_slope,
-        "max_abs_cell": found.max_abs_cell if math.isfinite(found.max_abs_cell) else None,
-    }
-
-
-def after_training(spec_loss: Any, model: Model, data: Data) -> dict[str, Any]:
-    """For run_trial's `after`: the summary on the first test sequences; nothing for tasks with a
-    loss at every step, where a gradient has no lag, and for variants of the cell."""
-    cell = model.lstm.cell
-    if data.every_step or cell.coupled or cell.peephole:
+def after_training(loss: Loss, model: Model, data: Data) -> dict[str, Any]:
+    """For run_trial's `after`: the flow on the first test sequences; nothing for tasks with a loss
+    at every step, where a gradient has no lag."""
+    if data.every_step:
         return {}
     x, y = data.test_x[:SEQUENCES].transpose(0, 1), data.test_y[:SEQUENCES]
-    return summary(flow(model, spec_loss, x, y))
+    return flow(model, loss, x, y)
