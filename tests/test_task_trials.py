@@ -29,7 +29,7 @@ from anygate.lab.tasks import (
     file_task,
     find_task,
 )
-from anygate.lab.trial import TESTED_AT_ONCE, TrialSpec, Model, run_trial
+from anygate.lab.trial import TESTED_AT_ONCE, Model, TrialSpec, run_trial
 from anygate.symbolic import resolve
 
 

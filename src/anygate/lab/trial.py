@@ -109,12 +109,15 @@ After = Callable[["Model", Data], dict[str, Any]]
 
 
 def run_trial(
-    spec: TrialSpec, after: After | None = None
+    spec: TrialSpec, after: After | None = None, look: int = 1
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train and measure. Returns the result, which depends on the spec alone, and the timing.
 
     after(model, data): what else to measure in the end, the "after" of the result; not called if
-    the trial diverged. Initial weights, the split of the data and its order follow from the seed, so that trials with
+    the trial diverged. look: the inside is measured every so many epochs, and after the last one;
+    after every one it is a tenth to a fifth of the time.
+
+    Initial weights, the split of the data and its order follow from the seed, so that trials with
     the same seed are pairs. A loss or gradient that is not finite ends the trial: it diverged,
     which is a result.
     """
@@ -130,8 +133,9 @@ def run_trial(
         if run.diverged is not None:
             break
         record["metric"] = spec.task.score(model.answers(test_x), data.test_y)
-        seen = inside(model.lstm, test_x[:, :PROBE])
-        record |= {"max_abs_cell": seen.max_abs_cell, "slots": seen.slots}
+        if epoch % look == 0 or epoch == spec.settings.epochs:
+            seen = inside(model.lstm, test_x[:, :PROBE])
+            record |= {"max_abs_cell": seen.max_abs_cell, "slots": seen.slots}
         epochs.append(_tidy({"epoch": epoch, **record}))
     final = spec.task.baseline if run.diverged else epochs[-1]["metric"]
     if final is None:  # the metric overflowed though the loss did not

@@ -21,9 +21,7 @@ __all__ = ["elementwise"]
 _ALIGNED = 16  # the largest number of lanes
 
 
-def elementwise(
-    program: Program, x: NDArray[Any], y: NDArray[Any]
-) -> Callable[[int], None]:
+def elementwise(program: Program, x: NDArray[Any], y: NDArray[Any]) -> Callable[[int], None]:
     """run(times): fill y with the Program's only output for its only input x, so many times, on
     this thread and without any Python in between.
 

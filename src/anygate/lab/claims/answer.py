@@ -116,56 +116,71 @@ ANSWER: tuple[Question, ...] = (
     Question(
         "Why sigmoid in the gates?",
         (
-            Said("A gate multiplies. At 0 nothing passes, at 1 everything, and a forget gate that "
-                 "learns both can keep a memory or drop it.", source="Gers et al. 2000"),
+            Said(
+                "A gate multiplies. At 0 nothing passes, at 1 everything, and a forget gate that "
+                "learns both can keep a memory or drop it.",
+                source="Gers et al. 2000",
+            ),
             _FORGET,
             Said(
                 "In our runs gates of another range were worse when all three had it.",
                 "Yet the range (0, 1) is not necessary: with all three gates of another range we "
                 "found one that did no worse.",
                 "Whether all three gates could have another range is left open by our runs.",
-                "sigmoid-gates", "all three gates",
+                "sigmoid-gates",
+                "all three gates",
             ),
             Said(
                 "The forget gate alone was worse with any other range that we tried.",
                 "The forget gate alone may have another range: one that we tried did no worse on "
                 "the adding problem.",
                 "For the forget gate alone our runs do not decide.",
-                "sigmoid-gates", "forget gate",
+                "sigmoid-gates",
+                "forget gate",
             ),
             Said(
                 "The input gate alone was worse with any other range that we tried.",
                 "The input gate alone may have another range: one that we tried did no worse.",
                 "For the input gate alone our runs do not decide.",
-                "sigmoid-gates", "input gate",
+                "sigmoid-gates",
+                "input gate",
             ),
             Said(
                 "The output gate alone was worse with any other range that we tried.",
                 "The output gate alone may have another range: one that we tried did no worse.",
                 "For the output gate alone our runs do not decide.",
-                "sigmoid-gates", "output gate",
+                "sigmoid-gates",
+                "output gate",
             ),
-            Said("Exponential gates are used elsewhere, with a normaliser and a stabiliser beside "
-                 "them.", source="Beck et al. 2024"),
+            Said(
+                "Exponential gates are used elsewhere, with a normaliser and a stabiliser beside "
+                "them.",
+                source="Beck et al. 2024",
+            ),
         ),
     ),
     Question(
         "Why tanh at the input and the output?",
         (
-            Said("In the ablations of the literature the output activation is, with the forget gate, "
-                 "the part that can least be left out; the reason given is that the memory cell is "
-                 "not bounded.", source="Greff et al. 2017"),
+            Said(
+                "In the ablations of the literature the output activation is, with the forget "
+                "gate, the part that can least be left out; the reason given is that the memory "
+                "cell is not bounded.",
+                source="Greff et al. 2017",
+            ),
             Said(
                 "As both, tanh reached the solution sooner than the logistic sigmoid.",
                 "As both, tanh did not reach the solution sooner than the logistic sigmoid.",
-                "Whether tanh as both is sooner than the logistic sigmoid is left open by our runs.",
-                "tanh-converges", "than the logistic sigmoid, as both",
+                "Whether tanh as both is sooner than the logistic sigmoid is left open.",
+                "tanh-converges",
+                "than the logistic sigmoid, as both",
             ),
             Said(
                 "It was sooner than ReLU too.",
                 "It was not sooner than ReLU.",
                 "Against ReLU our runs do not decide that.",
-                "tanh-converges", "than relu",
+                "tanh-converges",
+                "than relu",
             ),
             Said(
                 "Its second derivative does last, and that goes with more gradient.",
@@ -190,30 +205,39 @@ ANSWER: tuple[Question, ...] = (
     Question(
         "Is it just a nonlinearity?",
         (
-            Said("No. Five functions stand in five places and do different jobs; Greff's ablations "
-                 "find some of them critical and others not.", source="Greff et al. 2017"),
-            Said("No activation of the input or output stands on the direct path of the gradient "
-                 "through the memory: only the forget gate's value does.",
-                 "The direct path of the gradient did not follow the forget gates.",
-                 "The direct path of the gradient was not measured.", "forgetting"),
+            Said(
+                "No. Five functions stand in five places and do different jobs; Greff's ablations "
+                "find some of them critical and others not.",
+                source="Greff et al. 2017",
+            ),
+            Said(
+                "No activation of the input or output stands on the direct path of the gradient "
+                "through the memory: only the forget gate's value does.",
+                "The direct path of the gradient did not follow the forget gates.",
+                "The direct path of the gradient was not measured.",
+                "forgetting",
+            ),
             Said(
                 "Units that are not bounded were worse in our survey.",
                 "A unit need not be bounded: the counterexample or the regression of our survey "
                 "shows it.",
                 "That a unit must be bounded is neither shown nor refuted by our survey.",
-                "good-unit", "a unit must be bounded",
+                "good-unit",
+                "a unit must be bounded",
             ),
             Said(
                 "Units with a kink were worse.",
                 "It need not be differentiable everywhere.",
                 "Whether a kink does harm is left open.",
-                "good-unit", "a unit must be differentiable",
+                "good-unit",
+                "a unit must be differentiable",
             ),
             Said(
                 "Units that are not monotone were worse.",
                 "It need not be monotone.",
                 "Whether it must be monotone is left open.",
-                "good-unit", "a unit must be monotone",
+                "good-unit",
+                "a unit must be monotone",
             ),
         ),
     ),
@@ -222,37 +246,42 @@ ANSWER: tuple[Question, ...] = (
         (
             Said("Yes, by one word; the question is what happens then.", source="anygate.LSTM"),
             Said(
-                "ReLU as candidate, with tanh kept at the output, was not worse on any of our three "
-                "small tasks.",
+                "ReLU as candidate, with tanh kept at the output, was not worse on any of our "
+                "three small tasks.",
                 "ReLU as candidate was worse on at least one of our three small tasks.",
                 "For ReLU as candidate our runs leave it open on at least one task.",
-                "relu-for-tanh", "as candidate",
+                "relu-for-tanh",
+                "as candidate",
             ),
             Said(
                 "ReLU as cell output was not worse either.",
                 "ReLU as cell output was worse on at least one.",
                 "For ReLU as cell output it stays open.",
-                "relu-for-tanh", "as cell output",
+                "relu-for-tanh",
+                "as cell output",
             ),
             Said(
                 "In both places at once it was not worse.",
                 "In both places at once it was worse on at least one.",
                 "In both places at once it stays open.",
-                "relu-for-tanh", "as both",
+                "relu-for-tanh",
+                "as both",
             ),
             Said(
                 "On images read pixel by pixel it was not worse than tanh.",
                 "On images read pixel by pixel it was worse than tanh: success in vision does not "
                 "carry over.",
                 "On images read pixel by pixel our runs do not decide.",
-                "relu-vision", "plain ReLU is not worse than tanh",
+                "relu-vision",
+                "plain ReLU is not worse than tanh",
             ),
             Said(
                 "Leaky ReLU was better than ReLU in at least one comparison.",
                 "Leaky ReLU passes errors on where ReLU does not, and it made no difference that "
                 "counts.",
                 "Leaky ReLU passes errors on where ReLU does not; whether that helps is left open.",
-                "leaky-relu", "and so it trains better than ReLU",
+                "leaky-relu",
+                "and so it trains better than ReLU",
             ),
         ),
     ),
@@ -261,33 +290,41 @@ ANSWER: tuple[Question, ...] = (
         (
             Said(
                 "Hard tanh makes a training step cheaper at every size that was timed.",
-                "Hard tanh makes no training step cheaper that counts: the matrix products are what "
-                "an LSTM's time goes into.",
+                "Hard tanh makes no training step cheaper that counts: the matrix products are "
+                "what an LSTM's time goes into.",
                 "Hard tanh makes a training step cheaper at some sizes only, or not measurably.",
-                "hard-tanh", "a training step of an LSTM",
+                "hard-tanh",
+                "a training step of an LSTM",
             ),
             Said(
                 "Beyond |z| = 1 its slope is exactly zero.",
                 "Beyond |z| = 1 its slope is not zero.",
                 "Its slope beyond |z| = 1 was not computed.",
-                "hard-tanh", "the slope beyond |z| = 1 is zero",
+                "hard-tanh",
+                "the slope beyond |z| = 1 is zero",
             ),
             Said(
                 "ReLU's slope stays 1 however large z is, and is exactly 0 for z <= 0.",
                 "ReLU's slope does not stay 1.",
                 "ReLU's slope was not computed.",
-                "relu-no-saturation", "for z > 0 the slope stays 1",
+                "relu-no-saturation",
+                "for z > 0 the slope stays 1",
             ),
             Said(
                 "At its own learning rate, with clipping, no run of ReLU left the finite numbers.",
                 "Even at its own learning rate runs of ReLU left the finite numbers.",
                 "Whether ReLU stays finite at its own learning rate is left open.",
-                "relu-no-saturation", "at its own learning rate no run leaves the finite numbers",
+                "relu-no-saturation",
+                "at its own learning rate no run leaves the finite numbers",
             ),
-            Said("On larger tasks others saw LSTMs with ReLU become NaN.",
-                 source="Keras issues 2194, 13221"),
-            Said("ReLU candidates explode there without normalisation.",
-                 source="Li-GRU, arXiv:1710.00641, and its authors' code"),
+            Said(
+                "On larger tasks others saw LSTMs with ReLU become NaN.",
+                source="Keras issues 2194, 13221",
+            ),
+            Said(
+                "ReLU candidates explode there without normalisation.",
+                source="Li-GRU, arXiv:1710.00641, and its authors' code",
+            ),
         ),
         _state,
     ),
@@ -296,8 +333,8 @@ ANSWER: tuple[Question, ...] = (
         (
             Said(
                 "Initialisation: with ReLU in both places and the identity as recurrent matrix the "
-                "state grows by sigmoid(b) + 1/4 a step, so keep the forget bias b below 1.1 or make "
-                "the recurrent weights smaller.",
+                "state grows by sigmoid(b) + 1/4 a step, so keep the forget bias b below 1.1 or "
+                "make the recurrent weights smaller.",
                 "The growth of a ReLU LSTM did not follow sigmoid(b) + 1/4.",
                 "The growth of a ReLU LSTM was not computed.",
                 "relu-growth",
@@ -311,10 +348,11 @@ ANSWER: tuple[Question, ...] = (
             ),
             Said(
                 "Clipping: without it ReLU was as stable as tanh over the rates and biases tried.",
-                "Clipping: without it ReLU diverged where tanh did not, so clip the gradient's norm.",
-                "Clipping: over the rates and biases tried, a difference in stability without it is "
-                "not shown.",
-                "relu-no-saturation", "without clipping it is as stable as tanh",
+                "Clipping: without it ReLU diverged where tanh did not; clip the gradient's norm.",
+                "Clipping: over the rates and biases tried, a difference in stability without it "
+                "is not shown.",
+                "relu-no-saturation",
+                "without clipping it is as stable as tanh",
             ),
         ),
         _rates,

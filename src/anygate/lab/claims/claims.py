@@ -145,7 +145,7 @@ _ALL = (
         sentence="tanh overcomes vanishing gradients because its second derivative sustains for a "
         "long range before going to zero.",
         said_by=("question",),
-        experiments=("formulas", "starts"),
+        experiments=("formulas", "starts-candidate", "starts-cell_output", "starts-forget"),
         measure="where f'' dies; over 17 functions, the rank correlation of that width with the "
         "gradient that arrives half of the sequence earlier, before training",
         held_if="tanh'' dies last; the correlation is positive in both places (95 %)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from .flow import SEQUENCES, flow
 from .grid import Arm, Scale, arms, spec_of
 from .survey import FUNCTIONS, PLACES
 
-__all__ = ["ABLATIONS", "EXPERIMENTS", "FORGET", "Experiment", "STABILITY", "TASKS", "gates",
-           "starts"]  # fmt: skip
+__all__ = ["ABLATIONS", "EXPERIMENTS", "FORGET", "INSIDE", "MEASURED", "OUTSIDE", "PAIR",
+           "SINGLE_GATES", "STABILITY", "TASKS", "Experiment", "on", "plain"]  # fmt: skip
 
 TASKS = ("adding", "reber", "rows")
 """The three tasks of replacements and ablations."""
@@ -89,19 +90,27 @@ def on(task: str, arm: Arm) -> Arm:
     return Arm(task, arm.slot, arm.activation, arm.changes, arm.rate)
 
 
-def starts(scale: Scale) -> dict[str, Any]:
+MEASURED = frozenset({
+    plain("adding"),
+    *arms("adding", "activation", ("relu", "leaky_relu", "leaky_relu(k=0.3)")),
+    *arms("rows", "activation", ("hard_tanh",)),
+})  # fmt: skip
+"""Arms whose trained models are measured by `anygate.record`."""
+
+
+def starts(place: str, scale: Scale) -> dict[str, Any]:
     """Gradients at initialisation on the adding problem, no training: every function of the survey
-    in each place, and tanh with several forget biases; a list of models for each."""
-    found = {
-        f"{place}={name}": [_start(Arm("adding", place, name), seed, scale)
-                            for seed in range(scale.starts)]
-        for place in PLACES
-        for name in FUNCTIONS
-    }  # fmt: skip
-    for bias in FORGET:
-        arm = plain("adding", forget_bias=bias)
-        found[f"forget_bias={bias:g}"] = [_start(arm, seed, scale) for seed in range(scale.starts)]
-    return found
+    in one place; a list of models for each."""
+    return {name: _starts(Arm("adding", place, name), scale) for name in FUNCTIONS}
+
+
+def forget_starts(scale: Scale) -> dict[str, Any]:
+    """The same for tanh with several forget biases."""
+    return {f"{b:g}": _starts(plain("adding", forget_bias=b), scale) for b in FORGET}
+
+
+def _starts(arm: Arm, scale: Scale) -> list[dict[str, Any]]:
+    return [_start(arm, seed, scale) for seed in range(scale.starts)]
 
 
 def _start(arm: Arm, seed: int, scale: Scale) -> dict[str, Any]:
@@ -123,7 +132,12 @@ EXPERIMENTS: Mapping[str, Experiment] = {
                          compute=exact.limits),
     "functions": Experiment("cost of f and f' an element", compute=speed.functions, alone=True),
     "layers": Experiment("cost of a whole LSTM", compute=speed.layers, alone=True),
-    "starts": Experiment("gradients over lag before training", compute=starts),
+    "starts-candidate": Experiment("gradients over lag before training, by candidate",
+                                   compute=partial(starts, "candidate")),
+    "starts-cell_output": Experiment("gradients over lag before training, by cell output",
+                                     compute=partial(starts, "cell_output")),
+    "starts-forget": Experiment("gradients over lag before training, by forget bias",
+                                compute=forget_starts),
     "gates": Experiment("other gates", arms=gates()),
     "convergence": Experiment(
         "tanh against other units, as candidate and output, in both and in each",

@@ -26,9 +26,9 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Run:
-    """One trial. final: the metric, the baseline's if it diverged. solved_at: the first epoch at the
-    solved level, None if it never was or diverged. diverged: the training step, None if it did
-    not. max_cell: largest |c| in the last epoch. saturated, dead: slot -> share there (see
+    """One trial. final: the metric, the baseline's if it diverged. solved_at: the first epoch at
+    the solved level, None if it never was or diverged. diverged: the training step, None if it
+    did not. max_cell: largest |c| in the last epoch. saturated, dead: slot -> share there (see
     lab/measure.py). after: what was measured on the trained model (see flow.py)."""
 
     seed: int

@@ -51,8 +51,9 @@ def _task(name: str) -> Task:
 @dataclass(frozen=True)
 class Scale:
     """How large everything is. seeds: of a compared arm; survey: of an arm that only a survey over
-    many functions uses. rates: learning rates that are tried on the tasks `tuned`, each
-    on `tuning` seeds of its own; on others an arm's own rate is the shared one. rounds: of a benchmark; sizes: hidden units there. starts: models at initialisation."""
+    many functions uses. rates: learning rates that are tried on the tasks `tuned`, each on `tuning`
+    seeds of its own; on others an arm's own rate is the shared one. rounds: of a benchmark; sizes:
+    hidden units there. starts: models at initialisation."""
 
     name: str
     setups: dict[str, Setup]
@@ -75,12 +76,12 @@ QUICK = Scale(
     setups={
         "adding": _setup("adding:50", "time", 0.2, hidden_size=16, epochs=20, learning_rate=0.03),
         "long": _setup("adding:100", "time", 0.2, hidden_size=16, epochs=20, learning_rate=0.03),
-        "reber": _setup("reber", "time", 0.2, hidden_size=16, epochs=25, learning_rate=0.02),
+        "reber": _setup("reber", "time", 0.2, hidden_size=16, epochs=16, learning_rate=0.02),
         "rows": _setup("digits-rows", "metric", 0.02, hidden_size=16, epochs=15),
         "pixels": _setup("digits", "metric", 0.02, hidden_size=16, epochs=15),
     },
-    seeds=8, survey=4, tuning=2, tuned=("adding", "rows", "pixels"), rates=(0.003, 0.01, 0.03, 0.06), rounds=21, sizes=(8, 64, 256),
-    starts=4,
+    seeds=8, survey=3, tuning=2, tuned=("adding", "rows", "pixels"),
+    rates=(0.01, 0.03, 0.06), rounds=21, sizes=(8, 64, 256), starts=4,
 )  # fmt: skip
 FULL = Scale(
     name="full",
@@ -91,8 +92,8 @@ FULL = Scale(
         "rows": _setup("digits-rows", "metric", 0.01, hidden_size=32, epochs=40),
         "pixels": _setup("digits", "metric", 0.01, hidden_size=32, epochs=40),
     },
-    seeds=20, survey=10, tuning=5, tuned=("adding", "reber", "rows", "pixels"), rates=(0.001, 0.003, 0.01, 0.03), rounds=101,
-    sizes=(8, 64, 256, 512), starts=20,
+    seeds=20, survey=10, tuning=5, tuned=("adding", "reber", "rows", "pixels"),
+    rates=(0.001, 0.003, 0.01, 0.03), rounds=101, sizes=(8, 64, 256, 512), starts=20,
 )  # fmt: skip
 SCALES = {scale.name: scale for scale in (QUICK, FULL)}
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+from ..files import write_text
 from ..statistics import smallest_reachable_p
 from .answer import answer
 from .claims import CLAIMS
 from .experiments import EXPERIMENTS
 from .findings import Findings
 from .model import Claim, Effect, Judgement, Part, Verdict
-from .pictures import PICTURES
+from .pictures import PICTURES, draw
 from .published import Table, tables
 from .sources import SOURCES
 
-__all__ = ["judge_all", "page", "summary", "verdict_table"]
+__all__ = ["judge_all", "page", "summary", "verdict_table", "write_page"]
 
 _SIGNS = {Verdict.HELD: "held", Verdict.REFUTED: "**refuted**", Verdict.UNDECIDED: "undecided"}
 
@@ -54,12 +56,20 @@ def _part_dict(part: Part) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """JSON has no infinity."""
-    return str(value) if isinstance(value, float) and value in (float("inf"), -float("inf")) else value
+    return (
+        str(value) if isinstance(value, float) and value in (float("inf"), -float("inf")) else value
+    )
 
 
 def verdict_table(findings: Findings) -> list[tuple[str, str, str]]:
     """Row, claim key and verdict, for the terminal."""
     return [(CLAIMS[k].row, k, str(j.verdict)) for k, j in judge_all(findings).items()]
+
+
+def write_page(findings: Findings, directory: Path) -> Path:
+    """Write claims.md and its pictures. Raises WriteError if they cannot be written."""
+    draw(findings, directory / "images")
+    return write_text(directory / "claims.md", page(findings))
 
 
 # ---- the page --------------------------------------------------------------------------------
@@ -103,8 +113,8 @@ question that they come from stands at the end.
 
 `{about.get("command", "anygate claims")}` made the numbers, on {machine.get("cores", "?")} cores of
 {machine.get("cpu", "an unknown processor")} (torch {machine.get("torch", "?")}, anygate
-{machine.get("anygate", "?")}), {took}; `anygate claims --page` made this page of
-`docs/claims.json`. {quick}"""
+{machine.get("anygate", "?")}), {took}; `anygate claims --from` made this page of
+the results beside it. {quick}"""
 
 
 def _cell() -> str:
@@ -147,8 +157,9 @@ def _claim(claim: Claim, judgement: Judgement) -> str:
     ]
     lines = [f"- {name}: {text}" for name, text in rules if text]
     parts = "\n\n".join(_part(part) for part in judgement.parts)
-    return (f'<a id="claim-{claim.row}"></a>\n\n### {claim.row}. {claim.sentence}\n\n'
-            f"Verdict: {_SIGNS[judgement.verdict]}.\n\n" + "\n".join(lines) + f"\n\n{parts}")  # fmt: skip
+    title = f'<a id="claim-{claim.row}"></a>\n\n### {claim.row}. {claim.sentence}'
+    verdict = f"Verdict: {_SIGNS[judgement.verdict]}."
+    return "\n\n".join([title, verdict, "\n".join(lines), parts])
 
 
 def _part(part: Part) -> str:
@@ -188,7 +199,9 @@ def _published(table: Table) -> str:
 
 def _methods(findings: Findings) -> str:
     scale = findings.scale
-    rows = [("task", "hidden units", "epochs", "batch", "shared learning rate", "measure", "margin")]
+    rows = [
+        ("task", "hidden units", "epochs", "batch", "shared learning rate", "measure", "margin")
+    ]
     for setup in scale.setups.values():
         task = setup.make()
         s = task.settings
@@ -219,8 +232,8 @@ family: among {len(CLAIMS)} claims one wrong verdict would be no surprise. "Not 
 "equivalent" are one-sided tests against the margin, which was fixed in the code before the run.
 They take differences to be spread evenly around their mean.
 
-Not covered: layer normalisation (this library has none), several layers, language, speech, sequences
-of thousands of steps."""
+Not covered: layer normalisation (this library has none), several layers, language, speech,
+sequences of thousands of steps."""
 
 
 def _answer(judged: Mapping[str, Judgement], findings: Findings) -> str:
@@ -229,15 +242,15 @@ def _answer(judged: Mapping[str, Judgement], findings: Findings) -> str:
     longest = max(setup.make().steps for setup in setups.values())
     sizes = sorted({setup.make().settings.hidden_size for setup in setups.values()})
     limits = (f"All of this was measured on sequences of at most {longest} steps with "
-              f"{' or '.join(map(str, sizes))} hidden units. A number in brackets is the claim that a "
-              "sentence stands on; a name is its source.")  # fmt: skip
+              f"{' or '.join(map(str, sizes))} hidden units. A number in brackets is the claim "
+              "that a sentence stands on; a name is its source.")  # fmt: skip
     return "## The answer\n\n" + limits + "\n\n" + "\n\n".join(blocks)
 
 
 def _sources(judged: Mapping[str, Judgement]) -> str:
     used = {key for name in judged for key in CLAIMS[name].said_by} | {
-        "hochreiter1997", "gers2000", "greff2017", "hu2018", "tallec2018", "cybertronai", "beck2024",
-        "ligru", "keras2194",
+        "hochreiter1997", "gers2000", "greff2017", "hu2018", "tallec2018", "cybertronai",
+        "beck2024", "ligru", "keras2194",
     }  # fmt: skip
     return "## Sources\n\n" + "\n".join(f"- {SOURCES[k]}" for k in SOURCES if k in used)
 

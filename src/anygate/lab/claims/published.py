@@ -55,14 +55,14 @@ def _ablations(findings: Findings) -> Table | None:
         "Greff et al. 2017 left out one part at a time and found the forget gate and the output "
         "activation to be the most critical. A number in brackets is the difference from the whole "
         "LSTM with its 95 % interval, in % of the epochs until solved or in points of error: "
-        "positive is worse. Nothing here is corrected for the number of comparisons: these rows are "
-        "a description, and no verdict rests on them.",
+        "positive is worse. Nothing here is corrected for the number of comparisons: these rows "
+        "are a description, and no verdict rests on them.",
         rows,
-        "Differences in setting: Greff et al. ran 200 random searches for each variant and data set, "
-        "with peepholes in the whole LSTM, on speech, handwriting and music; "
+        "Differences in setting: Greff et al. ran 200 random searches for each variant and data "
+        "set, with peepholes in the whole LSTM, on speech, handwriting and music; "
         "here one small LSTM without peepholes, one learning rate, Adam, and the initial "
-        "weights of torch with a forget bias of 1. Their figures for each variant were not at hand, "
-        "so their findings stand in words. The NumPy replication "
+        "weights of torch with a forget bias of 1. Their figures for each variant were not at "
+        "hand, so their findings stand in words. The NumPy replication "
         "(github.com/cybertronai/schmidhuber-problems) is adding with T = 50 and 12 hidden units, "
         "median test MSE of 3 seeds, whole LSTM with peepholes 0.0033: too few seeds for an order.",
     )
@@ -97,7 +97,9 @@ def _adding(findings: Findings) -> Table | None:
     arms = {task: (plain(task), Arm(task, "activation", "relu")) for task in ("adding", "long")}
     if not any(findings.of(arm) for pair in arms.values() for arm in pair):
         return None
-    rows: list[tuple[str, ...]] = [("task", "unit", "solved", "median epoch", "mean squared error, median")]
+    rows: list[tuple[str, ...]] = [
+        ("task", "unit", "solved", "median epoch", "mean squared error, median")
+    ]
     for task, pair in arms.items():
         title = findings.scale.setups[task].make().title
         rows += [(title, arm.activation, *_numbers(findings, arm)) for arm in pair
@@ -106,13 +108,14 @@ def _adding(findings: Findings) -> Table | None:
         "The adding problem: ReLU against tanh",
         "Guessing the mean reaches a mean squared error of 1/6 = 0.167.",
         rows,
-        "Published: Hu et al. 2018 (100 units, Adam, learning rates 1e-4, 1e-5 and 1e-6 for T = 200, "
-        "300 and 400, gradients clipped at 100) found the tanh LSTM the worst of their networks, "
-        "failing at T = 400, and that plain ReLU networks with the identity (IRNN) can fail at 1e-3. "
-        "There ReLU stands in a network without gates, and one learning rate is given to all; here "
-        "it stands in the LSTM's candidate and cell output, for shorter sequences. A NumPy "
-        "replication (github.com/cybertronai/schmidhuber-problems) has 0.0007 for the LSTM and "
-        "0.071 for a plain network at T = 100 with inputs from -1 to 1 (guessing: 0.667).",
+        "Published: Hu et al. 2018 (100 units, Adam, learning rates 1e-4, 1e-5 and 1e-6 for T = "
+        "200, 300 and 400, gradients clipped at 100) found the tanh LSTM the worst of their "
+        "networks, failing at T = 400, and that plain ReLU networks with the identity (IRNN) can "
+        "fail at 1e-3. There ReLU stands in a network without gates, and one learning rate is "
+        "given to all; here it stands in the LSTM's candidate and cell output, for shorter "
+        "sequences. A NumPy replication (github.com/cybertronai/schmidhuber-problems) has 0.0007 "
+        "for the LSTM and 0.071 for a plain network at T = 100 with inputs from -1 to 1 "
+        "(guessing: 0.667).",
     )
 
 
@@ -134,7 +137,9 @@ def _chrono(findings: Findings) -> Table | None:
     chrono = plain("long", initial="chrono")
     if not findings.of(chrono):
         return None
-    rows: list[tuple[str, ...]] = [("initial biases", "solved", "median epoch", "mean squared error, median")]
+    rows: list[tuple[str, ...]] = [
+        ("initial biases", "solved", "median epoch", "mean squared error, median")
+    ]
     rows += [(name, *_numbers(findings, arm)) for name, arm in
              (("forget bias 1", plain("long")), ("chrono", chrono))]  # fmt: skip
     c = contrast(findings, chrono, plain("long"))
@@ -148,8 +153,8 @@ def _chrono(findings: Findings) -> Table | None:
         "The effect of chrono initialisation",
         f"On the {title}.",
         rows,
-        f"{ours}Published: Tallec & Ollivier 2018 report adding with T = 750 solved 7 times as fast "
-        "as with a forget bias of 1 (128 units, RMSprop 1e-3, no clipping). Here T, the network and "
-        "the optimiser (Adam, clipped at 1) are smaller or others: at a small T a bias of 1 forgets "
-        "less, so less is to be gained.",
+        f"{ours}Published: Tallec & Ollivier 2018 report adding with T = 750 solved 7 times as "
+        "fast as with a forget bias of 1 (128 units, RMSprop 1e-3, no clipping). Here T, the "
+        "network and the optimiser (Adam, clipped at 1) are smaller or others: at a small T a bias "
+        "of 1 forgets less, so less is to be gained.",
     )

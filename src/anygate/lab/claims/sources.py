@@ -24,7 +24,8 @@ SOURCES: dict[str, str] = {
     "farzad2019": "Farzad et al. 2019, doi 10.1007/s00521-017-3210-6",
     "ligru": "Li-GRU, arXiv:1710.00641, and the note in its authors' pytorch-kaldi",
     "keras2194": "Keras issues 2194 and 13221: LSTMs with ReLU that became NaN",
-    "hu2018": "Hu et al. 2018, Overcoming the vanishing gradient problem in plain recurrent networks",
+    "hu2018": "Hu et al. 2018, Overcoming the vanishing gradient problem in plain recurrent "
+    "networks",
     "cooijmans2017": "Cooijmans et al. 2017, arXiv:1603.09025",
     "cybertronai": "github.com/cybertronai/schmidhuber-problems, NumPy replications",
     "keras": "Keras: keras/src/layers/rnn/lstm.py (hard_sigmoid was the default of the gates "

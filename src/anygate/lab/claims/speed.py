@@ -128,9 +128,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _alternated(
-    jobs: Mapping[str, Job], rounds: int, unit: float
-) -> dict[str, list[float]]:
+def _alternated(jobs: Mapping[str, Job], rounds: int, unit: float) -> dict[str, list[float]]:
     """Time a call of every job in each round, in the given unit a second."""
     with _one_thread():
         repeats, samples = {}, {}

@@ -10,7 +10,7 @@ from ..experiments import INSIDE, OUTSIDE, SINGLE_GATES, plain
 from ..findings import Findings
 from ..grid import Arm
 from ..model import Effect, Judgement, Part, Verdict
-from .common import holm_of, from_contrasts, lacking
+from .common import from_contrasts, holm_of, lacking
 
 __all__ = ["sigmoid_gates"]
 
@@ -45,8 +45,8 @@ def _part(findings: Findings, name: str, groups: dict[str, list[Contrast | None]
     passing = [g for g, p, ok in zip(found, good, clean, strict=True) if p <= LEVEL and ok]
     if passing:
         least = min(p for g, p in zip(found, good, strict=True) if g in passing)
-        because = (f"{' and '.join(passing)} did not do worse than the sigmoid by the margin, and no "
-                   f"run diverged (p = {least:.3f}, corrected for {size} gates).")  # fmt: skip
+        because = (f"{' and '.join(passing)} did not do worse than the sigmoid by the margin, and "
+                   f"no run diverged (p = {least:.3f}, corrected for {size} gates).")  # fmt: skip
         return Part(name, Verdict.REFUTED, because, effects)
     if all(p <= LEVEL for p in worse):
         because = f"Every gate of another range did worse (p at most {max(worse):.3f}, corrected)."

@@ -46,7 +46,7 @@ def sigmoid_derivative(findings: Findings) -> Judgement:
         return Judgement((not_run("against the limit of the difference quotient"),))
 
     def off(column: str) -> float:
-        return max(abs(row[column] - row["limit"]) for row in rows)
+        return max(abs(float(row[column] - row["limit"])) for row in rows)
 
     effects = [Effect(f"largest error, {said}", off(column), format=".3g") for column, said in (
         ("derived", "as derived here"), ("right", "exp(-z)/(1 + exp(-z))^2"),
@@ -113,9 +113,11 @@ def forgetting(findings: Findings) -> Judgement:
     parts = []
     for bias, row in found.items():
         agrees = math.isclose(row["by_formula"], row["seen"], rel_tol=AGREES)
-        effects = [Effect("of the gradient is left after 100 steps, by formula",
-                          row["by_formula"], format=".2g"),
-                   Effect("the same, as the gradient of an LSTM", row["seen"], format=".2g")]  # fmt: skip
+        effects = [
+            Effect("left of the gradient after 100 steps, by formula", row["by_formula"],
+                   format=".2g"),
+            Effect("the same, as the gradient of an LSTM", row["seen"], format=".2g"),
+        ]  # fmt: skip
         because = "The gradient is the product of the gates." if agrees else "It is not."
         parts.append(_part(f"forget bias {float(bias):g}", agrees, because, effects))
     return Judgement(tuple(parts) or (not_run("forgetting"),))

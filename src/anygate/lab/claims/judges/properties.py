@@ -75,7 +75,8 @@ def least_squares(
     coefficients, *_ = np.linalg.lstsq(x, y, rcond=None)
     rest = y - x @ coefficients
     variance = float(rest @ rest) / freedom * np.linalg.inv(x.T @ x)
-    return coefficients, np.sqrt(np.diag(variance)), freedom
+    errors = np.asarray(np.sqrt(np.diag(variance)), dtype=np.float64)
+    return np.asarray(coefficients, dtype=np.float64), errors, int(freedom)
 
 
 def _counterexamples(findings: Findings) -> dict[tuple[str, str], Any]:
@@ -99,8 +100,8 @@ def _property(
                if p <= LEVEL and not c.diverged[0]]  # fmt: skip
     if passing:
         unit, place, p = min(passing, key=lambda x: x[2])
-        because = (f"{unit} as {place.replace('_', ' ')} lacks it and did not do worse than tanh by "
-                   f"the margin (p = {p:.3f}, corrected for {len(tests)}).")  # fmt: skip
+        because = (f"{unit} as {place.replace('_', ' ')} lacks it and did not do worse than tanh "
+                   f"by the margin (p = {p:.3f}, corrected for {len(tests)}).")  # fmt: skip
         return Part(title, Verdict.REFUTED, because, tuple(effects))
     if not all(fits.values()):
         return Part(title, Verdict.UNDECIDED, "Too few functions were run.", tuple(effects))
@@ -145,15 +146,16 @@ def _opposite(part: Part) -> Part:
 
 def _predicts(findings: Findings) -> Part:
     name = "the wider f'', the more gradient arrives"
-    starts = findings.experiment("starts")
+    starts = {place: findings.experiment(f"starts-{place}") for place in PLACES}
+    biases = findings.experiment("starts-forget")
     sheets = findings.experiment("formulas").get("sheets", {})
-    if not starts or not sheets:
+    if not (all(starts.values()) and biases and sheets):
         return not_run(name)
     wide = [math.inf if sheets[f]["second_dies"] is None else sheets[f]["second_dies"]
             for f in FUNCTIONS]  # fmt: skip
     effects, high, positive = [], [], []
     for place in PLACES:
-        gradient = [_mean(starts[f"{place}={f}"], "cell_half") for f in FUNCTIONS]
+        gradient = [_mean(starts[place][f], "cell_half") for f in FUNCTIONS]
         rho, low, top = rank_correlation(wide, gradient)
         where = place.replace("_", " ")
         effects.append(Effect(f"rank correlation of width and gradient, as {where}", rho, "", low,
@@ -162,7 +164,7 @@ def _predicts(findings: Findings) -> Part:
         positive.append(low > 0)
     forget, product = [], []
     for bias in FORGET:
-        for row in starts[f"forget_bias={bias:g}"]:
+        for row in biases[f"{bias:g}"]:
             forget.append(row["cell_half"])
             product.append(row["forget_half"])
     rho, low, top = rank_correlation(product, forget)

@@ -63,7 +63,8 @@ def _tuned_divergence(findings: Findings) -> Part:
     bad = sum(findings.diverged(arm) for arm, _ in found)
     rate = wilson(bad, runs)
     effect = Effect("diverged runs of ReLU as both, clipped at 1", 100 * bad / runs, "%",
-                    100 * rate.low, 100 * rate.high, rate.confidence, runs, format=".0f")  # fmt: skip
+                    100 * rate.low, 100 * rate.high, rate.confidence, runs,
+                    format=".0f")  # fmt: skip
     if bad:
         return Part(name, Verdict.REFUTED, f"{bad} of {runs} runs diverged.", (effect,))
     if runs < MIN_SEEDS_FOR_CLAIM:
@@ -114,8 +115,10 @@ def _inside(findings: Findings) -> Part:
         if sizes:
             effects.append(Effect(f"largest |c| after training, {unit}", median(sizes),
                                   n=len(sizes), format=".3g"))  # fmt: skip
-        for key, name, scale in ((("zero_slope", "candidate"), "zero slopes of the candidate", 100.0),
-                                 (("cell_half",), "fall of dL/dc over half of the steps", 1.0)):  # fmt: skip
+        for key, name, scale in (
+            (("zero_slope", "candidate"), "zero slopes of the candidate", 100.0),
+            (("cell_half",), "change of ||dL/dc|| over half of the steps", 1.0),
+        ):
             if found := measured(findings, arm, *key):
                 unit_of = "%" if scale == 100 else "decades"
                 effects.append(Effect(f"{name}, {unit}", scale * median(found), unit_of,

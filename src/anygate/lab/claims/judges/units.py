@@ -7,7 +7,7 @@ from ..experiments import PAIR, plain
 from ..findings import Findings
 from ..grid import Arm
 from ..model import Judgement, Part, Verdict
-from .common import holm_of, better_worse_same, from_contrasts, lacking
+from .common import better_worse_same, from_contrasts, holm_of, lacking
 
 __all__ = ["tanh_converges"]
 

@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,10 +25,11 @@ from ..runner import Progress, missing, result_of, run_trials
 from ..study import StudyConflict, _machine
 from ..trial import TrialSpec, run_trial
 from ..tuning import Tuned, choose, tuning_seeds, tuning_trials
-from .experiments import EXPERIMENTS
+from .claims import CLAIMS
+from .experiments import EXPERIMENTS, MEASURED
 from .findings import SCHEMA, Findings, Run
 from .flow import after_training
-from .grid import SCALES, Arm, Scale, spec_of
+from .grid import Arm, Scale, spec_of
 from .model import Claim
 
 __all__ = ["Plan", "plan", "run"]
@@ -70,6 +71,14 @@ class Plan:
             if seed < n
         ]
 
+    def measured(self) -> set[str]:
+        """Keys of the trials whose trained model is measured."""
+        return {
+            spec_of(arm, seed, self.scale).key
+            for arm, n in self.arms.items() if arm in MEASURED
+            for seed in range(n)
+        }  # fmt: skip
+
     def tuning(self) -> list[TrialSpec]:
         """The trials that choose rates."""
         seeds = tuning_seeds(self.scale.tuning)
@@ -89,9 +98,12 @@ def _shared_rate(arm: Arm, scale: Scale) -> float:
 
 
 def plan(claims: Iterable[Claim], scale: Scale) -> Plan:
-    """All that these claims need, each trial once."""
+    """All that these claims need, each trial once; with all claims also what stands beside
+    published figures."""
     chosen = tuple(claims)
     names = list(dict.fromkeys(name for claim in chosen for name in claim.experiments))
+    if {claim.key for claim in chosen} == set(CLAIMS):
+        names += [name for name in EXPERIMENTS if name not in names]
     arms: dict[Arm, int] = {}
     for name in names:
         experiment = EXPERIMENTS[name]
@@ -120,11 +132,13 @@ def run(
     workers = jobs or cores()
     state = _State(planned, directory, workers, progress)
     state.compute()
-    engine = partial(_measuring, planned.scale.survey)
+    engine = partial(_measuring, planned.measured())
     state.train([*planned.tuning(), *planned.shared()], engine)
     tuned = _choices(planned, directory)
     rates = {name: found.rate for name, found in tuned.items()}
-    state.train(planned.own(rates), engine)
+    own = planned.own(rates)
+    state.total = state.done + len({spec.key for spec in own})
+    state.train(own, engine)
     whole = round(time.monotonic() - started, 1) if state.from_nothing else None
     about = _held(directory) | {"seconds": whole, "claims": list(planned.claims),
                                 "edges": sorted(n for n, t in tuned.items() if t.edge)}  # fmt: skip
@@ -141,7 +155,8 @@ class _State:
         self.progress = progress
         self.names = [n for n in planned.names if not _read(_file(directory, n))]
         first = [*planned.tuning(), *planned.shared()]
-        self.total = len(planned.names) + len(first) + len(planned.own(_guess(planned)))
+        every = {spec.key for spec in [*first, *planned.own(_guess(planned))]}
+        self.total = len(planned.names) + len(every)
         self.done = len(planned.names) - len(self.names)
         self.from_nothing = not self.done and len(missing(first, directory)) == len(first)
         progress(self.done, self.total, "")
@@ -151,7 +166,7 @@ class _State:
         from joblib import Parallel, delayed, parallel_config
 
         for name in [n for n in self.names if EXPERIMENTS[n].alone]:
-            self._write(name, _compute(name, self.planned.scale.name))
+            self._write(name, _compute(name, self.planned.scale))
         rest = [n for n in self.names if not EXPERIMENTS[n].alone]
         if not rest:
             return
@@ -159,9 +174,7 @@ class _State:
             backend="loky", n_jobs=min(self.jobs, len(rest)), inner_max_num_threads=1
         ):
             pool = Parallel(return_as="generator_unordered", idle_worker_timeout=IDLE_SECONDS)
-            for name, found in pool(
-                delayed(_compute_named)(n, self.planned.scale.name) for n in rest
-            ):
+            for name, found in pool(delayed(_compute_named)(n, self.planned.scale) for n in rest):
                 self._write(name, found)
 
     def _write(self, name: str, found: dict[str, Any]) -> None:
@@ -175,7 +188,7 @@ class _State:
         before = self.done
 
         def told(done: int, total: int, key: str) -> None:
-            self.progress(before + done, max(self.total, before + total), key)
+            self.progress(before + done, self.total, key)
 
         run_trials(unique, self.directory, jobs=self.jobs, engine=engine, progress=told)
         self.done += len(unique)
@@ -189,20 +202,20 @@ def _guess(planned: Plan) -> dict[str, float]:
 # ---- what runs in the workers ---------------------------------------------------------------
 
 
-def _compute(name: str, scale: str) -> dict[str, Any]:
+def _compute(name: str, scale: Scale) -> dict[str, Any]:
     compute = EXPERIMENTS[name].compute
     assert compute is not None
-    return compute(SCALES[scale])
+    return compute(scale)
 
 
-def _compute_named(name: str, scale: str) -> tuple[str, dict[str, Any]]:
+def _compute_named(name: str, scale: Scale) -> tuple[str, dict[str, Any]]:
     torch.set_num_threads(1)
     return name, _compute(name, scale)
 
 
-def _measuring(upto: int, specs: Sequence[TrialSpec], jobs: int | None) -> Iterator[Outcome]:
-    """An engine like on_this_machine that also measures gradients on the trained models of the
-    first seeds."""
+def _measuring(keys: Set[str], specs: Sequence[TrialSpec], jobs: int | None) -> Iterator[Outcome]:
+    """An engine like on_this_machine that also measures gradients on the trained models of
+    these trials."""
     from joblib import Parallel, delayed, parallel_config
 
     workers = min(jobs or cores(), len(specs))
@@ -210,12 +223,13 @@ def _measuring(upto: int, specs: Sequence[TrialSpec], jobs: int | None) -> Itera
         pool = Parallel(
             return_as="generator_unordered", batch_size=1, idle_worker_timeout=IDLE_SECONDS
         )
-        yield from pool(delayed(_one)(spec, spec.seed < upto) for spec in specs)
+        yield from pool(delayed(_one)(spec, spec.key in keys) for spec in specs)
 
 
 def _one(spec: TrialSpec, measured: bool) -> Outcome:
     torch.set_num_threads(1)
-    return run_trial(spec, partial(after_training, spec.task.loss) if measured else None)
+    after = partial(after_training, spec.task.loss) if measured else None
+    return run_trial(spec, after, look=spec.settings.epochs)
 
 
 # ---- the folder -----------------------------------------------------------------------------
