@@ -14,7 +14,11 @@ from anygate.lab.claims.grid import SCALES, Setup
 _SMALL = (("hidden_size", 3), ("epochs", 2), ("batch_size", 1000), ("learning_rate", 0.01))
 TINY = Scale(
     name="tiny",
-    setups={"pixels": Setup("digits-rows", _SMALL, "metric", 0.02)},
+    setups={
+        "pixels": Setup("digits-rows", _SMALL, "metric", 0.02),
+        **{role: Setup("adding:4", _SMALL, "time", 0.2)
+           for role in ("adding", "long", "reber", "rows")},
+    },
     seeds=2, survey=1, tuning=1, tuned=("pixels",), rates=(0.02,), rounds=6, sizes=(4,), starts=1,
 )  # fmt: skip
 SCALES["tiny"] = TINY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,9 @@ class SlotRecord:
         return self.saturated_low + self.saturated_high
 
 
+STATISTICS = tuple(f.name for f in fields(SlotRecord))
+
+
 @dataclass(frozen=True)
 class LayerRecord:
     """One layer and direction in one call of the model.
@@ -76,6 +79,23 @@ class LayerRecord:
     def time_steps(self) -> int:
         """T."""
         return len(self.max_abs_cell)
+
+    def scalars(self) -> dict[str, float]:
+        """For loggers, by "LAYER/SLOT/mean" and the like: means over the time steps of each slot's
+        statistics that are finite, the largest |c|, and the gradients' norms at the first and the
+        last time step."""
+        found = {
+            f"{self.layer}/{slot}/{name}": float(np.mean(getattr(s, name)))
+            for slot, s in self.slots.items()
+            for name in STATISTICS
+        }
+        found[f"{self.layer}/max_abs_cell"] = float(self.max_abs_cell.max())
+        for name in NORMS:
+            line = getattr(self, name)
+            if line is not None:
+                found[f"{self.layer}/{name}/first_time_step"] = float(line[0])
+                found[f"{self.layer}/{name}/last_time_step"] = float(line[-1])
+        return {name: value for name, value in found.items() if np.isfinite(value)}
 
     def first_bad(self) -> tuple[str, int] | None:
         """Slot and time step of the first value that is not finite, in the order in which the steps
@@ -165,12 +185,9 @@ def _slot_record(cell: Cell, slot: str, table: Array, counts: Array) -> SlotReco
     )
 
 
-STATISTICS = tuple(f.name for f in fields(SlotRecord))
-GRADIENTS = NORMS
-
-
 class Recording:
-    """What `anygate.record` has measured so far."""
+    """What `anygate.record` has measured so far: about 0.7 kB for each record, time step and
+    thread, until `clear`."""
 
     def __init__(self) -> None:
         self.pieces: list[Piece] = []
@@ -192,6 +209,14 @@ class Recording:
         """Names of the layers, in the order in which they first ran."""
         return list(dict.fromkeys(r.layer for r in self.records))
 
+    def clear(self) -> None:
+        """Forget what was measured so far."""
+        self.pieces.clear()
+
+    def add(self, other: Recording, step: int) -> None:
+        """Take over what another has measured, as of the given step."""
+        self.pieces += [replace(piece, step=step) for piece in other.pieces]
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -204,7 +229,7 @@ class Recording:
         which stand in every slot's row."""
         rows = []
         for r in self.records:
-            shared = {"max_abs_cell": r.max_abs_cell} | {n: getattr(r, n) for n in GRADIENTS}
+            shared = {"max_abs_cell": r.max_abs_cell} | {n: getattr(r, n) for n in NORMS}
             for slot, s in r.slots.items():
                 columns = {name: getattr(s, name) for name in STATISTICS} | shared
                 for t in range(r.time_steps):
@@ -224,16 +249,15 @@ class Recording:
                 for name in STATISTICS:
                     lines = [getattr(r.slots[slot], name) for r in own]
                     found[f"{layer}/{slot}/{name}"] = _padded(lines, own)
-            for name in ("max_abs_cell", *GRADIENTS):
+            for name in ("max_abs_cell", *NORMS):
                 found[f"{layer}/{name}"] = _padded([getattr(r, name) for r in own], own)
         return found
 
     def to_tensorboard(self, writer: Any, tag: str = "anygate") -> None:
-        """Scalars for each record, at its step: means over the time steps of each slot's
-        statistics, the largest |c|, and the gradient's norm at the first and the last time step.
-        writer: a torch.utils.tensorboard.SummaryWriter, or anything with its add_scalar."""
+        """`LayerRecord.scalars` of each record, at its step. writer: a
+        torch.utils.tensorboard.SummaryWriter, or anything with its add_scalar."""
         for r in self.records:
-            for name, value in _scalars(r):
+            for name, value in r.scalars().items():
                 writer.add_scalar(f"{tag}/{name}", value, r.step)
 
     def __str__(self) -> str:
@@ -255,20 +279,6 @@ def _padded(lines: list[Array | None], records: list[LayerRecord]) -> Array:
         if line is not None:
             row[: len(line)] = line
     return found
-
-
-def _scalars(r: LayerRecord) -> Iterator[tuple[str, float]]:
-    for slot, s in r.slots.items():
-        for name in STATISTICS:
-            value = float(np.mean(getattr(s, name)))
-            if np.isfinite(value):
-                yield f"{r.layer}/{slot}/{name}", value
-    yield f"{r.layer}/max_abs_cell", float(r.max_abs_cell.max())
-    for name in GRADIENTS:
-        line = getattr(r, name)
-        if line is not None:
-            yield f"{r.layer}/{name}/first_time_step", float(line[0])
-            yield f"{r.layer}/{name}/last_time_step", float(line[-1])
 
 
 def _show(r: LayerRecord) -> str:
