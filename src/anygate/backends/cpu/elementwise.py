@@ -1,15 +1,12 @@
-"""One Program over an array, by the vector code that the fused kernels are made of: to measure what
-a formula or a derivative costs by itself."""
+"""One Program over numbers in memory, by the vector code that the fused kernels are made of: to
+measure what a formula or a derivative costs by itself."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 from llvmlite import ir
-from numpy.typing import NDArray
 
 from ...symbolic.program import Program, bind
 from .compiler import _compile, _link, target_for
@@ -21,27 +18,24 @@ __all__ = ["elementwise"]
 _ALIGNED = 16  # the largest number of lanes
 
 
-def elementwise(program: Program, x: NDArray[Any], y: NDArray[Any]) -> Callable[[int], None]:
-    """run(times): fill y with the Program's only output for its only input x, so many times, on
-    this thread and without any Python in between.
+def elementwise(program: Program, dtype: str) -> Callable[[int, int, int, int], None]:
+    """run(x, y, count, times): for `count` numbers at the address x, write the Program's only
+    output for its only input at the address y; so many times, on this thread and without any
+    Python in between.
 
-    x, y: contiguous float32 or float64 arrays of one length, a multiple of 16; ValueError else.
+    dtype: "float32" or "float64". ValueError for a count that is no multiple of 16.
     """
-    if x.dtype != y.dtype or x.dtype not in (np.float32, np.float64) or x.shape != y.shape:
-        raise ValueError(f"two equal arrays of float32 or float64 are needed, not {x.dtype} "
-                         f"{x.shape} and {y.dtype} {y.shape}")  # fmt: skip
-    if x.size % _ALIGNED or not (x.flags.c_contiguous and y.flags.c_contiguous):
-        raise ValueError(f"contiguous arrays of a multiple of {_ALIGNED} numbers are needed")
-    engine = _link(_compile(_module(program, x.dtype.name)))
+    engine = _link(_compile(_module(program, dtype)))
     assert engine is not None
     signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 2)
     call = signature(engine.get_function_address("apply"))
-    addresses = x.ctypes.data, y.ctypes.data, x.size
 
-    def run(times: int) -> None:
-        call(*addresses, times)
+    def run(x: int, y: int, count: int, times: int) -> None:
+        if count % _ALIGNED:
+            raise ValueError(f"count must be a multiple of {_ALIGNED}, not {count}")
+        call(x, y, count, times)
 
-    run.keep = engine, x, y  # type: ignore[attr-defined]  # the machine code and its arrays
+    run.keep = engine  # type: ignore[attr-defined]  # the machine code
     return run
 
 
