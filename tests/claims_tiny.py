@@ -50,8 +50,11 @@ def findings(
 ) -> Findings:
     """At the quick scale, with the given runs; own rates are the shared ones."""
     named = {arm.name: found for arm, found in (runs or {}).items()}
-    own = {arm.own.name: 0.03 for arm in (runs or {}) if arm.task == "adding"}
-    own |= {arm.own.name: 0.01 for arm in (runs or {}) if arm.task in ("rows", "pixels")}
+    own = {
+        arm.own.name: QUICK.setups[arm.task].make().settings.learning_rate
+        for arm in (runs or {})
+        if arm.task in QUICK.tuned
+    }
     return Findings(QUICK, named, dict(rates or own), dict(experiments or {}))
 
 

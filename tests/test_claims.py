@@ -129,6 +129,16 @@ def test_gates() -> None:
     assert effect.value == pytest.approx(5) and effect.n == 8  # an epoch of twenty
 
 
+def test_where_the_reference_is_slow_nothing_is_called_not_worse() -> None:
+    """Solved at 18 of 20 epochs, an arm that never solves is later by 10 % only."""
+    slow = solved(*[18] * 8)
+    found = judge("sigmoid-gates", gate_runs(FAILED, FAILED, slow))
+    assert found.verdict is HELD  # worse it can still be called
+    same = judge("sigmoid-gates", gate_runs(slow, slow, slow))
+    assert same.verdict is UNDECIDED
+    assert "too few epochs" in same.parts[0].effects[0].note
+
+
 def test_a_gate_that_does_as_well_but_diverged_once_refutes_nothing() -> None:
     often = solved(*[6] * 8, diverged=[3])
     assert judge("sigmoid-gates", gate_runs(FAILED, often)).verdict is not REFUTED
@@ -169,7 +179,7 @@ def test_own_rates_decide_where_they_were_tuned() -> None:
     relu = Arm("adding", "activation", "relu")
     found = findings(
         {plain("adding"): MIDDLE, relu: LATE, relu.own: solved(*[2] * 8)},
-        rates={relu.own.name: 0.003, plain("adding").own.name: 0.03},
+        rates={relu.own.name: 0.003, plain("adding").own.name: 0.04},
     )
     part = judge("tanh-converges", found).part("than relu")
     assert part.because.startswith("relu is sooner")
@@ -236,15 +246,15 @@ def test_stability_counts_diverged_runs() -> None:
 def test_leaky() -> None:
     def found(leaky: Any) -> Judgement:
         rows = accuracies(*[0.9, 0.91] * 4)
-        runs: dict[Arm, Any] = {Arm("adding", "activation", "relu"): LATE}
+        runs: dict[Arm, Any] = {Arm("adding", "activation", "relu"): MIDDLE}
         runs[Arm("rows", "activation", "relu")] = rows
         for name in ("leaky_relu", "leaky_relu(k=0.3)"):
             runs[Arm("adding", "activation", name)] = leaky
             runs[Arm("rows", "activation", name)] = rows
         return judge("leaky-relu", findings(runs, {"formulas": UNITS}))
 
-    assert found(EARLY).verdict is HELD
-    assert found(LATE).verdict is REFUTED  # fewer zero slopes, the same outcome
+    assert found(solved(*[2, 3] * 4)).verdict is HELD
+    assert found(MIDDLE).verdict is REFUTED  # fewer zero slopes, the same outcome
     assert found(solved(20, 3, 19, 2, 18, 8, 20, 9)).verdict is UNDECIDED
 
 

@@ -19,6 +19,9 @@ from .findings import Findings
 from .grid import Arm
 from .model import Effect
 
+ROOM = 2
+"""Between the reference's mean and never solving there must be so many margins."""
+
 __all__ = ["Contrast", "best_of", "contrast", "enough", "holds", "label_of", "worst_of"]
 
 
@@ -26,7 +29,11 @@ __all__ = ["Contrast", "best_of", "contrast", "enough", "holds", "label_of", "wo
 class Contrast:
     """loss(arm) - loss(reference): positive if the arm is worse. The loss is the share of the
     epochs until solved, or the final error (see Setup). better, worse, not_worse: one-sided p
-    values that the mean is below 0, above 0, below the margin. same: that of equivalence."""
+    values that the mean is below 0, above 0, below the margin. same: that of equivalence.
+
+    sensitive: whether an arm that never solves the task would be seen as worse by the margin. If
+    the reference itself takes most of the epochs it would not, and then nothing is "not worse".
+    """
 
     arm: Arm
     reference: Arm
@@ -38,6 +45,7 @@ class Contrast:
     worse: float
     solved: tuple[int, int]
     diverged: tuple[int, int]
+    sensitive: bool
 
     @property
     def n(self) -> int:
@@ -46,13 +54,13 @@ class Contrast:
 
     @property
     def not_worse(self) -> float:
-        """The p value of non-inferiority."""
-        return self.equivalence.p_below
+        """The p value of non-inferiority; 1 if the comparison is not sensitive."""
+        return self.equivalence.p_below if self.sensitive else 1.0
 
     @property
     def same(self) -> float:
-        """The p value of equivalence."""
-        return self.equivalence.p_value
+        """The p value of equivalence; 1 if the comparison is not sensitive."""
+        return self.equivalence.p_value if self.sensitive else 1.0
 
     def effect(self, p: float | None = None, p_of: str = "", family: int = 1) -> Effect:
         """The difference as a number of the page; p is corrected over its family."""
@@ -62,6 +70,8 @@ class Contrast:
             counts = f"solved {self.solved[0]} of {self.n}, the other {self.solved[1]}"
         if any(self.diverged):
             counts += f"{'; ' if counts else ''}diverged {self.diverged[0]} and {self.diverged[1]}"
+        if not self.sensitive:
+            counts += f"{'; ' if counts else ''}too few epochs to show that it is not worse"
         return Effect(
             name=f"{label_of(self.arm)} against {label_of(self.reference)}",
             value=100 * d.mean,
@@ -113,6 +123,7 @@ def contrast(findings: Findings, arm: Arm, reference: Arm) -> Contrast | None:
                 _count(findings, reference, seeds, "solved_at")),
         diverged=(_count(findings, arm, seeds, "diverged"),
                   _count(findings, reference, seeds, "diverged")),
+        sensitive=1 - sum(right) / len(right) >= ROOM * setup.margin,
     )  # fmt: skip
 
 

@@ -18,19 +18,27 @@ from ..trial import TrialSpec
 
 __all__ = ["FULL", "QUICK", "SCALES", "Arm", "Scale", "Setup", "arms", "spec_of"]
 
+FIRST_SEED = 100
+"""Tasks, sizes and rates were calibrated with tanh, ReLU and sigmoid on the seeds 0 to 7; no claim
+rests on those."""
+
 Measure = Literal["time", "metric"]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A task at one scale. measure: "time" compares the share of the epochs until solved (1 if
-    never), "metric" the final error (1 - accuracy). margin: in that measure, what counts as not
-    worse; declared here, before any run."""
+    """A task at one scale.
+
+    measure: "time" compares the share of the epochs until solved (1 if never), "metric" the final
+    error (1 - accuracy). margin: in that measure, what counts as not worse; declared here, before
+    any run. level: the metric that counts as solved, if not the task's own.
+    """
 
     task: str
     settings: tuple[tuple[str, Any], ...]
     measure: Measure
     margin: float
+    level: float | None = None
 
     @property
     def epochs(self) -> int:
@@ -40,7 +48,9 @@ class Setup:
     def make(self) -> Task:
         """The task with its settings."""
         task = _task(self.task)
-        return replace(task, settings=replace(task.settings, **dict(self.settings)))
+        solved = task.solved if self.level is None else self.level
+        settings = replace(task.settings, **dict(self.settings))
+        return replace(task, solved=solved, settings=settings)
 
 
 @lru_cache
@@ -50,10 +60,13 @@ def _task(name: str) -> Task:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is. seeds: of a compared arm; survey: of an arm that only a survey over
+    """How large everything is.
+
+    seeds: how many of a compared arm, from FIRST_SEED on; survey: of an arm that only a survey over
     many functions uses. rates: learning rates that are tried on the tasks `tuned`, each on `tuning`
     seeds of its own; on others an arm's own rate is the shared one. rounds: of a benchmark; sizes:
-    hidden units there. starts: models at initialisation."""
+    hidden units there. starts: models at initialisation.
+    """
 
     name: str
     setups: dict[str, Setup]
@@ -67,26 +80,34 @@ class Scale:
     starts: int
 
 
-def _setup(task: str, measure: Measure, margin: float, **settings: Any) -> Setup:
-    return Setup(task, tuple(settings.items()), measure, margin)
+def _setup(
+    task: str, measure: Measure, margin: float, level: float | None = None, **settings: Any
+) -> Setup:
+    return Setup(task, tuple(settings.items()), measure, margin, level)
+
+
+TENTH = 1 / 60
+"""Of the mean squared error that guessing reaches on adding: the marks have been found."""
 
 
 QUICK = Scale(
     name="quick",
     setups={
-        "adding": _setup("adding:50", "time", 0.2, hidden_size=16, epochs=20, learning_rate=0.03),
-        "long": _setup("adding:100", "time", 0.2, hidden_size=16, epochs=20, learning_rate=0.03),
-        "reber": _setup("reber", "time", 0.2, hidden_size=16, epochs=16, learning_rate=0.02),
+        "adding": _setup("adding:50", "time", 0.2, TENTH, hidden_size=16, epochs=20,
+                         learning_rate=0.04),
+        "long": _setup("adding:100", "time", 0.2, TENTH, hidden_size=16, epochs=24,
+                       learning_rate=0.03),
+        "reber": _setup("reber", "time", 0.2, hidden_size=16, epochs=20, learning_rate=0.02),
         "rows": _setup("digits-rows", "metric", 0.02, hidden_size=16, epochs=15),
         "pixels": _setup("digits", "metric", 0.02, hidden_size=16, epochs=15),
     },
     seeds=8, survey=3, tuning=2, tuned=("adding", "rows", "pixels"),
-    rates=(0.01, 0.03, 0.06), rounds=21, sizes=(8, 64, 256), starts=4,
+    rates=(0.005, 0.02), rounds=21, sizes=(8, 64, 256), starts=4,
 )  # fmt: skip
 FULL = Scale(
     name="full",
     setups={
-        "adding": _setup("adding:100", "time", 0.1, hidden_size=32, epochs=60, learning_rate=0.005),
+        "adding": _setup("adding:100", "time", 0.1, hidden_size=32, epochs=60, learning_rate=0.01),
         "long": _setup("adding:400", "time", 0.1, hidden_size=128, epochs=60, learning_rate=0.002),
         "reber": _setup("reber", "time", 0.1, hidden_size=16, epochs=60),
         "rows": _setup("digits-rows", "metric", 0.01, hidden_size=32, epochs=40),

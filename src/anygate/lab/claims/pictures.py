@@ -14,7 +14,7 @@ from .contrast import contrast
 from .experiments import ABLATIONS, OUTSIDE, PAIR, SINGLE_GATES, STABILITY, TASKS, on, plain
 from .findings import Findings
 from .grid import Arm, arms
-from .survey import FUNCTIONS, PLACES
+from .survey import FUNCTIONS, PLACES, surveyed
 
 if TYPE_CHECKING:
     import altair as alt
@@ -129,8 +129,7 @@ def _survey_rows(findings: Findings) -> list[Row]:
     rows = []
     for place in PLACES:
         for name in FUNCTIONS:
-            arm = plain("adding") if name == "tanh" else Arm("adding", place, name)
-            found = [v for seed, v in findings.loss(arm).items() if seed < findings.scale.survey]
+            found = surveyed(findings, place, name)
             if found and name in sheets:
                 kind = "bounded" if sheets[name]["bounded"] else "unbounded"
                 rows.append({"name": name, "place": place.replace("_", " "), "kind": kind,

@@ -29,7 +29,7 @@ from .claims import CLAIMS
 from .experiments import EXPERIMENTS, MEASURED
 from .findings import SCHEMA, Findings, Run
 from .flow import after_training
-from .grid import Arm, Scale, spec_of
+from .grid import FIRST_SEED, Arm, Scale, spec_of
 from .model import Claim
 
 __all__ = ["Plan", "plan", "run"]
@@ -65,18 +65,18 @@ class Plan:
     def _by_seed(self, chosen: Sequence[tuple[Arm, int, float | None]]) -> list[TrialSpec]:
         longest = max((n for _, n, _ in chosen), default=0)
         return [
-            spec_of(arm, seed, self.scale, rate)
-            for seed in range(longest)
+            spec_of(arm, FIRST_SEED + k, self.scale, rate)
+            for k in range(longest)
             for arm, n, rate in chosen
-            if seed < n
+            if k < n
         ]
 
     def measured(self) -> set[str]:
         """Keys of the trials whose trained model is measured."""
         return {
-            spec_of(arm, seed, self.scale).key
+            spec_of(arm, FIRST_SEED + k, self.scale).key
             for arm, n in self.arms.items() if arm in MEASURED
-            for seed in range(n)
+            for k in range(n)
         }  # fmt: skip
 
     def tuning(self) -> list[TrialSpec]:
@@ -294,7 +294,8 @@ def _collect(
         if own and rates.get(arm.name) in (None, _shared_rate(arm, planned.scale)):
             continue
         rate = rates[arm.name] if own else None
-        specs = [spec_of(arm, seed, planned.scale, rate) for seed in range(seeds)]
+        which = range(FIRST_SEED, FIRST_SEED + seeds)
+        specs = [spec_of(arm, seed, planned.scale, rate) for seed in which]
         runs[arm.name] = [_run(spec, result_of(spec, directory)) for spec in specs]
     every = dict(rates)
     for arm in planned.arms:  # of a task that is not tuned, the own rate is the shared one

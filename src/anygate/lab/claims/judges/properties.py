@@ -17,7 +17,7 @@ from ..experiments import FORGET, plain
 from ..findings import Findings
 from ..grid import Arm
 from ..model import Effect, Judgement, Part, Verdict
-from ..survey import FUNCTIONS, PLACES
+from ..survey import FUNCTIONS, PLACES, surveyed
 from .common import holm_of, lacking, not_run
 from .numeric import second_derivative_dies
 
@@ -53,8 +53,7 @@ def _fit(findings: Findings, place: str, sheets: dict[str, Any]) -> Fit:
     """The loss of each function regressed on what it lacks; empty with too few functions."""
     rows, losses = [], []
     for name in FUNCTIONS:
-        arm = plain("adding") if name == "tanh" else Arm("adding", place, name)
-        found = [loss for seed, loss in findings.loss(arm).items() if seed < findings.scale.survey]
+        found = surveyed(findings, place, name)
         if found and name in sheets:
             rows.append([1.0, *(float(not sheets[name][p]) for p in PROPERTIES)])
             losses.append(float(np.mean(found)))
