@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,15 +18,16 @@ from claims_tiny import CLAIM, TINY, accuracies, findings, run_tiny, solved
 from test_claims import PROPERTIES
 
 from anygate.backends.cpu.elementwise import elementwise
-from anygate.cli import Exit, main
+from anygate.cli import Exit, main, parser
 from anygate.lab.claims import CLAIMS, QUICK, Arm, Verdict, judge_all, load, page, plan, run
-from anygate.lab.claims.answer import ANSWER, Said
+from anygate.lab.claims.answer import Said
 from anygate.lab.claims.experiments import plain
 from anygate.lab.claims.flow import flow
 from anygate.lab.claims.grid import spec_of
 from anygate.lab.claims.page import write_page
 from anygate.lab.claims.pictures import PICTURES
 from anygate.lab.claims.speed import functions
+from anygate.lab.claims.wording import ANSWER
 from anygate.lab.records import StudyError
 from anygate.lab.study import StudyConflict
 from anygate.lab.trial import Model, run_trial
@@ -206,6 +208,13 @@ def test_every_sentence_of_the_answer_stands_on_a_claim_or_a_source() -> None:
             if said.part:
                 judged[said.claim].part(said.part)  # KeyError for a part that no judge makes
             assert said.text(judged).endswith(f"(#claim-{CLAIMS[said.claim].row}))")
+
+
+def test_the_commands_of_the_answer_are_commands() -> None:
+    for question in ANSWER:
+        program, *arguments = shlex.split(question.command)
+        assert program == "anygate"
+        parser().parse_args(arguments)
 
 
 def test_a_sentence_without_its_claim_is_left_out() -> None:

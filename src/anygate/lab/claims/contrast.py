@@ -62,8 +62,8 @@ class Contrast:
         """The p value of equivalence; 1 if the comparison is not sensitive."""
         return self.equivalence.p_value if self.sensitive else 1.0
 
-    def effect(self, p: float | None = None, p_of: str = "", family: int = 1) -> Effect:
-        """The difference as a number of the page; p is corrected over its family."""
+    def effect(self) -> Effect:
+        """The difference as a number of the page."""
         d = self.difference
         counts = ""
         if self.measure == "time":
@@ -73,32 +73,36 @@ class Contrast:
         if not self.sensitive:
             counts += f"{'; ' if counts else ''}too few epochs to show that it is not worse"
         return Effect(
-            name=f"{label_of(self.arm)} against {label_of(self.reference)}",
+            name=f"{label_of(self.arm)} against {label_of(self.reference)}, on {_on(self.arm)}",
             value=100 * d.mean,
             unit="% of the epochs" if self.measure == "time" else "points of error",
             low=100 * d.interval.low,
             high=100 * d.interval.high,
             confidence=d.interval.confidence,
             n=self.n,
-            p=p,
-            p_of=p_of,
-            family=family,
             format="+.1f",
             note=counts,
         )
 
 
 _SLOTS = {"activation": "candidate and output", "gate_activation": "all gates"}
-_TASKS = {"adding": "adding", "long": "adding, longer", "reber": "Reber", "rows": "digits by rows",
+_TASKS = {"long": "longer adding", "reber": "Reber", "rows": "digits by rows",
           "pixels": "digits by pixels"}  # fmt: skip
 
 
 def label_of(arm: Arm) -> str:
-    """An arm for people: ``relu (candidate; Reber)``."""
+    """An arm for people: ``relu (candidate)``, ``the plain LSTM (own rate)``."""
     slot = _SLOTS.get(arm.slot, arm.slot.replace("_", " "))
-    extra = "".join(f", {k.replace('_', ' ')} {v}" for k, v in arm.changes)
-    own = ", own rate" if arm.rate == "own" else ""
-    return f"{arm.activation} ({slot}{extra}{own}; {_TASKS.get(arm.task, arm.task)})"
+    usual = (arm.slot, arm.activation) == ("activation", "tanh")
+    inside = [] if usual else [slot]
+    inside += [f"{k.replace('_', ' ')} {v}" for k, v in arm.changes]
+    inside += ["own rate"] if arm.rate == "own" else []
+    name = "the plain LSTM" if usual else arm.activation
+    return f"{name} ({', '.join(inside)})" if inside else name
+
+
+def _on(arm: Arm) -> str:
+    return _TASKS.get(arm.task, arm.task)
 
 
 def contrast(findings: Findings, arm: Arm, reference: Arm) -> Contrast | None:

@@ -73,14 +73,14 @@ STABILITY = tuple(
 )  # fmt: skip
 """Short trainings without clipping."""
 
-ABLATIONS: dict[str, tuple[str, Arm]] = {
-    "no input gate (NIG)": ("input_gate", Arm("", "input_gate", "1")),
-    "no forget gate (NFG)": ("forget_gate", Arm("", "forget_gate", "1")),
-    "no output gate (NOG)": ("output_gate", Arm("", "output_gate", "1")),
-    "no input activation (NIAF)": ("candidate", Arm("", "candidate", "identity")),
-    "no output activation (NOAF)": ("cell_output", Arm("", "cell_output", "identity")),
-    "coupled gates (CIFG)": ("", Arm("", changes=(("variant", "coupled"),))),
-    "peepholes": ("", Arm("", changes=(("variant", "peephole"),))),
+ABLATIONS: dict[str, Arm] = {
+    "no input gate (NIG)": Arm("", "input_gate", "1"),
+    "no forget gate (NFG)": Arm("", "forget_gate", "1"),
+    "no output gate (NOG)": Arm("", "output_gate", "1"),
+    "no input activation (NIAF)": Arm("", "candidate", "identity"),
+    "no output activation (NOAF)": Arm("", "cell_output", "identity"),
+    "coupled gates (CIFG)": Arm("", changes=(("variant", "coupled"),)),
+    "peepholes": Arm("", changes=(("variant", "peephole"),)),
 }
 """Greff's variants by slot; the plain LSTM here is his NP, without peepholes."""
 
@@ -177,7 +177,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "ablations": Experiment(
         "one part of the LSTM left out",
         arms=tuple(arm for task in TASKS
-                   for arm in (plain(task), *(on(task, a) for _, a in ABLATIONS.values()))),
+                   for arm in (plain(task), *(on(task, a) for a in ABLATIONS.values()))),
     ),
     "chrono": Experiment(
         "chrono initialisation; ReLU on a longer adding problem",

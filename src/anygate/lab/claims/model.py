@@ -30,8 +30,7 @@ class Effect:
     """One number that a verdict rests on.
 
     value, with its interval [low, high] of the given confidence (None where a number is exact or
-    has no interval), in a unit. n: pairs or rounds behind it. p: corrected over its family of
-    `family` tests, for what p_of says. format: how to print it.
+    has no interval), in a unit. n: pairs or rounds behind it. format: how to print it.
     """
 
     name: str
@@ -41,9 +40,6 @@ class Effect:
     high: float | None = None
     confidence: float | None = None
     n: int | None = None
-    p: float | None = None
-    p_of: str = ""
-    family: int = 1
     format: str = ".3g"
     note: str = ""
 

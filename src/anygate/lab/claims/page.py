@@ -17,6 +17,7 @@ from .model import Claim, Effect, Judgement, Part, Verdict
 from .pictures import PICTURES, draw
 from .published import Table, tables
 from .sources import SOURCES
+from .wording import ANSWER
 
 __all__ = ["judge_all", "page", "summary", "verdict_table", "write_page"]
 
@@ -239,7 +240,10 @@ sequences of thousands of steps."""
 
 
 def _answer(judged: Mapping[str, Judgement], findings: Findings) -> str:
-    blocks = [f"### {title}\n\n{text}" for title, text in answer(judged, findings)]
+    blocks = [
+        f"### {title}\n\n{text}\n\nTry it: `{command}`"
+        for title, text, command in answer(ANSWER, judged, findings)
+    ]
     setups = findings.scale.setups
     longest = max(setup.make().steps for setup in setups.values())
     sizes = sorted({setup.make().settings.hidden_size for setup in setups.values()})

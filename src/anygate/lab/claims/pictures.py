@@ -186,7 +186,7 @@ def _stability(rows: Sequence[Row]) -> Any:
 
 def _ablation_rows(findings: Findings) -> list[Row]:
     rows = []
-    for name, (_, arm) in ABLATIONS.items():
+    for name, arm in ABLATIONS.items():
         for task in TASKS:
             c = contrast(findings, on(task, arm), plain(task))
             if c is not None:

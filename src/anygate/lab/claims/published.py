@@ -47,7 +47,7 @@ def _ablations(findings: Findings) -> Table | None:
     titles = [setups[task].make().title for task in TASKS]
     header = ("left out", *titles, "Greff et al.: significant?", "NumPy replication: adding, MSE")
     rows = [header, ("nothing", *(_state(findings, plain(task)) for task in TASKS), "–", "–")]
-    for name, (_, arm) in ABLATIONS.items():
+    for name, arm in ABLATIONS.items():
         cells = [_against(findings, on(task, arm), plain(task)) for task in TASKS]
         rows.append((name, *cells, *_PUBLISHED[name]))
     return Table(
