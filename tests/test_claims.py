@@ -14,6 +14,7 @@ from anygate.lab.claims import CLAIMS, EXPERIMENTS, FULL, QUICK, SOURCES, Arm, J
 from anygate.lab.claims.experiments import FORGET, OUTSIDE, SINGLE_GATES, STABILITY, TASKS, plain
 from anygate.lab.claims.findings import Findings, Run
 from anygate.lab.claims.grid import spec_of
+from anygate.lab.claims.judges.common import holm_of
 from anygate.lab.claims.judges.cost import ratio
 from anygate.lab.claims.judges.properties import least_squares, rank_correlation
 from anygate.lab.claims.model import Part
@@ -109,6 +110,11 @@ def test_without_results_nothing_is_decided(key: str) -> None:
     assert judge(key, findings()).verdict is UNDECIDED
 
 
+def test_p_values_are_corrected_over_the_whole_family() -> None:
+    assert holm_of([0.02, 0.5], 3) == pytest.approx([0.06, 1])
+    assert holm_of([0.01, 0.02], 2) == pytest.approx([0.02, 0.02])
+
+
 # ---- gates -------------------------------------------------------------------------------------
 
 
@@ -140,8 +146,18 @@ def test_where_the_reference_is_slow_nothing_is_called_not_worse() -> None:
 
 
 def test_a_gate_that_does_as_well_but_diverged_once_refutes_nothing() -> None:
-    often = solved(*[6] * 8, diverged=[3])
-    assert judge("sigmoid-gates", gate_runs(FAILED, often)).verdict is not REFUTED
+    once, never = solved(*[1] * 8, diverged=[3]), solved(*[1] * 8)
+    half = solved(*[10, 11] * 4)
+    assert judge("sigmoid-gates", gate_runs(FAILED, never, half)).verdict is REFUTED
+    assert judge("sigmoid-gates", gate_runs(FAILED, once, half)).verdict is UNDECIDED
+
+
+def test_one_gate_that_is_not_worse_leaves_the_claim_open() -> None:
+    found = gate_runs(FAILED, FAILED)
+    open_one = {Arm("adding", "input_gate", "relu").name: solved(20, 2, 20, 3, 9, 20, 4, 20)}
+    found = replace(found, runs={**found.runs, **open_one})
+    part = judge("sigmoid-gates", found).part("input gate")
+    assert part.verdict is UNDECIDED and "penalized_tanh did worse" in part.because
 
 
 def test_five_seeds_decide_nothing_however_clear() -> None:
@@ -324,15 +340,15 @@ def test_regression_and_correlation_against_known_numbers() -> None:
     assert rank_correlation([1, 2, math.inf, 4], [4, 3, 1, 2])[0] == pytest.approx(-1)
 
 
-def second(dies: dict[str, float], gradient: Any) -> Findings:
+def second(dies: dict[str, float], gradient: Any, forget: float = 1.0) -> Findings:
     rows = {n: {"dies": d, "dies_relative": d, "peak": 1, "at": 1} for n, d in dies.items()}
     sheets = {f: {"second_dies": float(k)} for k, f in enumerate(FUNCTIONS)}
     found = {f: [{"cell_half": gradient(k)}] for k, f in enumerate(FUNCTIONS)}
-    forget = {f"{b:g}": [{"cell_half": b + s, "forget_half": b + s} for s in range(4)]
+    biases = {f"{b:g}": [{"cell_half": b + s, "forget_half": forget * (b + s)} for s in range(4)]
               for b in FORGET}  # fmt: skip
     return findings(experiments={
         "formulas": {"second": rows, "sheets": sheets}, "starts-candidate": found,
-        "starts-cell_output": found, "starts-forget": forget,
+        "starts-cell_output": found, "starts-forget": biases,
     })  # fmt: skip
 
 
@@ -347,6 +363,8 @@ def test_second_derivative() -> None:
     assert judge("second-derivative-dies", second(last, float)).verdict is REFUTED
     weak = second(last, lambda k: float((k * 7) % 17))
     assert judge("second-derivative", weak).verdict is UNDECIDED
+    blind = second(last, lambda k: -float(k), forget=-1.0)
+    assert judge("second-derivative", blind).verdict is UNDECIDED  # what predicts it is not known
 
 
 # ---- points (a) to (e), computed ----------------------------------------------------------------

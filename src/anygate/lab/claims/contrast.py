@@ -28,8 +28,8 @@ __all__ = ["Contrast", "best_of", "contrast", "enough", "holds", "label_of", "wo
 @dataclass(frozen=True)
 class Contrast:
     """loss(arm) - loss(reference): positive if the arm is worse. The loss is the share of the
-    epochs until solved, or the final error (see Setup). better, worse, not_worse: one-sided p
-    values that the mean is below 0, above 0, below the margin. same: that of equivalence.
+    epochs until solved, or the final error (see Setup). worse, not_worse: one-sided p values
+    that the mean is above 0, below the margin. same: that of equivalence.
 
     sensitive: whether an arm that never solves the task would be seen as worse by the margin. If
     the reference itself takes most of the epochs it would not, and then nothing is "not worse".
@@ -41,7 +41,6 @@ class Contrast:
     margin: float
     difference: PairedDifference
     equivalence: Equivalence
-    better: float
     worse: float
     solved: tuple[int, int]
     diverged: tuple[int, int]
@@ -121,7 +120,6 @@ def contrast(findings: Findings, arm: Arm, reference: Arm) -> Contrast | None:
         margin=setup.margin,
         difference=paired_difference(left, right),
         equivalence=equivalence(left, right, setup.margin),
-        better=sign_flip_p(pairs, alternative="less"),
         worse=sign_flip_p(pairs, alternative="greater"),
         solved=(_count(findings, arm, seeds, "solved_at"),
                 _count(findings, reference, seeds, "solved_at")),
