@@ -55,6 +55,8 @@ def add(commands: Any) -> None:
         "says counts more")  # fmt: skip
     add("--dry-run", action="store_true", help="show the trials that are left and about how long "
         "they take, and run nothing")  # fmt: skip
+    add("--stability", action="store_true", help="also map where training diverges: short runs "
+        "over learning rates and forget biases")  # fmt: skip
     add("--fresh", action="store_true", help="forget results that the folder already holds")
 
 
@@ -66,7 +68,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     studies = _studies(request)
     directory = Path(request.out) if request.out else _default_folder(studies)
-    command = _command(request, directory)
+    command = _command(request, directory) + (" --stability" if options.stability else "")
     try:
         placed = place(directory, studies)
     except ValueError as error:
@@ -76,7 +78,7 @@ def _compare(options: argparse.Namespace) -> int:
     try:
         if len(placed) > 1:
             claim_grid(directory, list(placed), command)
-        if not _run(placed, directory, command, request, options.fresh):
+        if not _run(placed, directory, command, request, options):
             return Exit.INTERRUPTED
         return finish(directory, options.json)
     except WriteError as error:
@@ -176,21 +178,27 @@ def _run(
     directory: Path,
     command: str,
     request: argparse.Namespace,
-    fresh: bool,
+    options: argparse.Namespace,
 ) -> bool:
-    """Run with a progress bar on stderr. False if interrupted."""
+    """Run with a progress bar on stderr, and then the stability maps if they are asked for. False
+    if interrupted."""
     from ..lab.engines import open_engine
     from ..lab.grid import run_studies
     from ..lab.progress import progress_bar
+    from ..lab.stability import map_of
 
-    if not fresh and not _present(placed).startswith("0 "):
+    if not options.fresh and not _present(placed).startswith("0 "):
         print(f"{_present(placed)} trials are already in {directory}", file=sys.stderr)
     titles = {study.task.title for study in placed.values()}
     title = f"{titles.pop()}: " if len(titles) == 1 else ""
     try:
         with open_engine(request.engine, request.address, request.jobs) as engine:
-            run_studies(placed, command=command, fresh=fresh, jobs=request.jobs, engine=engine,
+            run_studies(placed, command=command, fresh=options.fresh, jobs=request.jobs,
+                        engine=engine,
                         stage=lambda part: progress_bar(f"{title}{part}"))  # fmt: skip
+            for folder, study in placed.items() if options.stability else ():
+                with progress_bar(f"{study.task.title}: stability map") as progress:
+                    map_of(study).run(folder, jobs=request.jobs, engine=engine, progress=progress)
     except KeyboardInterrupt:
         where = [f"--{name} {shlex.quote(str(value))}" for name in ("jobs", "engine", "address")
                  if (value := getattr(request, name)) not in (None, "joblib")]  # fmt: skip

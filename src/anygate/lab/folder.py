@@ -76,7 +76,7 @@ def _difference(held: Any, wanted: Any) -> str:
 
 _PARTS = {"task": "another task", "slot": "another slot", "settings": "other settings"}
 """What every trial of a folder must share."""
-_RESULTS = ("trials", "timing", "figures", "tuning", "rates", "own")
+_RESULTS = ("trials", "timing", "stability", "figures", "tuning", "rates", "own")
 _OURS = {"study.json", "report.html", "summary.json", *_RESULTS}
 
 

@@ -107,13 +107,23 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where and how a run stopped being finite."""
+    """Where and how a run stopped being finite.
+
+    ``step``: of training. ``time_step``: of the sequence, from 1; with ``slot`` it is where the
+    first number that is not finite appeared, without, where the gradient did. The sizes before it
+    are the largest |c|, with the time step ``largest_at``, and the norm of the gradient at the next
+    time step; NaN if not known.
+    """
 
     epoch: int | None
     step: int | None
     what: str
     slot: str
     value: str
+    time_step: int | None = None
+    largest_at: int | None = None
+    max_abs_cell_before: float = math.nan
+    gradient_before: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -125,9 +135,27 @@ class EpochRecord:
     slots: Mapping[str, Mapping[str, float]]
 
 
+Series = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One recorded pass through the first LSTM layer, in bins of time steps.
+
+    Bin k holds time steps ``edges[k]`` to ``edges[k + 1] - 1``, from 0. ``slots`` maps a slot to
+    its statistics, ``states`` holds ``max_abs_cell``, ``grad_h``, ``grad_c`` and the direct norms:
+    one number a bin, NaN where it was not finite. See :func:`anygate.lab.measure.snapshot`.
+    """
+
+    edges: tuple[int, ...]
+    slots: Mapping[str, Mapping[str, Series]]
+    states: Mapping[str, Series]
+
+
 @dataclass(frozen=True)
 class Trial:
-    """One run: an activation with a seed. after: what else was measured in the end, if anything."""
+    """One run: an activation with a seed. ``inside`` holds the snapshots "start" (before the first
+    training step) and "end" (after the last), if they were taken."""
 
     key: str
     activation: str
@@ -135,7 +163,7 @@ class Trial:
     diverged: Divergence | None
     epochs: tuple[EpochRecord, ...]
     final_metric: float
-    after: Mapping[str, Any] = field(default_factory=dict)
+    inside: Mapping[str, Snapshot] = field(default_factory=dict)
 
 
 def read(path: Path, build: Callable[[dict[str, Any]], T]) -> T:
@@ -211,20 +239,24 @@ def trial_from(raw: dict[str, Any]) -> Trial:
         diverged=_divergence(raw["diverged"]),
         epochs=tuple(_epoch(e) for e in raw["epochs"]),
         final_metric=final,
-        after=dict(raw.get("after") or {}),
+        inside={str(when): _snapshot(seen) for when, seen in (raw.get("inside") or {}).items()},
     )
+
+
+_COUNTS = ("epoch", "step", "time_step", "largest_at")
 
 
 def _divergence(raw: dict[str, Any] | None) -> Divergence | None:
     if raw is None:
         return None
-    epoch, step = raw.get("epoch"), raw.get("step")
+    count = {n: None if raw.get(n) is None else int(raw[n]) for n in _COUNTS}
     return Divergence(
-        epoch=None if epoch is None else int(epoch),
-        step=None if step is None else int(step),
+        **count,
         what=str(raw.get("what") or "the run diverged"),
         slot=str(raw.get("slot") or ""),
         value=str(raw.get("value") or ""),
+        max_abs_cell_before=_number(raw.get("max_abs_cell_before")),
+        gradient_before=_number(raw.get("gradient_before")),
     )
 
 
@@ -239,6 +271,27 @@ def _epoch(raw: dict[str, Any]) -> EpochRecord:
             str(slot): {health: _number(value) for health, value in shares.items()}
             for slot, shares in raw.get("slots", {}).items()
         },
+    )
+
+
+def _snapshot(raw: dict[str, Any]) -> Snapshot:
+    edges = tuple(raw["edges"])
+    whole = all(isinstance(e, int) and not isinstance(e, bool) for e in edges)
+    if not whole or len(edges) < 2 or edges[0] != 0 or list(edges) != sorted(set(edges)):
+        raise ValueError("the edges of a snapshot must be whole numbers that rise from 0")
+
+    def series(name: str, values: object) -> Series:
+        if not isinstance(values, list) or len(values) != len(edges) - 1:
+            raise ValueError(f"{name} of a snapshot must hold {len(edges) - 1} numbers")
+        return tuple(_number(v) for v in values)
+
+    return Snapshot(
+        edges=edges,
+        slots={
+            str(slot): {str(n): series(n, values) for n, values in seen.items()}
+            for slot, seen in raw["slots"].items()
+        },
+        states={str(n): series(n, v) for n, v in raw.items() if n not in ("edges", "slots")},
     )
 
 

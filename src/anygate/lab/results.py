@@ -17,11 +17,13 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .cells import Cell, load_cells
 from .rates import LearningRates
 from .records import (
     ActivationInfo,
     Divergence,
     EpochRecord,
+    Snapshot,
     StudyConfig,
     StudyError,
     TaskInfo,
@@ -34,10 +36,12 @@ from .records import (
 
 __all__ = [
     "ActivationInfo",
+    "Cell",
     "Divergence",
     "EpochRecord",
     "Health",
     "Quantity",
+    "Snapshot",
     "StudyConfig",
     "StudyError",
     "StudyResults",
@@ -57,6 +61,7 @@ class StudyResults:
 
     ``trials`` holds planned runs only, at most one per (activation, seed). ``timing`` maps a
     trial's key to its seconds per training step. ``ignored`` counts trial files outside the plan.
+    ``stability`` holds the cells of the stability map, if there is one.
     ``own``: the same comparison at each activation's own best learning rate, where the study tuned
     them and not all are best at the shared one, which this is then.
     """
@@ -66,6 +71,7 @@ class StudyResults:
     timing: Mapping[str, float]
     ignored: int = 0
     own: StudyResults | None = None
+    stability: tuple[Cell, ...] = ()
     _index: Mapping[tuple[str, int], Trial] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -176,6 +182,12 @@ class StudyResults:
         values = np.array([record.get(health, math.nan) for record in last], dtype=np.float64)
         return values[np.isfinite(values)]
 
+    def snapshots(self, label: str, when: Literal["start", "end"]) -> list[Snapshot]:
+        """What was recorded inside the runs of ``label`` before or after training, by seed; at the
+        end without the runs that diverged."""
+        kept = [t for t in self.runs(label) if when == "start" or t.diverged is None]
+        return [t.inside[when] for t in kept if when in t.inside]
+
     @property
     def measured_slots(self) -> list[str]:
         """The slots that any run reports on, in the order of the cell's equations."""
@@ -197,9 +209,9 @@ def load(directory: Path | str) -> StudyResults:
     """
     root = Path(directory)
     config = _load_config(root / "study.json")
-    if config.learning_rates is None:
-        return _gather(config, {root: None})
-    return _tuned(root, config, config.learning_rates)
+    rates = config.learning_rates
+    found = _gather(config, {root: None}) if rates is None else _tuned(root, config, rates)
+    return replace(found, stability=load_cells(root))
 
 
 def _tuned(root: Path, config: StudyConfig, chosen: LearningRates) -> StudyResults:

@@ -33,7 +33,7 @@ def tuning_trials(
 ) -> tuple[TrialSpec, ...]:
     """Every variant with every rate and seed; a variant's own seed and rate do not matter."""
     return tuple(
-        replace(v, seed=seed, settings=replace(v.settings, learning_rate=rate))
+        replace(v, seed=seed, settings=replace(v.settings, learning_rate=rate), watched=False)
         for seed in seeds
         for rate in sorted(set(rates))
         for v in variants

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median
 
+from .advice import after_divergence
 from .compared import compare, equivalent_ones, no_pairs, overall
 from .comparison import (
     Comparison,
@@ -167,6 +168,8 @@ def _best(results: StudyResults, found: list[Comparison]) -> str:
     text = f"{name} has the {what} {task.metric} on {task.title}: {_reached(results, name)}"
     if len(order) > 1:
         text += f"; next is {order[1][0]} with {task.show(order[1][1])}"
+    if len(results.diverged(name)) == len(results.runs(name)):
+        text += f"; but every run of {name} diverged and counts as {task.baseline_name}"
     return text + "."
 
 
@@ -212,11 +215,21 @@ def _stability(results: StudyResults) -> list[str]:
     failed = [label for label in results.labels if results.diverged(label)]
     if not failed:
         return [f"No run diverged (0 of {results.present})."]
-    sentences = [_divergence(results, label) for label in failed]
+    sentences = [text for label in failed for text in _failure(results, label)]
     guess = results.task.show(results.task.baseline)
     name = results.task.baseline_name
     sentences.append(f"A diverged run is scored with the value of {name}, {guess}.")
     return sentences
+
+
+def _failure(results: StudyResults, label: str) -> list[str]:
+    """How many runs diverged, the earliest of them, and what to try."""
+    found = after_divergence(results, label)
+    if found is None:
+        return []
+    options = f" ({found.options})" if found.options else ""
+    return [_divergence(results, label), found.because,
+            f"To try with {label}: {found.do.rstrip('.')}{options}."]  # fmt: skip
 
 
 def _divergence(results: StudyResults, label: str) -> str:
@@ -303,8 +316,8 @@ def _caveats(
     ]
     if len(results.rivals) > 1:
         caveats.append(
-            f"Each rival was tested against {results.first} only; "
-            "the order among the rivals is what was observed, not tested."
+            f"Each rival was tested against {results.first} only; the report's table of all "
+            "pairs also tests the others, with a stricter correction."
         )
     return caveats + _questions(results.task, found, times) + _unseen(found)
 

@@ -75,15 +75,15 @@ def limits(activation: Activation) -> Limits:
 
 
 def _split(saturated: tuple[tuple[float, float], ...]) -> float:
-    """The middle of the gap between saturated intervals that lies nearest to 0; the end of one that
-    has no other end."""
+    """The middle of the gap between saturated intervals that lies nearest to 0; 1 inside of the end
+    of one that has no other end (which itself may be saturated: relu at 0)."""
     ends = [-math.inf, *(x for interval in saturated for x in interval), math.inf]
     gaps = [(a, b) for a, b in zip(ends[::2], ends[1::2], strict=True) if a < b]
     if not gaps:
         return 0.0
     low, high = min(gaps, key=lambda g: (max(g[0], -g[1], 0.0), g[0] - g[1]))
     if math.isinf(low) or math.isinf(high):
-        return low if math.isfinite(low) else high if math.isfinite(high) else 0.0
+        return low + 1 if math.isfinite(low) else high - 1 if math.isfinite(high) else 0.0
     return (low + high) / 2
 
 

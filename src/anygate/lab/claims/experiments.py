@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from ..trial import Model
+from ..trial import PROBE, Model
 from . import exact, speed
-from .flow import SEQUENCES, flow
+from .flow import flow
 from .grid import Arm, Scale, arms, spec_of
 from .survey import FUNCTIONS, PLACES
 
-__all__ = ["ABLATIONS", "EXPERIMENTS", "FORGET", "INSIDE", "MEASURED", "OUTSIDE", "PAIR",
+__all__ = ["ABLATIONS", "EXPERIMENTS", "FORGET", "INSIDE", "LOOKED", "MEASURED", "OUTSIDE", "PAIR",
            "SINGLE_GATES", "STABILITY", "TASKS", "Experiment", "on", "plain"]  # fmt: skip
 
 TASKS = ("adding", "reber", "rows")
@@ -95,7 +95,9 @@ MEASURED = frozenset({
     *arms("adding", "activation", ("relu", "leaky_relu", "leaky_relu(k=0.3)")),
     *arms("rows", "activation", ("hard_tanh",)),
 })  # fmt: skip
-"""Arms whose trained models are measured by `anygate.record`."""
+"""Arms of which a snapshot is taken after training."""
+LOOKED = MEASURED | frozenset(gates())
+"""Arms whose inside is looked at after training; a kernel that measures is compiled for each."""
 
 
 def starts(place: str, scale: Scale) -> dict[str, Any]:
@@ -118,10 +120,9 @@ def _start(arm: Arm, seed: int, scale: Scale) -> dict[str, Any]:
     torch.manual_seed(seed)
     data = spec.task.load(seed)
     model = Model(spec, data.train_x.size(-1), data.every_step)
-    x = data.test_x[:SEQUENCES].transpose(0, 1)
-    found = flow(model, spec.task.loss, x, data.test_y[:SEQUENCES])
-    return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in found.items()
-            if k != "zero_slope"}  # fmt: skip
+    x = data.test_x[:PROBE].transpose(0, 1)
+    found = flow(model, spec.task.loss, x, data.test_y[:PROBE])
+    return {k: None if v is None else float(f"{v:.6g}") for k, v in found.items()}
 
 
 _IDENTITY = {"initial": "identity"}
