@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ from anygate.cli import Exit, main, parser
 from anygate.lab.claims import CLAIMS, QUICK, Arm, Verdict, judge_all, load, page, plan, run
 from anygate.lab.claims.answer import Said
 from anygate.lab.claims.experiments import plain
-from anygate.lab.claims.flow import flow
+from anygate.lab.claims.flow import flow, trained
 from anygate.lab.claims.grid import spec_of
 from anygate.lab.claims.page import write_page
 from anygate.lab.claims.pictures import PICTURES
 from anygate.lab.claims.speed import functions
 from anygate.lab.claims.wording import ANSWER
-from anygate.lab.records import StudyError
+from anygate.lab.records import StudyError, trial_from
 from anygate.lab.study import StudyConflict
 from anygate.lab.trial import Model, run_trial
 from anygate.symbolic import resolve
@@ -163,6 +164,23 @@ def test_the_flow_through_closed_gates_is_the_forget_gates_product() -> None:
     assert seen["cell_half"] == pytest.approx(expected, rel=1e-5)
     assert seen["forget_half"] == pytest.approx(expected, rel=1e-5)
     assert seen["hidden_half"] is not None
+
+
+def test_a_trial_is_looked_at_as_often_as_asked() -> None:
+    spec = spec_of(plain("pixels", epochs=3), 0, TINY)
+    for look, seen in ((0, []), (2, [2, 3]), (1, [1, 2, 3])):
+        result, _ = run_trial(replace(spec, look=look, watched=False))
+        assert [e["epoch"] for e in result["epochs"] if "slots" in e] == seen
+        assert result["inside"] == {} and result["key"] == spec.key
+
+
+def test_what_is_kept_of_a_trained_model_comes_from_its_last_snapshot() -> None:
+    result, _ = run_trial(spec_of(plain("pixels"), 0, TINY))
+    kept = trained(trial_from(result).inside["end"])
+    norms = result["inside"]["end"]["grad_c"]
+    assert kept["cell_half"] == pytest.approx(np.log10(norms[-5] / norms[-1]))
+    assert kept["zero_slope"]["candidate"] == 0
+    assert trained(None) == {}
 
 
 def test_elementwise_code_computes_the_program_and_refuses_what_it_cannot() -> None:
