@@ -41,7 +41,7 @@ def draw(findings: Findings, directory: Path) -> list[Path]:
     import vl_convert
 
     from ..report.export import VL_VERSION
-    from ..report.style import config
+    from ..report.style import HUES, config
 
     paths = []
     for picture in PICTURES:
@@ -49,7 +49,8 @@ def draw(findings: Findings, directory: Path) -> list[Path]:
         if not rows:
             continue
         spec = picture.chart(rows).to_dict(validate=False)
-        spec["config"] = {**config(), "background": "#ffffff"}
+        colours = {"category": list(HUES[1:])}
+        spec["config"] = {**config(), "background": "#ffffff", "range": colours}
         svg = str(vl_convert.vegalite_to_svg(spec, vl_version=VL_VERSION))
         paths.append(write_text(directory / picture.file, svg))
     return paths
@@ -71,9 +72,10 @@ def _second_rows(findings: Findings) -> list[Row]:
 def _second(rows: Sequence[Row]) -> Any:
     import altair as alt
 
-    limits = alt.Scale(type="log", domain=[1e-3, 2], clamp=True)
+    limits = alt.Scale(type="log", domain=[1e-3, 2], clamp=True, nice=False)
     lines = alt.Chart(alt.Data(values=list(rows))).mark_line().encode(
-        alt.X("x:Q", title="x"), alt.Y("value:Q", title="|f″(x)|", scale=limits),
+        alt.X("x:Q", title="x", scale=alt.Scale(domain=[0, 8], nice=False)),
+        alt.Y("value:Q", title="|f″(x)|", scale=limits),
         alt.Color("name:N", title=None), alt.StrokeDash("name:N", title=None),
     )  # fmt: skip
     level = alt.Chart(alt.Data(values=[{"y": 0.01}])).mark_rule(strokeDash=[3, 3])
