@@ -29,7 +29,7 @@ from anygate.lab.measure import (
 )
 from anygate.lab.records import trial_from
 from anygate.lab.tasks import find_task
-from anygate.lab.trial import PROBE, TrialSpec, _Model, run_trial
+from anygate.lab.trial import PROBE, Model, TrialSpec, run_trial
 from anygate.nn import LSTM
 from anygate.symbolic import resolve
 
@@ -112,7 +112,7 @@ def test_a_trial_on_adding_200_records_where_the_gradient_goes(
 
     torch.manual_seed(0)
     data = task.load(0)
-    model = _Model(spec, data.train_x.size(-1), data.every_step).double()
+    model = Model(spec, data.train_x.size(-1), data.every_step).double()
     x = data.test_x[:PROBE].transpose(0, 1).double()
     wanted = data.test_y[:PROBE].double()
     slots, states = looped(model.lstm, x, lambda h: task.loss(model.head(h[-1]), wanted))

@@ -29,7 +29,7 @@ from anygate.lab.tasks import (
     file_task,
     find_task,
 )
-from anygate.lab.trial import TESTED_AT_ONCE, TrialSpec, _Model, run_trial
+from anygate.lab.trial import TESTED_AT_ONCE, Model, TrialSpec, run_trial
 from anygate.symbolic import resolve
 
 
@@ -58,7 +58,7 @@ def test_training_at_every_step_learns() -> None:
 def test_a_head_at_every_step_is_the_head_after_each_step() -> None:
     task = find_task("parity:6")
     torch.manual_seed(0)
-    model = _Model(spec(task), 1, every_step=True)
+    model = Model(spec(task), 1, every_step=True)
     x = torch.randn(6, 4, 1)
     answers = model(x)
     assert answers.shape == (4, 6, 2)
@@ -68,7 +68,7 @@ def test_a_head_at_every_step_is_the_head_after_each_step() -> None:
 
 
 def test_many_test_sequences_are_answered_in_parts() -> None:
-    model = _Model(spec(find_task("parity:4")), 1, every_step=False)
+    model = Model(spec(find_task("parity:4")), 1, every_step=False)
     x = torch.randn(4, TESTED_AT_ONCE + 7, 1)
     with torch.no_grad():
         torch.testing.assert_close(model.answers(x), model(x))

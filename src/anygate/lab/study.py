@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class Study:
             "slots": list(slots_of(self.slot)),
             "activations": [_describe(a) for a in self.activations],
             "seeds": list(self.seeds),
-            "settings": {**asdict(self.settings), "optimizer": "Adam", **declared},
+            "settings": {**self.settings.describe(), "optimizer": "Adam", **declared},
             "machine": _machine(),
         }
 

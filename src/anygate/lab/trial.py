@@ -9,13 +9,14 @@ import re
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..nn import LSTM
+from ..nn.init import chrono_, forget_bias_, identity_
 from ..nn.slots import SHORTCUTS
 from ..symbolic import Activation
 from ..symbolic.cell import SLOTS
@@ -23,7 +24,7 @@ from .measure import health, place_of_divergence, snapshot
 from .records import SCHEMA
 from .tasks import Settings, Task, TaskError
 
-__all__ = ["TrialSpec", "run_trial", "slots_of"]
+__all__ = ["Model", "TrialSpec", "run_trial", "slots_of"]
 
 PROBE = 128  # test sequences on which the inside is measured
 TESTED_AT_ONCE = 1000  # test sequences in one call
@@ -43,8 +44,11 @@ def slots_of(slot: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """All that decides a trial's result. watched: snapshots are taken; without them it is the same
-    trial, with a shorter file."""
+    """All that decides a trial's result.
+
+    watched: snapshots are taken. look: the inside is looked at every so many epochs and after the
+    last one, 0 for never. Without them it is the same trial, with a shorter file.
+    """
 
     task: Task
     activation: Activation
@@ -52,6 +56,7 @@ class TrialSpec:
     seed: int
     settings: Settings
     watched: bool = True
+    look: int = 1
 
     @property
     def key(self) -> str:
@@ -64,7 +69,7 @@ class TrialSpec:
             "label": a.label,
             "slot": self.slot,
             "seed": self.seed,
-            "settings": asdict(self.settings),
+            "settings": self.settings.describe(),
         }
         if self.task.data:  # else name and seed say all, and earlier results keep their names
             content["data"] = self.task.data
@@ -73,7 +78,7 @@ class TrialSpec:
         return f"{slug}-seed{self.seed}-{digest}"
 
 
-class _Model(nn.Module):
+class Model(nn.Module):
     """An LSTM and a linear head after its last step, or after every one.
 
     x [T, B, I] -> [B, outputs], or [B, T, outputs] if every_step.
@@ -84,11 +89,15 @@ class _Model(nn.Module):
         self.every_step = every_step
         size = spec.settings.hidden_size
         choice: Any = {spec.slot: spec.activation}
+        if spec.settings.variant:
+            choice[spec.settings.variant] = True
         self.lstm = LSTM(features, size, **choice)
         self.head = nn.Linear(size, spec.task.outputs)
-        with torch.no_grad():
-            for bias, value in (("bias_ih_l0", spec.settings.forget_bias), ("bias_hh_l0", 0.0)):
-                self.lstm.get_parameter(bias)[size : 2 * size] = value
+        forget_bias_(self.lstm, spec.settings.forget_bias)
+        if spec.settings.initial == "identity":
+            identity_(self.lstm)
+        elif spec.settings.initial == "chrono":
+            chrono_(self.lstm, spec.task.steps)
 
     def forward(self, x: Tensor) -> Tensor:
         output, _ = self.lstm(x)
@@ -111,7 +120,7 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     torch.manual_seed(spec.seed)
     data = spec.task.load(spec.seed)
-    model = _Model(spec, data.train_x.size(-1), data.every_step)
+    model = Model(spec, data.train_x.size(-1), data.every_step)
     run = _Training(spec, model, data.train_x.transpose(0, 1), data.train_y)
     test_x = data.test_x.transpose(0, 1)
     probe, wanted = test_x[:, :PROBE], data.test_y[:PROBE]
@@ -131,7 +140,10 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
         if run.diverged is not None:
             break
         record["metric"] = spec.task.score(model.answers(test_x), data.test_y)
-        epochs.append(_tidy({"epoch": epoch, **record, **health(model.lstm, probe)}))
+        last = epoch == spec.settings.epochs
+        if spec.look and (last or epoch % spec.look == 0):
+            record |= health(model.lstm, probe)
+        epochs.append(_tidy({"epoch": epoch, **record}))
     watch("end")
     final = spec.task.baseline if run.diverged else epochs[-1]["metric"]
     if final is None:  # the metric overflowed though the loss did not
@@ -159,7 +171,7 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 class _Training:
-    def __init__(self, spec: TrialSpec, model: _Model, x: Tensor, y: Tensor) -> None:
+    def __init__(self, spec: TrialSpec, model: Model, x: Tensor, y: Tensor) -> None:
         self.spec, self.model, self.x, self.y = spec, model, x, y
         self.optimizer = torch.optim.Adam(model.parameters(), lr=spec.settings.learning_rate)
         self.order = torch.Generator().manual_seed(spec.seed)

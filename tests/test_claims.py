@@ -1,0 +1,396 @@
+"""The claims as data, and their judges on results made by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from claims_tiny import accuracies, findings, solved
+
+from anygate.lab.claims import CLAIMS, EXPERIMENTS, FULL, QUICK, SOURCES, Arm, Judgement, Verdict
+from anygate.lab.claims.experiments import FORGET, OUTSIDE, SINGLE_GATES, STABILITY, TASKS, plain
+from anygate.lab.claims.findings import Findings, Run
+from anygate.lab.claims.grid import spec_of
+from anygate.lab.claims.judges.common import holm_of
+from anygate.lab.claims.judges.cost import ratio
+from anygate.lab.claims.judges.properties import least_squares, rank_correlation
+from anygate.lab.claims.model import Part
+from anygate.lab.claims.runner import plan
+from anygate.lab.claims.survey import FUNCTIONS, PLACES
+
+HELD, REFUTED, UNDECIDED = Verdict.HELD, Verdict.REFUTED, Verdict.UNDECIDED
+EARLY, MIDDLE, LATE = (solved(*[e, e + 1] * 4) for e in (5, 6, 15))
+FAILED = solved(*[None] * 8)
+
+
+def judge(key: str, found: Findings) -> Judgement:
+    return CLAIMS[key].judge(found)
+
+
+PROPERTIES = {
+    "tanh": (1, 1, 1), "sigmoid": (1, 1, 1), "softsign": (1, 1, 1), "hard_tanh": (1, 0, 1),
+    "relu6": (1, 0, 1), "penalized_tanh": (1, 0, 1), "sine": (1, 1, 0),
+    "2*x*gaussian(x)": (1, 1, 0), "max(1 - abs(x), -1)": (1, 0, 0), "identity": (0, 1, 1),
+    "softplus": (0, 1, 1), "symlog": (0, 1, 1), "relu": (0, 0, 1), "leaky_relu": (0, 0, 1),
+    "silu": (0, 1, 0), "mish": (0, 1, 0), "abs(x)": (0, 0, 0),
+}  # fmt: skip
+"""Bounded, differentiable, monotone: by hand, against the property sheets in test_claims_run."""
+
+# ---- the data --------------------------------------------------------------------------------
+
+
+def test_every_row_of_the_list_is_a_claim() -> None:
+    assert [c.row for c in CLAIMS.values()] == [*map(str, range(1, 11)), *"abcde"]
+    assert all(key == claim.key for key, claim in CLAIMS.items())
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=str)
+def test_a_claim_has_a_source_a_rule_and_experiments_that_exist(claim: Any) -> None:
+    assert claim.said_by and all(key in SOURCES for key in claim.said_by)
+    assert claim.refuted_if and claim.held_if and claim.measure and claim.sentence.endswith(".")
+    assert claim.experiments and all(name in EXPERIMENTS for name in claim.experiments)
+
+
+def test_every_source_and_every_trained_experiment_can_be_made() -> None:
+    for name, experiment in EXPERIMENTS.items():
+        assert bool(experiment.arms) != bool(experiment.compute), name
+        for arm in experiment.arms:
+            assert spec_of(arm, 0, QUICK).key != spec_of(arm, 1, QUICK).key
+            assert spec_of(arm, 0, FULL).settings.hidden_size >= 16
+    reproduced = {"ablations", "chrono"}
+    used = {name for claim in CLAIMS.values() for name in claim.experiments}
+    assert set(EXPERIMENTS) - used == reproduced
+
+
+def test_arms_are_named_apart_and_trained_once() -> None:
+    planned = plan(CLAIMS.values(), QUICK)
+    names = [arm.name for arm in planned.arms]
+    assert len(set(names)) == len(names)
+    assert planned.arms[plain("adding")] == QUICK.seeds
+    assert planned.arms[Arm("adding", "candidate", "mish")] == QUICK.survey
+    # What a claim's test needs, a survey does not shorten.
+    assert planned.arms[Arm("adding", "candidate", "relu")] == QUICK.seeds
+
+
+def test_published_figures_are_planned_with_all_claims_only() -> None:
+    chrono = plain("long", initial="chrono")
+    assert chrono in plan(CLAIMS.values(), QUICK).arms
+    assert chrono not in plan([CLAIMS["forgetting"]], QUICK).arms
+
+
+def test_eight_seeds_can_decide_every_family() -> None:
+    """One-sided over four, two-sided over four comparisons: the largest families."""
+    assert 4 * 2**-QUICK.seeds <= 0.05 and 4 * 2 * 2**-QUICK.seeds <= 0.05
+
+
+def test_the_survey_tells_its_three_properties_apart() -> None:
+    rows = [[1.0, *(float(PROPERTIES[f][k]) for k in range(3))] for f in FUNCTIONS]
+    assert len(FUNCTIONS) >= 15
+    assert np.linalg.matrix_rank(np.array(rows)) == 4
+
+
+# ---- rules -------------------------------------------------------------------------------------
+
+
+def test_the_whole_follows_from_its_parts() -> None:
+    def of(*verdicts: Verdict | None) -> Verdict:
+        return Judgement(tuple(Part("", v, "") for v in verdicts)).verdict
+
+    assert of(HELD, HELD, None) is HELD
+    assert of(HELD, REFUTED, UNDECIDED) is REFUTED
+    assert of(HELD, UNDECIDED) is UNDECIDED
+    assert of(None) is UNDECIDED and of() is UNDECIDED
+
+
+@pytest.mark.parametrize("key", CLAIMS)
+def test_without_results_nothing_is_decided(key: str) -> None:
+    assert judge(key, findings()).verdict is UNDECIDED
+
+
+def test_p_values_are_corrected_over_the_whole_family() -> None:
+    assert holm_of([0.02, 0.5], 3) == pytest.approx([0.06, 1])
+    assert holm_of([0.01, 0.02], 2) == pytest.approx([0.02, 0.02])
+
+
+# ---- gates -------------------------------------------------------------------------------------
+
+
+def gate_runs(all_gates: Any, single: Any, plain_runs: Any = EARLY) -> Findings:
+    runs = {plain(task): plain_runs for task in ("adding", "reber")}
+    runs |= {Arm(t, "gate_activation", g): all_gates for g in OUTSIDE for t in ("adding", "reber")}
+    runs |= {Arm("adding", s, g): single for s in SINGLE_GATES for g in ("penalized_tanh", "relu")}
+    return findings(runs)
+
+
+def test_gates() -> None:
+    assert judge("sigmoid-gates", gate_runs(FAILED, LATE)).verdict is HELD
+    found = judge("sigmoid-gates", gate_runs(FAILED, MIDDLE))
+    assert found.verdict is REFUTED
+    assert found.part("all three gates").verdict is HELD
+    assert found.part("forget gate").verdict is REFUTED
+    effect = found.part("forget gate").effects[0]
+    assert effect.value == pytest.approx(5) and effect.n == 8  # an epoch of twenty
+
+
+def test_where_the_reference_is_slow_nothing_is_called_not_worse() -> None:
+    """Solved at 18 of 20 epochs, an arm that never solves is later by 10 % only."""
+    slow = solved(*[18] * 8)
+    found = judge("sigmoid-gates", gate_runs(FAILED, FAILED, slow))
+    assert found.verdict is HELD  # worse it can still be called
+    same = judge("sigmoid-gates", gate_runs(slow, slow, slow))
+    assert same.verdict is UNDECIDED
+    assert "too few epochs" in same.parts[0].effects[0].note
+
+
+def test_a_gate_that_does_as_well_but_diverged_once_refutes_nothing() -> None:
+    once, never = solved(*[1] * 8, diverged=[3]), solved(*[1] * 8)
+    half = solved(*[10, 11] * 4)
+    assert judge("sigmoid-gates", gate_runs(FAILED, never, half)).verdict is REFUTED
+    assert judge("sigmoid-gates", gate_runs(FAILED, once, half)).verdict is UNDECIDED
+
+
+def test_one_gate_that_is_not_worse_leaves_the_claim_open() -> None:
+    found = gate_runs(FAILED, FAILED)
+    open_one = {Arm("adding", "input_gate", "relu").name: solved(20, 2, 20, 3, 9, 20, 4, 20)}
+    found = replace(found, runs={**found.runs, **open_one})
+    part = judge("sigmoid-gates", found).part("input gate")
+    assert part.verdict is UNDECIDED and "penalized_tanh did worse" in part.because
+
+
+def test_five_seeds_decide_nothing_however_clear() -> None:
+    few = solved(*[None] * 5)
+    found = judge("sigmoid-gates", gate_runs(few, few, solved(*[5] * 5)))
+    assert found.verdict is UNDECIDED
+    assert "5 paired seeds" in found.parts[0].because
+
+
+# ---- units -------------------------------------------------------------------------------------
+
+
+def converging(rival: Any, others: Any = LATE) -> Findings:
+    runs = {plain("adding"): EARLY}
+    runs |= {Arm("adding", slot, "sigmoid"): rival
+             for slot in ("activation", "candidate", "cell_output")}  # fmt: skip
+    runs |= {Arm("adding", "activation", u): others for u in ("relu", "softsign", "lecun_tanh")}
+    return findings(runs)
+
+
+def test_convergence() -> None:
+    assert judge("tanh-converges", converging(LATE)).verdict is HELD
+    sooner = judge("tanh-converges", converging(LATE, solved(*[2, 3] * 4)))
+    assert sooner.verdict is REFUTED
+    assert sooner.part("than relu").because.startswith("relu is sooner")
+    assert sooner.part("than the logistic sigmoid, as both").verdict is HELD
+    same = judge("tanh-converges", converging(solved(*[5, 6] * 4)))
+    assert same.part("than the logistic sigmoid, as candidate").verdict is REFUTED
+    mixed = judge("tanh-converges", converging(solved(2, 20, 3, 19, 1, 18, 2, 20)))
+    assert mixed.part("than the logistic sigmoid, as both").verdict is UNDECIDED
+
+
+def test_own_rates_decide_where_they_were_tuned() -> None:
+    """At the shared rate ReLU is late, at its own it is early."""
+    relu = Arm("adding", "activation", "relu")
+    found = findings(
+        {plain("adding"): MIDDLE, relu: LATE, relu.own: solved(*[2] * 8)},
+        rates={relu.own.name: 0.003, plain("adding").own.name: 0.04},
+    )
+    part = judge("tanh-converges", found).part("than relu")
+    assert part.because.startswith("relu is sooner")
+    assert [round(e.value) for e in part.effects] == [-22, 45]
+
+
+def replaced(adding: Any, rows: Any = None) -> Findings:
+    good = accuracies(*[0.9, 0.91] * 4)
+    runs = {plain("adding"): EARLY, plain("reber"): EARLY, plain("rows"): good}
+    for slot in ("activation", "candidate", "cell_output"):
+        runs[Arm("adding", slot, "relu")] = adding
+        runs[Arm("reber", slot, "relu")] = EARLY
+        runs[Arm("rows", slot, "relu")] = good if rows is None else rows
+    return findings(runs)
+
+
+def test_relu_for_tanh_must_not_be_worse_on_any_task() -> None:
+    assert judge("relu-for-tanh", replaced(MIDDLE)).verdict is HELD
+    assert judge("relu-for-tanh", replaced(LATE)).verdict is REFUTED
+    low = accuracies(*[0.8, 0.81] * 4)
+    assert judge("relu-for-tanh", replaced(EARLY, low)).verdict is REFUTED
+    wide = accuracies(0.95, 0.8, 0.95, 0.82, 0.96, 0.9, 0.99, 0.86)
+    assert judge("relu-for-tanh", replaced(EARLY, wide)).verdict is UNDECIDED
+
+
+def test_a_diverged_run_counts_as_never_solving() -> None:
+    gone = solved(*[5] * 8, diverged=range(8))
+    found = judge("relu-for-tanh", replaced(gone))
+    assert found.verdict is REFUTED
+    assert "diverged 8 and 0" in found.parts[0].effects[0].note
+
+
+def test_vision() -> None:
+    relu = Arm("pixels", "activation", "relu")
+    good, low = accuracies(*[0.9, 0.91] * 4), accuracies(*[0.7, 0.75] * 4)
+    assert judge("relu-vision", findings({plain("pixels"): good, relu: low})).verdict is REFUTED
+    assert judge("relu-vision", findings({plain("pixels"): low, relu: good})).verdict is HELD
+
+
+UNITS = {"units": {
+    "relu": {"slope": {"0.5": 1, "2": 1, "10": 1, "-2": 0, "-10": 0}},
+    "leaky_relu": {"slope": {"-2": 0.01}},
+    "hard_tanh": {"dead": [["-inf", -1.0], [1.0, "inf"]], "slope": {"2": 0.0}},
+}}  # fmt: skip
+
+
+def test_stability_counts_diverged_runs() -> None:
+    def found(relu: Any, tuned: Any = EARLY) -> Judgement:
+        runs = {arm: relu if arm.activation == "relu" else EARLY for arm in STABILITY}
+        runs |= {Arm(task, "activation", "relu"): tuned for task in TASKS}
+        return judge("relu-no-saturation", findings(runs, {"formulas": UNITS}))
+
+    name = "without clipping it is as stable as tanh"
+    assert found(EARLY).verdict is HELD
+    gone = solved(*[5] * 8, diverged=range(8))
+    assert found(gone).part(name).verdict is REFUTED
+    assert found(gone).part(name).effects[0].value == 8 * len(STABILITY) / 2
+    assert found(solved(*[5] * 8, diverged=[0])).part(name).verdict is UNDECIDED
+    once = found(EARLY, solved(*[5] * 8, diverged=[0]))
+    assert once.verdict is REFUTED
+    assert "3 of 24 runs" in once.parts[1].because
+
+
+def test_leaky() -> None:
+    def found(leaky: Any) -> Judgement:
+        rows = accuracies(*[0.9, 0.91] * 4)
+        runs: dict[Arm, Any] = {Arm("adding", "activation", "relu"): MIDDLE}
+        runs[Arm("rows", "activation", "relu")] = rows
+        for name in ("leaky_relu", "leaky_relu(k=0.3)"):
+            runs[Arm("adding", "activation", name)] = leaky
+            runs[Arm("rows", "activation", name)] = rows
+        return judge("leaky-relu", findings(runs, {"formulas": UNITS}))
+
+    assert found(solved(*[2, 3] * 4)).verdict is HELD
+    assert found(MIDDLE).verdict is REFUTED  # fewer zero slopes, the same outcome
+    assert found(solved(20, 3, 19, 2, 18, 8, 20, 9)).verdict is UNDECIDED
+
+
+# ---- cost --------------------------------------------------------------------------------------
+
+
+def timed(tanh: float, sigmoid: float, rounds: int = 9) -> Findings:
+    def jobs(kinds: tuple[str, ...]) -> dict[str, list[float]]:
+        wave = [1 + 0.001 * (k % 3) for k in range(rounds)]
+        return {f"{unit} {kind}": [cost * w for w in wave]
+                for unit, cost in (("tanh", tanh), ("sigmoid", sigmoid), ("hard_tanh", 0.5))
+                for kind in kinds}  # fmt: skip
+
+    return findings(experiments={
+        "functions": {"rounds": jobs(("value", "gradient"))},
+        "layers": {"rounds": {"8": jobs(("training", "inference"))}},
+        "formulas": UNITS,
+    })  # fmt: skip
+
+
+def test_cost() -> None:
+    assert judge("tanh-gradient", timed(0.9, 1)).verdict is HELD
+    assert judge("tanh-gradient", timed(1, 1)).verdict is REFUTED
+    assert judge("tanh-gradient", timed(0.98, 1)).verdict is REFUTED  # 2 % on the spot is not more
+    assert judge("tanh-gradient", timed(0.5, 1, rounds=5)).verdict is UNDECIDED
+    assert judge("hard-tanh", timed(1, 1)).verdict is HELD
+
+
+def test_a_ratio_is_taken_within_rounds() -> None:
+    found = ratio("x", {"a": [1, 2, 4, 8, 16, 32], "b": [2, 4, 8, 16, 32, 64]}, ["a"], ["b"])
+    assert found is not None
+    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+
+
+# ---- properties --------------------------------------------------------------------------------
+
+
+def surveyed(loss_of: Any) -> Findings:
+    sheets = {}
+    for name in FUNCTIONS:
+        bounded, smooth, monotone = PROPERTIES[name]
+        sheets[name] = {"bounded": bounded, "differentiable": smooth, "monotone": monotone}
+    runs: dict[Arm, Any] = {plain("adding"): solved(*[5] * 8)}
+    for place in PLACES:
+        for k, name in enumerate(n for n in FUNCTIONS if n != "tanh"):
+            epoch = loss_of(sheets[name]) + k % 2
+            runs[Arm("adding", place, name)] = solved(*[epoch] * 8)
+    return findings(runs, {"formulas": {"sheets": sheets}})
+
+
+def test_properties() -> None:
+    late = judge("good-unit", surveyed(lambda p: 5 + 9 * (not p["bounded"])))
+    assert late.part("a unit must be bounded").verdict is HELD
+    assert late.part("a unit must be monotone").verdict is REFUTED
+    none = judge("good-unit", surveyed(lambda p: 5))
+    assert {p.verdict for p in none.parts} == {REFUTED}
+    assert "did not do worse" in none.parts[0].because
+
+
+def test_regression_and_correlation_against_known_numbers() -> None:
+    x = np.array([[1.0, 0], [1, 1], [1, 0], [1, 1], [1, 0]])
+    effects, errors, freedom = least_squares(x, np.array([1.0, 3, 2, 4, 3]))
+    assert effects == pytest.approx([2, 1.5]) and freedom == 3
+    assert errors == pytest.approx([math.sqrt(2.5 / 9), math.sqrt(2.5 / 3 * (1 / 3 + 1 / 2))])
+    rho, low, high = rank_correlation([1, 2, 3, 4, 5], [1, 2, 3, 5, 4])
+    assert rho == pytest.approx(0.9) and low < 0.9 < high <= 1
+    assert rank_correlation([1, 2, math.inf, 4], [4, 3, 1, 2])[0] == pytest.approx(-1)
+
+
+def second(dies: dict[str, float], gradient: Any, forget: float = 1.0) -> Findings:
+    rows = {n: {"dies": d, "dies_relative": d, "peak": 1, "at": 1} for n, d in dies.items()}
+    sheets = {f: {"second_dies": float(k)} for k, f in enumerate(FUNCTIONS)}
+    found = {f: [{"cell_half": gradient(k)}] for k, f in enumerate(FUNCTIONS)}
+    biases = {f"{b:g}": [{"cell_half": b + s, "forget_half": forget * (b + s)} for s in range(4)]
+              for b in FORGET}  # fmt: skip
+    return findings(experiments={
+        "formulas": {"second": rows, "sheets": sheets}, "starts-candidate": found,
+        "starts-cell_output": found, "starts-forget": biases,
+    })  # fmt: skip
+
+
+def test_second_derivative() -> None:
+    first = {"tanh": 3.0, "sigmoid": 4.0, "softsign": 5.0}
+    last = {"tanh": 6.0, "sigmoid": 4.0, "softsign": 5.0}
+    assert judge("second-derivative", second(last, lambda k: float(k))).verdict is HELD
+    backwards = judge("second-derivative", second(last, lambda k: -float(k)))
+    assert backwards.part("the wider f'', the more gradient arrives").verdict is REFUTED
+    assert judge("second-derivative", second(first, lambda k: float(k))).verdict is REFUTED
+    assert judge("second-derivative-dies", second(first, float)).verdict is HELD
+    assert judge("second-derivative-dies", second(last, float)).verdict is REFUTED
+    weak = second(last, lambda k: float((k * 7) % 17))
+    assert judge("second-derivative", weak).verdict is UNDECIDED
+    blind = second(last, lambda k: -float(k), forget=-1.0)
+    assert judge("second-derivative", blind).verdict is UNDECIDED  # what predicts it is not known
+
+
+# ---- points (a) to (e), computed ----------------------------------------------------------------
+
+
+def test_limits_hold_as_derived_and_a_wrong_number_is_refuted() -> None:
+    found = findings(experiments={"limits": EXPERIMENTS["limits"].compute(QUICK)})  # type: ignore[misc]
+    for key in ("chrono-hard", "relu-growth", "forgetting"):
+        assert judge(key, found).verdict is HELD, key
+    limits: dict[str, Any] = dict(found.experiment("limits"))
+    limits["forget"] = {"1.0": {"by_formula": 2.5e-14, "seen": 2.6e-14}}
+    wrong = replace(found, experiments={"limits": limits})
+    assert judge("forgetting", wrong).verdict is REFUTED
+
+
+def test_the_printed_derivative_is_refuted_by_the_limit() -> None:
+    rows = [{"z": 0.0, "limit": 0.25, "derived": 0.25, "right": 0.25, "printed": 0.0,
+             "printed_in_brackets": -0.25}]  # fmt: skip
+    found = findings(experiments={"formulas": {"sigmoid": {"rows": rows}}})
+    assert judge("sigmoid-derivative", found).verdict is HELD
+    rows[0]["right"] = -0.25
+    assert judge("sigmoid-derivative", found).verdict is REFUTED
+
+
+def test_findings_speak_json_both_ways() -> None:
+    run = Run(3, 0.5, solved_at=None, diverged=9, after={"cell_half": -1.5})
+    found = findings({plain("adding"): [run]})
+    row = found.to_dict()["runs"][plain("adding").name][0]
+    assert Run(**row) == run and "solved_at" not in row
