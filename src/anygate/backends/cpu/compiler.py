@@ -13,7 +13,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from ...symbolic.cell import Cell
-from . import cache
+from . import amx, cache
 from .emit import Target
 from .kernels import emit_kernels
 from .openmp import openmp_path
@@ -46,7 +46,8 @@ def target_for(dtype: str) -> Target:
     """The widest vectors of this processor, and as many rows as its registers hold."""
     features = _features()
     if features.get("avx512f"):
-        return Target(dtype, 64, 6, mode="mxcsr")
+        tiles = dtype == "float32" and features.get("amx-bf16", False) and amx.allowed()
+        return Target(dtype, 64, 6, mode="mxcsr", amx=tiles)
     if features.get("avx2") and features.get("fma"):
         return Target(dtype, 32, 2, mode="mxcsr")
     if features.get("neon"):

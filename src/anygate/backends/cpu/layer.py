@@ -7,12 +7,20 @@ import ctypes
 import torch
 from torch import Tensor
 
+from . import amx
 from .backward import BACKWARD
 from .compiler import Kernels
+from .emit import Target
 from .forward import FORWARD
 from .gradients import WeightGradients, last_rows
 from .memory import large
-from .packing import backward_weight, forward_weights, pack_vectors
+from .packing import (
+    backward_parts,
+    backward_weight,
+    forward_parts,
+    forward_weights,
+    pack_vectors,
+)
 from .tile import WIDTH
 
 __all__ = ["backward", "forward"]
@@ -66,9 +74,10 @@ def forward(
         raise ValueError(
             f"x {list(shape)}, h0 {list(h0.shape)} and c0 {list(c0.shape)} do not fit together"
         )
-    weight, recurrent, bias = forward_weights(
-        weight_ih, weight_hh, bias_ih, bias_hh, code, training or steps > 1
-    )
+    given = (weight_ih, weight_hh, bias_ih, bias_hh, code, training or steps > 1)
+    team = _tile_team(target, steps, batch, inputs, hidden)
+    tiled = None if team is None else forward_parts(*given)
+    weight, recurrent, bias = tiled or forward_weights(*given)
     if weight_ih.shape != (4 * hidden, inputs) or (vectors is not None and vectors.dim() != 2):
         raise ValueError(
             f"weight_ih {list(weight_ih.shape)} does not fit hidden size {hidden} and input size "
@@ -88,12 +97,18 @@ def forward(
     threads, by_units = _team(target.lanes, steps, batch, inputs, hidden)
     if not training and 4 * hidden * (inputs + hidden) * x.element_size() > _LARGE_WEIGHTS:
         by_units = threads > 1
+    parts, x_blocks = None, 0
+    if team is not None and tiled is not None:
+        threads, by_units = team
+        x_blocks = -(-inputs // amx.DEPTH) if inputs >= amx.FEW_INPUTS else 0
+        parts = amx.room(batch, threads, by_units, x_blocks + -(-hidden // amx.DEPTH))
     arrived = ctypes.c_int64(0)
     arguments = _ForwardArguments(
         steps, batch, inputs, hidden, _address(offsets), x.data_ptr(), _address(z_x),
         weight.data_ptr(), recurrent.data_ptr(), bias.data_ptr(), _address(packed_vectors),
         h0.data_ptr(), c.data_ptr(), output.data_ptr(), _address(c if cells is None else cells),
-        training, _address(saved), reverse, by_units, ctypes.addressof(arrived),
+        training, _address(saved), reverse, by_units, ctypes.addressof(arrived), _address(parts),
+        x_blocks,
     )  # fmt: skip
     code.forward(arguments, threads)
     h = _last(output, h0, batch_sizes, reverse)
@@ -133,8 +148,15 @@ def backward(
     grad_output = torch.zeros_like(output) if grad_output is None else grad_output.contiguous()
     grad_h = torch.zeros_like(h0) if grad_h is None else grad_h.contiguous()
     grad_c0 = torch.zeros_like(c0) if grad_c is None else _copy(grad_c)
-    recurrent = backward_weight(weight_hh, code, thorough=True)
-    threads, by_units = _team(WIDTH * code.target.lanes, steps, batch, 0, hidden)
+    team = _tile_team(code.target, steps, batch, 0, hidden)
+    tiled = None if team is None else backward_parts(weight_hh, code, thorough=True)
+    parts = None
+    if team is None or tiled is None:
+        recurrent = backward_weight(weight_hh, code, thorough=True)
+        threads, by_units = _team(WIDTH * code.target.lanes, steps, batch, 0, hidden)
+    else:
+        recurrent, (threads, by_units) = tiled, team
+        parts = amx.room(batch, threads, by_units, 4 * -(-hidden // amx.DEPTH))
     packed_vectors = pack_vectors(vectors, code.target)
     grad_vectors = x.new_zeros(0)
     if packed_vectors is not None:
@@ -148,6 +170,7 @@ def backward(
             _address(packed_vectors), c0.data_ptr(), cells.data_ptr(), saved.data_ptr(),
             grad_output.data_ptr(), grad_h.data_ptr(), grad_c0.data_ptr(), grad_z,
             grad_vectors.data_ptr(), reverse, by_units, first, last, ctypes.addressof(arrived),
+            _address(parts),
         )  # fmt: skip
         code.backward(arguments, threads)
     if vectors is not None:
@@ -188,6 +211,19 @@ def _team(width: int, steps: int, batch: int, inputs: int, hidden: int) -> tuple
     if 1 < threads > batch and step >= _SMALL_STEP and panels > 1:
         return min(threads, panels), True
     return max(1, min(threads, batch)), False
+
+
+def _tile_team(
+    target: Target, steps: int, batch: int, inputs: int, hidden: int
+) -> tuple[int, bool] | None:
+    """The same where the product is to be made of tiles; None where vectors are faster."""
+    if not target.amx or batch < 8:
+        return None
+    import os
+    mode = os.environ.get("AMXMODE", "")
+    if mode == "off": return None
+    threads = torch.get_num_threads()
+    return threads, mode == "units" and threads > 1
 
 
 def _copy(tensor: Tensor) -> Tensor:

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import amx
 from .compiler import Kernels
 from .emit import Target
 from .tile import WIDTH
 
-__all__ = ["backward_weight", "forward_weights", "pack_gates", "pack_units", "pack_vectors"]
+__all__ = ["backward_parts", "backward_weight", "forward_parts", "forward_weights", "pack_gates",
+           "pack_units", "pack_vectors"]  # fmt: skip
 
 
 _SMALL = 1 << 18
@@ -129,11 +131,26 @@ def _check_shapes(weight_ih: Tensor, weight_hh: Tensor, *biases: Tensor) -> None
         )
 
 
+def _forward_parts(target: Target, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    weight, recurrent, bias = _forward_weights(target, *weights)
+    both = [recurrent] if weight.shape[1] < amx.FEW_INPUTS else [weight, recurrent]
+    parts = amx.pack_parts(*both)
+    return None if parts is None else (weight, parts, bias)
+
+
 def _backward_weight(target: Target, weight_hh: Tensor) -> Tensor:
     return pack_units(weight_hh.detach(), target)
 
 
+def _backward_parts(target: Target, weight_hh: Tensor) -> Tensor | None:
+    gates, hidden = weight_hh.shape
+    whole = weight_hh.detach().view(4, gates // 4, hidden)
+    padded = torch.nn.functional.pad(whole, (0, 0, 0, -hidden % amx.DEPTH))
+    return amx.pack_parts(pack_units(padded.flatten(0, 1), target))
+
+
 _forward, _backward = _Kept(_forward_weights), _Kept(_backward_weight)
+_forward_tiles, _backward_tiles = _Kept(_forward_parts), _Kept(_backward_parts)
 
 
 def forward_weights(
@@ -146,14 +163,36 @@ def forward_weights(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """weight_ih, weight_hh and the sum of the biases as the forward loop reads them; thorough: a
     change of a single element is seen."""
-    if bias_ih is None or bias_hh is None:
-        return _forward.of((weight_ih, weight_hh), code, thorough)  # type: ignore[no-any-return]
-    return _forward.of((weight_ih, weight_hh, bias_ih, bias_hh), code, thorough)  # type: ignore[no-any-return]
+    weights = _those(weight_ih, weight_hh, bias_ih, bias_hh)
+    return _forward.of(weights, code, thorough)  # type: ignore[no-any-return]
+
+
+def forward_parts(
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    code: Kernels,
+    thorough: bool,
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """weight_ih for vectors, both weights for tiles (with few inputs weight_hh alone), and the sum of
+    the biases; None if a weight is too large."""
+    weights = _those(weight_ih, weight_hh, bias_ih, bias_hh)
+    return _forward_tiles.of(weights, code, thorough)  # type: ignore[no-any-return]
+
+
+def _those(*tensors: Tensor | None) -> tuple[Tensor, ...]:
+    return tuple(t for t in tensors if t is not None)
 
 
 def backward_weight(weight_hh: Tensor, code: Kernels, thorough: bool) -> Tensor:
     """weight_hh as the backward loop reads it."""
     return _backward.of((weight_hh,), code, thorough)  # type: ignore[no-any-return]
+
+
+def backward_parts(weight_hh: Tensor, code: Kernels, thorough: bool) -> Tensor | None:
+    """The same for tiles; None if a weight is too large."""
+    return _backward_tiles.of((weight_hh,), code, thorough)  # type: ignore[no-any-return]
 
 
 def pack_gates(weight: Tensor, target: Target) -> Tensor:

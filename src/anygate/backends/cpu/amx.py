@@ -1,0 +1,247 @@
+"""A float32 product out of bfloat16 tiles, where the processor has AMX.
+
+AMX multiplies bfloat16 numbers (8 bits of mantissa) and adds in float32, 16 times as many in a
+cycle as AVX-512. A float32 number of 24 bits is the sum of three bfloat16 numbers: a = a1 + a2 + a3,
+each the rest of those before, rounded to nearest, so that |a2| <= 2^-8 |a| and |a3| <= 2^-16 |a|. Of
+the nine products of two such sums, six are taken:
+
+    a b  =  a1 b1 + (a1 b2 + a2 b1) + (a1 b3 + a2 b2 + a3 b1)  +  what is below 2^-23 |a b|
+
+which leaves 16/6 of AVX-512's speed at most. The three left out are a2 b3 + a3 b2 + a3 b3: at most
+2^-23, on average 2^-27 of |a b|, of either sign; less than the roundings of the sum
+(docs/decisions.md).
+
+A tile is 16 rows of 64 bytes: 16 rows of A x 32 of K, or 16 pairs of K x 16 columns of B, or 16 x 16
+sums. The parts of a factor lie tile by tile in the order in which they are read:
+
+    A  [block of 16 rows, block of 32 K, part, row, K]
+    B  [panel, pair of vectors, block of 32 K, part, vector of the pair, pair of K, column, K]
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from llvmlite import ir
+from torch import Tensor
+
+from .emit import I32, I64, PTR, Emitter, Target, counted, external, function
+from .loops import Loop, integer
+from .tile import WIDTH
+
+__all__ = ["Parts", "allowed", "configured", "pack_parts", "room", "vectors_only"]
+
+ROWS, DEPTH = 16, 32
+"""Rows of a tile, and numbers of K in one."""
+PARTS = 3
+TILE = 1024
+STRIDE = 64
+_BF16_MAX = 3.3895313892515355e38
+"""Larger numbers, and infinities and NaN, cannot be split: their upper 16 bits are part 3 alone."""
+LARGEST_WEIGHT = 2.0**16
+"""With larger weights a1 b2 could overflow where a b does not."""
+
+FEW_INPUTS = 8
+"""With fewer inputs than this the product with x is made of vectors: a tile is 32 deep."""
+
+I8, I16 = ir.IntType(8), ir.IntType(16)
+_VOID = ir.VoidType()
+_INTRINSICS: dict[str, tuple[Any, ...]] = {
+    "ldtilecfg": (PTR,),
+    "tilerelease": (),
+    "tileloadd64": (I8, PTR, I64),
+    "tilestored64": (I8, PTR, I64),
+    "tdpbf16ps": (I8, I8, I8),
+}
+
+
+@functools.lru_cache(maxsize=1)
+def allowed() -> bool:
+    """Whether the system lets this process use tiles. Linux wants to be asked, once for a process
+    and before the first use, because tiles make what it saves of a thread 8 KiB larger."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    arch_prctl, req_xcomp_perm, xtiledata = 158, 0x1023, 18
+    system = ctypes.CDLL(None).syscall
+    system.restype = ctypes.c_long
+    return bool(system(*map(ctypes.c_long, (arch_prctl, req_xcomp_perm, xtiledata))) == 0)
+
+
+def room(batch: int, threads: int, by_units: bool, blocks: int) -> Tensor:
+    """Room for the `Parts` of a kernel, zeros."""
+    shares = 1 if by_units else threads
+    row_blocks = -(-(-(-batch // shares)) // ROWS)
+    return torch.zeros(2 * shares * row_blocks * blocks * PARTS * TILE, dtype=torch.int8)
+
+
+def pack_parts(*factors: Tensor) -> Tensor | None:
+    """[panel, K, 4 vectors x 16] (or 4, 16), one after the other in K, to B's order of parts; None
+    where a number is too large or not finite: then the vectors' product must do."""
+    whole = [torch.nn.functional.pad(f.flatten(2), (0, 0, 0, -f.shape[1] % DEPTH)) for f in factors]
+    rest = torch.cat(whole, 1)
+    if rest.numel() and not rest.abs().max().item() <= LARGEST_WEIGHT:
+        return None
+    parts = []
+    for _ in range(PARTS):
+        parts.append(rest.bfloat16())
+        rest = rest - parts[-1].float()
+    split = torch.stack(parts).view(PARTS, len(rest), -1, DEPTH // 2, 2, WIDTH // 2, 2, ROWS)
+    return split.permute(1, 5, 2, 0, 6, 3, 7, 4).contiguous()
+
+
+def vectors_only(loop: Loop, parts: Parts | None) -> Any:
+    """Code for where a product is made of vectors, not of tiles."""
+    return _always() if parts is None else loop.builder.if_then(loop.builder.not_(parts.used))
+
+
+@contextmanager
+def _always() -> Iterator[None]:
+    yield
+
+
+class Parts:
+    """The first factor A of a product, written by the kernel in parts and read by tiles.
+
+    The argument `parts` is the address of two copies, of which one is read in a time step while the
+    other is written for the next; 0 where products are made of vectors. blocks: of K. Where threads
+    share hidden units they share A, else each has its own rows.
+    """
+
+    def __init__(self, loop: Loop, blocks: Any) -> None:
+        b = loop.builder
+        self.loop, self.blocks = loop, blocks
+        self.used = b.icmp_unsigned("!=", b.ptrtoint(loop["parts"], I64), integer(0))
+        self.row_bytes = b.mul(blocks, integer(PARTS * TILE))
+        row_blocks = loop.ceiling(loop.ceiling(loop["batch"], loop.row_step), integer(ROWS))
+        self.size = b.mul(row_blocks, self.row_bytes)
+        place = b.select(loop.by_units, integer(0), loop.thread)
+        self.start = at(b, loop["parts"], b.mul(b.mul(place, self.size), integer(2)))
+
+    def rows(self, s: Any, row: Any) -> Any:
+        """Where the block with this row is that step s writes and the step after it reads."""
+        b = self.loop.builder
+        offset = b.mul(b.udiv(row, integer(ROWS)), self.row_bytes)
+        return at(b, self.start, b.add(offset, b.mul(b.and_(s, integer(1)), self.size)))
+
+    def write(
+        self, s: Any, rows: tuple[Any, Any], column: Any, count: Any,
+        source: Callable[[Any], Any],
+    ) -> None:  # fmt: skip
+        """The parts of `count` columns, from `column` on (a multiple of 32), of a range of this
+        thread's rows; source(row) is the address of the first number. Zeros fill the last block."""
+        b = self.loop.builder
+        with counted(b, integer(0), count, DEPTH) as k, counted(b, *rows) as row:
+            tile = b.mul(b.udiv(b.add(column, k), integer(DEPTH)), integer(PARTS * TILE))
+            inside = b.mul(b.urem(row, integer(ROWS)), integer(STRIDE))
+            to = at(b, self.rows(s, row), b.add(tile, inside))
+            numbers = self.loop.e.at(source(row), k)
+            split = _split(self.loop.module, self.loop.target)
+            b.call(split, [numbers, to, b.sub(count, k)])
+
+
+@contextmanager
+def configured(loop: Loop, parts: Parts | None) -> Iterator[None]:
+    """The kernel's code, with tiles of as many rows as the thread has."""
+    if parts is None:
+        yield
+        return
+    b = loop.builder
+    with b.goto_entry_block():
+        table = b.alloca(ir.ArrayType(I64, 8))
+        table.align, table.type = 64, PTR
+    with b.if_then(parts.used):
+        most = loop.most(loop.least(loop.mine(loop["batch"]), integer(ROWS)), integer(1))
+        rows = b.trunc(most, I8)
+        for word in range(8):
+            b.store(integer(1 if word == 0 else 0), b.gep(table, [integer(word)], source_etype=I64))
+        for tile in range(8):
+            kind = ROWS if tile == 7 else rows
+            count = ir.Constant(I8, kind) if isinstance(kind, int) else kind
+            b.store(ir.Constant(I16, 64), at(b, table, integer(16 + 2 * tile)))
+            b.store(count, at(b, table, integer(48 + tile)))
+        call(b, "ldtilecfg", table)
+    yield
+    with b.if_then(parts.used):
+        call(b, "tilerelease")
+
+
+def _split(module: ir.Module, target: Target) -> ir.Function:
+    """split(source, to, count): the parts of 32 numbers, zeros beyond `count`, each part in the next
+    tile."""
+    if "split" in module.globals:
+        return module.globals["split"]
+    made = function(module, "split", 2, 1)
+    made.linkage = "internal"
+    b = ir.IRBuilder(made.append_basic_block("entry"))
+    source, to, count = made.args
+    e = Emitter(b, target)
+    low = _parts(e, _load_some(e, source, count))
+    high = _parts(e, _load_some(e, e.at(source, ROWS), b.sub(count, integer(ROWS))))
+    halves = ir.VectorType(I16, DEPTH)
+    upper = ir.Constant(ir.VectorType(I32, DEPTH), list(range(1, 2 * DEPTH, 2)))
+    for part in range(PARTS):
+        both = [b.bitcast(bits, halves) for bits in (low[part], high[part])]
+        b.store(b.shuffle_vector(*both, upper), at(b, to, integer(part * TILE)), align=STRIDE)
+    b.ret_void()
+    return made
+
+
+def _parts(e: Emitter, value: Any) -> list[Any]:
+    """Three numbers of 8 bits that sum to value, as the bits of float32. What cannot be split is 0
+    in the first two parts, so that it meets only b1, whose sign is b's: infinity times a finite
+    weight is then the infinity that float32 gives, not NaN."""
+    b = e.builder
+    small = b.fcmp_ordered("<=", e.call("fabs", value), e.splat(_BF16_MAX))
+    parts, rest = [], value
+    for _ in range(PARTS - 1):
+        bits = b.bitcast(rest, e.integer)
+        odd = b.and_(b.lshr(bits, e.isplat(16)), e.isplat(1))
+        rounded = b.and_(b.add(bits, b.add(odd, e.isplat(0x7FFF))), e.isplat(-0x10000))
+        part = b.select(small, rounded, e.isplat(0))
+        parts.append(part)
+        rest = b.fsub(rest, b.bitcast(part, e.vector))
+    return [*parts, b.bitcast(rest, e.integer)]
+
+
+def _load_some(e: Emitter, source: Any, count: Any) -> Any:
+    """The first `count` of 16 numbers, and zeros; nothing is read beyond. Whole vectors without a
+    mask: a masked load has to wait until what was just stored is in the cache."""
+    b = e.builder
+    with b.if_else(b.icmp_signed(">=", count, integer(ROWS))) as (then, otherwise):
+        with then:
+            whole, there = e.load(source), b.block
+        with otherwise:
+            one = b.insert_element(ir.Constant(e.integer, ir.Undefined), b.trunc(count, I32),
+                                   ir.Constant(I32, 0))  # fmt: skip
+            zeros = ir.Constant(e.integer, [0] * ROWS)
+            places = ir.Constant(e.integer, list(range(ROWS)))
+            mask = b.icmp_signed("<", places, b.shuffle_vector(one, one, zeros))
+            kind = ir.FunctionType(e.vector, [PTR, I32, mask.type, e.vector])
+            load = external(e.module, "llvm.masked.load.v16f32.p0", kind)
+            some = b.call(load, [source, ir.Constant(I32, 4), mask, e.splat(0.0)])
+            here = b.block
+    value = b.phi(e.vector)
+    value.add_incoming(whole, there)
+    value.add_incoming(some, here)
+    return value
+
+
+def at(b: Any, pointer: Any, offset: Any) -> Any:
+    """An address so many bytes on."""
+    return b.gep(pointer, [offset], source_etype=I8)
+
+
+def call(b: Any, name: str, *arguments: Any) -> None:
+    """An intrinsic of AMX; a Python int is a tile's number."""
+    types = _INTRINSICS[name]
+    callee = external(b.module, f"llvm.x86.{name}", ir.FunctionType(_VOID, types))
+    values = [ir.Constant(I8, a) if isinstance(a, int) else a for a in arguments]
+    b.call(callee, values)
+
