@@ -28,21 +28,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from llvmlite import ir
-from torch import Tensor
 
 from .emit import I32, I64, PTR, Emitter, Target, counted, external, function
 from .loops import Loop, integer
 from .tile import WIDTH
 
-__all__ = ["Parts", "allowed", "configured", "pack_parts", "room", "vectors_only"]
+__all__ = ["Parts", "allowed", "configured", "emit_split_weights", "parts_bytes", "vectors_only"]
 
 ROWS, DEPTH = 16, 32
 """Rows of a tile, and numbers of K in one."""
 PARTS = 3
 TILE = 1024
 STRIDE = 64
+PANEL_BLOCK = WIDTH * PARTS * TILE
+"""Bytes of a block of K of a panel of B."""
 _BF16_MAX = 3.3895313892515355e38
 """Larger numbers, and infinities and NaN, cannot be split: their upper 16 bits are part 3 alone."""
 LARGEST_WEIGHT = 2.0**16
@@ -74,26 +74,9 @@ def allowed() -> bool:
     return bool(system(*map(ctypes.c_long, (arch_prctl, req_xcomp_perm, xtiledata))) == 0)
 
 
-def room(batch: int, threads: int, by_units: bool, blocks: int) -> Tensor:
-    """Room for the `Parts` of a kernel, zeros."""
-    shares = 1 if by_units else threads
-    row_blocks = -(-(-(-batch // shares)) // ROWS)
-    return torch.zeros(2 * shares * row_blocks * blocks * PARTS * TILE, dtype=torch.int8)
-
-
-def pack_parts(*factors: Tensor) -> Tensor | None:
-    """[panel, K, 4 vectors x 16] (or 4, 16), one after the other in K, to B's order of parts; None
-    where a number is too large or not finite: then the vectors' product must do."""
-    whole = [torch.nn.functional.pad(f.flatten(2), (0, 0, 0, -f.shape[1] % DEPTH)) for f in factors]
-    rest = torch.cat(whole, 1)
-    if rest.numel() and not rest.abs().max().item() <= LARGEST_WEIGHT:
-        return None
-    parts = []
-    for _ in range(PARTS):
-        parts.append(rest.bfloat16())
-        rest = rest - parts[-1].float()
-    split = torch.stack(parts).view(PARTS, len(rest), -1, DEPTH // 2, 2, WIDTH // 2, 2, ROWS)
-    return split.permute(1, 5, 2, 0, 6, 3, 7, 4).contiguous()
+def parts_bytes(rows: int, blocks: int) -> int:
+    """Bytes of both copies of the `Parts` of so many rows and blocks of K."""
+    return 2 * -(-rows // ROWS) * blocks * PARTS * TILE
 
 
 def vectors_only(loop: Loop, parts: Parts | None) -> Any:
@@ -193,6 +176,44 @@ def _split(module: ir.Module, target: Target) -> ir.Function:
     return made
 
 
+def emit_split_weights(module: ir.Module, target: Target) -> None:
+    """Define `split_weights(weights, to, panels, depth, blocks, first) -> i64`: the parts of packed
+    weights [panel, depth, 4 vectors] as blocks of K from `first` on of `blocks` in all. Gives 0 if
+    all are finite and small enough."""
+    signature = ir.FunctionType(I64, [PTR, PTR, I64, I64, I64, I64])
+    made = ir.Function(module, signature, "split_weights")
+    b = ir.IRBuilder(made.append_basic_block("entry"))
+    e = Emitter(b, target)
+    weights, to, panels, depth, blocks, first = made.args
+    bad = e.buffer(1)
+    b.store(e.isplat(0), bad)
+    pairs = b.lshr(b.add(depth, integer(1)), integer(1))
+    with counted(b, integer(0), panels) as panel, counted(b, integer(0), pairs) as pair:
+        row = b.mul(pair, integer(2))
+        source = e.at(weights, b.mul(b.add(b.mul(panel, depth), row), integer(WIDTH * ROWS)))
+        left = b.mul(b.sub(depth, row), integer(ROWS))  # 16 if there is no second row
+        block = b.add(first, b.udiv(row, integer(DEPTH)))
+        inside = b.mul(b.urem(pair, integer(DEPTH // 2)), integer(STRIDE))
+        panel_bytes = b.mul(blocks, integer(PANEL_BLOCK))
+        place = at(b, to, b.add(b.mul(panel, panel_bytes), inside))
+        for v in range(WIDTH):
+            pair_at = b.add(b.mul(integer(v // 2), blocks), block)
+            v_at = at(b, place, b.mul(pair_at, integer(2 * PARTS * TILE)))
+            line = e.at(source, v * ROWS)
+            numbers = [
+                e.load(line),
+                _load_some(e, e.at(line, WIDTH * ROWS), b.sub(left, integer(ROWS))),
+            ]
+            for number in numbers:
+                large = b.fcmp_unordered(">", e.call("fabs", number), e.splat(LARGEST_WEIGHT))
+                b.store(b.or_(b.load(bad, typ=e.integer), b.zext(large, e.integer)), bad)
+            for part, (p, q) in enumerate(zip(*(_parts(e, n) for n in numbers), strict=True)):
+                both = b.or_(b.lshr(p, e.isplat(16)), b.and_(q, e.isplat(-0x10000)))
+                b.store(both, at(b, v_at, integer((2 * part + v % 2) * TILE)), align=STRIDE)
+    reduce = external(module, "llvm.vector.reduce.or.v16i32", ir.FunctionType(I32, [e.integer]))
+    b.ret(b.zext(b.call(reduce, [b.load(bad, typ=e.integer)]), I64))
+
+
 def _parts(e: Emitter, value: Any) -> list[Any]:
     """Three numbers of 8 bits that sum to value, as the bits of float32. What cannot be split is 0
     in the first two parts, so that it meets only b1, whose sign is b's: infinity times a finite
@@ -244,4 +265,3 @@ def call(b: Any, name: str, *arguments: Any) -> None:
     callee = external(b.module, f"llvm.x86.{name}", ir.FunctionType(_VOID, types))
     values = [ir.Constant(I8, a) if isinstance(a, int) else a for a in arguments]
     b.call(callee, values)
-

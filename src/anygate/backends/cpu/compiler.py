@@ -27,13 +27,14 @@ llvm.initialize_native_asmprinter()
 @dataclass(frozen=True)
 class Kernels:
     """Machine code of one cell: forward(arguments, threads) and, for training, backward; and
-    fingerprint(table, count) and sample of weights."""
+    fingerprint(table, count) and sample of weights; with AMX split_weights (amx.py)."""
 
     target: Target
     forward: Callable[[Any, int], None]
     backward: Callable[[Any, int], None] | None
     fingerprint: Callable[[Any, int], int]
     sample: Callable[[Any, int], int]
+    split_weights: Callable[..., int] | None
     keep: Any
 
 
@@ -75,7 +76,12 @@ def kernels(cell: Cell, dtype: str, training: bool) -> Kernels:
     fingerprint, sample = (
         ask(engine.get_function_address(name)) for name in ("fingerprint", "sample")
     )
-    return Kernels(target, forward, backward, fingerprint, sample, engine)
+    split = None
+    if target.amx:
+        pointers, numbers = [ctypes.c_void_p] * 2, [ctypes.c_int64] * 4
+        address = engine.get_function_address("split_weights")
+        split = ctypes.CFUNCTYPE(ctypes.c_int64, *pointers, *numbers)(address)
+    return Kernels(target, forward, backward, fingerprint, sample, split, engine)
 
 
 def _key(cell: Cell, target: Target, training: bool) -> str:

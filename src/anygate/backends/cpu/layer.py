@@ -36,6 +36,15 @@ _LARGE_WEIGHTS = 1 << 22
 """Bytes of weights above which, in inference, each thread keeps to its own hidden units: [100 64
 256 512] takes 60.1 ms then, 65.4 by rows (Xeon, 2 MiB of second-level cache a core). Training is
 slower so, 212 ms for 188."""
+_TILE_ROWS = 16
+"""With fewer batch rows for a thread than this, or half of it where few weights are read, tiles are
+not faster than vectors: at [20 8 64 128] one thread takes 0.98 of the time in inference, 1.01 in
+training, at [20 16 64 128] 0.75 and 0.91, at [20 8 64 256] 1.12 in inference (Xeon)."""
+_TILE_UNITS = 64
+"""With fewer hidden units tiles are not faster: at [40 32 8 32] 1.08 of the time, at [20 24 8 64]
+0.95."""
+_LARGE_PARTS = 1 << 20
+"""The same as _LARGE_WEIGHTS for products by tiles, which read 6 bytes for each 4."""
 _FEW_ROWS = 4
 """With fewer batch rows than this the input's share of z is one product for all steps: a tile of
 one row reads all of W from memory at each step, a product over time reads it once."""
@@ -75,8 +84,13 @@ def forward(
             f"x {list(shape)}, h0 {list(h0.shape)} and c0 {list(c0.shape)} do not fit together"
         )
     given = (weight_ih, weight_hh, bias_ih, bias_hh, code, training or steps > 1)
-    team = _tile_team(target, steps, batch, inputs, hidden)
-    tiled = None if team is None else forward_parts(*given)
+    before = batch < _FEW_ROWS and steps > 1
+    depth = hidden if before else inputs + hidden
+    team = _team(target.lanes, steps, batch, depth - hidden, hidden)
+    size = 4 * hidden * depth * x.element_size()
+    few = size <= _LARGE_PARTS // 2
+    by_tiles = not before and _by_tiles(target, team, batch, hidden, few)
+    tiled = forward_parts(*given) if by_tiles else None
     weight, recurrent, bias = tiled or forward_weights(*given)
     if weight_ih.shape != (4 * hidden, inputs) or (vectors is not None and vectors.dim() != 2):
         raise ValueError(
@@ -84,7 +98,7 @@ def forward(
             f"{inputs}"
         )
     z_x = None
-    if batch < _FEW_ROWS and steps > 1:
+    if before:
         both = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
         z_x = torch.nn.functional.linear(x, weight_ih, both)
         inputs = 0
@@ -94,14 +108,13 @@ def forward(
     saved = large((*shape[:-1], 4 * hidden), x) if training else None
     cells = large(output.shape, x) if training else None
     c = c0 if training else c0.clone()
-    threads, by_units = _team(target.lanes, steps, batch, inputs, hidden)
-    if not training and 4 * hidden * (inputs + hidden) * x.element_size() > _LARGE_WEIGHTS:
+    threads, by_units = team
+    if not training and size > (_LARGE_PARTS if tiled else _LARGE_WEIGHTS):
         by_units = threads > 1
     parts, x_blocks = None, 0
-    if team is not None and tiled is not None:
-        threads, by_units = team
+    if tiled:
         x_blocks = -(-inputs // amx.DEPTH) if inputs >= amx.FEW_INPUTS else 0
-        parts = amx.room(batch, threads, by_units, x_blocks + -(-hidden // amx.DEPTH))
+        parts = _room(batch, threads, by_units, x_blocks + -(-hidden // amx.DEPTH))
     arrived = ctypes.c_int64(0)
     arguments = _ForwardArguments(
         steps, batch, inputs, hidden, _address(offsets), x.data_ptr(), _address(z_x),
@@ -148,15 +161,14 @@ def backward(
     grad_output = torch.zeros_like(output) if grad_output is None else grad_output.contiguous()
     grad_h = torch.zeros_like(h0) if grad_h is None else grad_h.contiguous()
     grad_c0 = torch.zeros_like(c0) if grad_c is None else _copy(grad_c)
-    team = _tile_team(code.target, steps, batch, 0, hidden)
-    tiled = None if team is None else backward_parts(weight_hh, code, thorough=True)
-    parts = None
-    if team is None or tiled is None:
-        recurrent = backward_weight(weight_hh, code, thorough=True)
-        threads, by_units = _team(WIDTH * code.target.lanes, steps, batch, 0, hidden)
-    else:
-        recurrent, (threads, by_units) = tiled, team
-        parts = amx.room(batch, threads, by_units, 4 * -(-hidden // amx.DEPTH))
+    team = _team(WIDTH * code.target.lanes, steps, batch, 0, hidden)
+    threads, by_units = team
+    recurrent = parts = None
+    if _by_tiles(code.target, team, batch, hidden, few=False):
+        recurrent = backward_parts(weight_hh, code, thorough=True)
+        parts = _room(batch, threads, by_units, 4 * -(-hidden // amx.DEPTH))
+    if recurrent is None:
+        recurrent, parts = backward_weight(weight_hh, code, thorough=True), None
     packed_vectors = pack_vectors(vectors, code.target)
     grad_vectors = x.new_zeros(0)
     if packed_vectors is not None:
@@ -213,17 +225,20 @@ def _team(width: int, steps: int, batch: int, inputs: int, hidden: int) -> tuple
     return max(1, min(threads, batch)), False
 
 
-def _tile_team(
-    target: Target, steps: int, batch: int, inputs: int, hidden: int
-) -> tuple[int, bool] | None:
-    """The same where the product is to be made of tiles; None where vectors are faster."""
-    if not target.amx or batch < 8:
-        return None
-    import os
-    mode = os.environ.get("AMXMODE", "")
-    if mode == "off": return None
-    threads = torch.get_num_threads()
-    return threads, mode == "units" and threads > 1
+def _by_tiles(target: Target, team: tuple[int, bool], batch: int, hidden: int, few: bool) -> bool:
+    """Whether products are made by tiles; few: few weights are read. Training and inference must
+    choose the same, so that their results are."""
+    threads, by_units = team
+    rows = batch if by_units else batch // threads
+    least = _TILE_ROWS // 2 if few else _TILE_ROWS
+    return target.amx and hidden >= _TILE_UNITS and rows >= least
+
+
+def _room(batch: int, threads: int, by_units: bool, blocks: int) -> Tensor:
+    """Zeros for the `amx.Parts` of a kernel: one for all threads, or one for each."""
+    shares = 1 if by_units else threads
+    size = shares * amx.parts_bytes(-(-batch // shares), blocks)
+    return torch.zeros(size, dtype=torch.int8)
 
 
 def _copy(tensor: Tensor) -> Tensor:

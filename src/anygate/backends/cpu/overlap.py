@@ -103,7 +103,9 @@ def _sums(b: Any, start: Any, two: Any, turn: Any) -> list[Any]:
     """Where the four tiles of sums lie: 2 x 2 with two blocks of rows, in two turns, or 1 x 4."""
     places = []
     for k in range(4):
-        square = b.add(integer(k // 2 * ROWS * _SUM_ROW + k % 2 * STRIDE), b.mul(turn, integer(128)))
+        square = b.add(
+            integer(k // 2 * ROWS * _SUM_ROW + k % 2 * STRIDE), b.mul(turn, integer(128))
+        )
         places.append(at(b, start, b.select(two, square, integer(k * STRIDE))))
     return places
 
@@ -168,7 +170,8 @@ def _one_by_four(here: _Block) -> list[list[tuple[Any, ...]]]:
 
     def column(part: int, v: int) -> list[tuple[Any, ...]]:
         read = ("tileloadd64", 7, here.pairs[v // 2], (2 * part + v % 2) * TILE)
-        return [read, *(("tdpbf16ps", v, 4 + other, 7) for other in reversed(range(PARTS - part)))]
+        others = ((1, 0, 2), (0, 1), (0,))[part]  # so that both ways add in one order
+        return [read, *(("tdpbf16ps", v, 4 + other, 7) for other in others)]
 
     columns = [column(part, v) for part in reversed(range(PARTS)) for v in range(WIDTH)]
     thirds = columns[:6], columns[6:9], columns[9:]
