@@ -1,8 +1,8 @@
 """A float32 product out of bfloat16 tiles, where the processor has AMX.
 
 AMX multiplies bfloat16 numbers (8 bits of mantissa) and adds in float32, 16 times as many in a
-cycle as AVX-512. A float32 number of 24 bits is the sum of three bfloat16 numbers: a = a1 + a2 + a3,
-each the rest of those before, rounded to nearest, so that |a2| <= 2^-8 |a| and |a3| <= 2^-16 |a|. Of
+cycle as AVX-512. A float32 number of 24 bits is the sum of three bfloat16 numbers, each the rest of
+those before, rounded to nearest: a = a1 + a2 + a3 with |a2| <= 2^-8 |a| and |a3| <= 2^-16 |a|. Of
 the nine products of two such sums, six are taken:
 
     a b  =  a1 b1 + (a1 b2 + a2 b1) + (a1 b3 + a2 b2 + a3 b1)  +  what is below 2^-23 |a b|
@@ -11,8 +11,8 @@ which leaves 16/6 of AVX-512's speed at most. The three left out are a2 b3 + a3 
 2^-23, on average 2^-27 of |a b|, of either sign; less than the roundings of the sum
 (docs/decisions.md).
 
-A tile is 16 rows of 64 bytes: 16 rows of A x 32 of K, or 16 pairs of K x 16 columns of B, or 16 x 16
-sums. The parts of a factor lie tile by tile in the order in which they are read:
+A tile is 16 rows of 64 bytes: 16 rows of A x 32 of K, or 16 pairs of K x 16 columns of B, or
+16 x 16 sums. The parts of a factor lie tile by tile in the order in which they are read:
 
     A  [block of 16 rows, block of 32 K, part, row, K]
     B  [panel, pair of vectors, block of 32 K, part, vector of the pair, pair of K, column, K]
@@ -34,7 +34,7 @@ from .emit import I32, I64, PTR, Emitter, Target, counted, external, function
 from .loops import Loop, integer
 from .tile import WIDTH
 
-__all__ = ["Parts", "allowed", "configured", "emit_split_weights", "parts_bytes", "vectors_only"]
+__all__ = ["Parts", "allowed", "configured", "emit_split_weights", "parts_bytes"]
 
 ROWS, DEPTH = 16, 32
 """Rows of a tile, and numbers of K in one."""
@@ -79,28 +79,17 @@ def parts_bytes(rows: int, blocks: int) -> int:
     return 2 * -(-rows // ROWS) * blocks * PARTS * TILE
 
 
-def vectors_only(loop: Loop, parts: Parts | None) -> Any:
-    """Code for where a product is made of vectors, not of tiles."""
-    return _always() if parts is None else loop.builder.if_then(loop.builder.not_(parts.used))
-
-
-@contextmanager
-def _always() -> Iterator[None]:
-    yield
-
-
 class Parts:
     """The first factor A of a product, written by the kernel in parts and read by tiles.
 
     The argument `parts` is the address of two copies, of which one is read in a time step while the
-    other is written for the next; 0 where products are made of vectors. blocks: of K. Where threads
-    share hidden units they share A, else each has its own rows.
+    other is written for the next. blocks: of K. Where threads share hidden units they share A, else
+    each has its own rows.
     """
 
     def __init__(self, loop: Loop, blocks: Any) -> None:
         b = loop.builder
         self.loop, self.blocks = loop, blocks
-        self.used = b.icmp_unsigned("!=", b.ptrtoint(loop["parts"], I64), integer(0))
         self.row_bytes = b.mul(blocks, integer(PARTS * TILE))
         row_blocks = loop.ceiling(loop.ceiling(loop["batch"], loop.row_step), integer(ROWS))
         self.size = b.mul(row_blocks, self.row_bytes)
@@ -130,38 +119,33 @@ class Parts:
 
 
 @contextmanager
-def configured(loop: Loop, parts: Parts | None) -> Iterator[None]:
-    """The kernel's code, with tiles of as many rows as the thread has."""
-    if parts is None:
-        yield
-        return
+def configured(loop: Loop) -> Iterator[None]:
+    """The kernel's code, with tiles of as many rows as the thread has, at most 16. Tile 7 is always
+    B's; 6 is A's where there are so few rows that no other tile of B is read."""
     b = loop.builder
     with b.goto_entry_block():
         table = b.alloca(ir.ArrayType(I64, 8))
         table.align, table.type = 64, PTR
-    with b.if_then(parts.used):
-        most = loop.most(loop.least(loop.mine(loop["batch"]), integer(ROWS)), integer(1))
-        rows = b.trunc(most, I8)
-        for word in range(8):
-            b.store(integer(1 if word == 0 else 0), b.gep(table, [integer(word)], source_etype=I64))
-        for tile in range(8):
-            kind = ROWS if tile == 7 else rows
-            count = ir.Constant(I8, kind) if isinstance(kind, int) else kind
-            b.store(ir.Constant(I16, 64), at(b, table, integer(16 + 2 * tile)))
-            b.store(count, at(b, table, integer(48 + tile)))
-        call(b, "ldtilecfg", table)
+    most = loop.most(loop.least(loop.mine(loop["batch"]), integer(ROWS)), integer(1))
+    rows = [b.trunc(most, I8)] * 7 + [ir.Constant(I8, ROWS)]
+    for word in range(8):
+        b.store(integer(1 if word == 0 else 0), b.gep(table, [integer(word)], source_etype=I64))
+    for tile in range(8):
+        b.store(ir.Constant(I16, STRIDE), at(b, table, integer(16 + 2 * tile)))
+        b.store(rows[tile], at(b, table, integer(48 + tile)))
+    call(b, "ldtilecfg", table)
     yield
-    with b.if_then(parts.used):
-        call(b, "tilerelease")
+    call(b, "tilerelease")
 
 
 def _split(module: ir.Module, target: Target) -> ir.Function:
-    """split(source, to, count): the parts of 32 numbers, zeros beyond `count`, each part in the next
-    tile."""
+    """split(source, to, count): the parts of 32 numbers, zeros beyond `count`, each part in the
+    next tile."""
     if "split" in module.globals:
         return module.globals["split"]
     made = function(module, "split", 2, 1)
     made.linkage = "internal"
+    made.attributes.add("noinline")  # five copies would double the time to compile
     b = ir.IRBuilder(made.append_basic_block("entry"))
     source, to, count = made.args
     e = Emitter(b, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from llvmlite import ir
@@ -21,8 +22,9 @@ BACKWARD = ("steps", "batch", "hidden", "offsets", "recurrent", "vectors", "c0",
 """Rows as in FORWARD. recurrent packed [panel of 4 lanes' units, 4H, unit]; grad_output [N, H];
 grad_c [B, H] is read and overwritten with the gradient of c0; grad_z [N, 4H] is the result;
 grad_vectors [threads, number, padded H] is added to. Of the steps in the order
-that they were taken forward, those from `last` - 1 down to `first` are done. parts: room for the
-parts of grad_z, zeros before the first call, where the product is made by tiles (amx.py), else null."""
+that they were taken forward, those from `last` - 1 down to `first` are done. By tiles (amx.py):
+recurrent holds the weight's parts; parts is room for those of grad_z, zeros before the first
+call."""
 
 
 def emit_step(module: ir.Module, target: Target, cell: Cell) -> ir.Function:
@@ -63,20 +65,18 @@ def emit_backward(
     loop = Loop(module, "backward_share", target, BACKWARD)
     b, e = loop.builder, loop.e
     hidden = loop["hidden"]
-    gates = b.mul(hidden, integer(4))
     spare = {name: e.buffer(size) for name, size in
              (("saved", WIDTH), ("c_previous", 1), ("c", 1), ("grad_c", 1),
               ("grad_z", WIDTH))}  # fmt: skip
     padded = b.mul(loop.ceiling(hidden, loop.lanes), loop.lanes)
     share = b.mul(loop.thread, integer(len(cell.per_unit)))
     grad_vectors = loop.element(loop["grad_vectors"], (share, padded))
-    first_panel, last_panel = loop.panels(loop.line)
     parts = None
     if target.amx:
         blocks = loop.ceiling(hidden, integer(amx.DEPTH))
         parts = amx.Parts(loop, b.mul(blocks, integer(WIDTH)))
-    with loop.body(), amx.configured(loop, parts), \
-            counted(b, loop["first"], loop["last"]) as k:  # fmt: skip
+    ready = amx.configured(loop) if parts else nullcontext()
+    with loop.body(), ready, counted(b, loop["first"], loop["last"]) as k:
         s = b.sub(b.add(loop["first"], b.sub(loop["last"], integer(1))), k)
         t, before, after = loop.times(s)
         now, count = loop.place(t)
@@ -90,33 +90,40 @@ def emit_backward(
                         e.at(grad_vectors, unit), padded, now, earlier, count_before)  # fmt: skip
 
         if parts:
-            with b.if_then(parts.used):
-                _by_tiles(loop, parts, (first_panel, last_panel), s, now, continuing, rows, finish)
-        with amx.vectors_only(loop, parts), counted(b, first_panel, last_panel) as panel:
-            unit = b.mul(panel, loop.line)
-            size = loop.least(b.sub(hidden, unit), loop.line)
-            with loop.groups(rows) as (first, group):
-                _start_sums(loop, now, first, group, panel, loop.sums)
-                going = loop.split(first, group, continuing)
-                z = loop.element(loop["grad_z"], (b.add(later, loop.row(first)), gates))
-                recurrent = loop.element(loop["recurrent"], (b.mul(panel, gates), loop.line))
-                lda = b.mul(loop.row_step, gates)
-                b.call(product, [z, recurrent, loop.sums, going, lda, gates])
-                with counted(b, going, group) as i:  # the rows' last step
-                    _add_last(loop, loop.row(b.add(first, i)), panel,
-                              loop.element(loop.sums, (i, loop.line)))  # fmt: skip
-                with counted(b, integer(0), group) as i, \
-                        counted(b, integer(0), size, loop.target.lanes) as v:  # fmt: skip
-                    grad_h = loop.element(loop.sums, (i, loop.line), (v, integer(1)))
-                    finish(b.add(first, i), b.add(unit, v), grad_h)
+            _by_tiles(loop, parts, s, now, continuing, rows, finish)
+        else:
+            _by_vectors(loop, product, now, later, continuing, rows, finish)
         loop.finish_step(b.add(b.sub(k, loop["first"]), integer(1)))
     return loop.function
 
 
+def _by_vectors(
+    loop: Loop, product: ir.Function, now: Any, later: Any, continuing: Any, rows: Any, finish: Any
+) -> None:
+    """A time step whose products are made by vectors."""
+    b, hidden = loop.builder, loop["hidden"]
+    gates = b.mul(hidden, integer(4))
+    with counted(b, *loop.panels(loop.line)) as panel, loop.groups(rows) as (first, group):
+        unit = b.mul(panel, loop.line)
+        size = loop.least(b.sub(hidden, unit), loop.line)
+        _start_sums(loop, now, first, group, panel, loop.sums)
+        going = loop.split(first, group, continuing)
+        z = loop.element(loop["grad_z"], (b.add(later, loop.row(first)), gates))
+        recurrent = loop.element(loop["recurrent"], (b.mul(panel, gates), loop.line))
+        lda = b.mul(loop.row_step, gates)
+        b.call(product, [z, recurrent, loop.sums, going, lda, gates])
+        with counted(b, going, group) as i:  # the rows' last step
+            sums = loop.element(loop.sums, (i, loop.line))
+            _add_last(loop, loop.row(b.add(first, i)), panel, sums)
+        with counted(b, integer(0), group) as i, \
+                counted(b, integer(0), size, loop.target.lanes) as v:  # fmt: skip
+            grad_h = loop.element(loop.sums, (i, loop.line), (v, integer(1)))
+            finish(b.add(first, i), b.add(unit, v), grad_h)
+
+
 def _by_tiles(
-    loop: Loop, parts: amx.Parts, panels: Any, s: Any, now: Any, continuing: Any, rows: Any,
-    finish: Any,
-) -> None:  # fmt: skip
+    loop: Loop, parts: amx.Parts, s: Any, now: Any, continuing: Any, rows: Any, finish: Any
+) -> None:
     """A time step whose products are made by tiles. Rows whose last step it is have zeros as parts,
     because nothing was written there yet."""
     b, hidden = loop.builder, loop["hidden"]
@@ -134,6 +141,7 @@ def _by_tiles(
         with counted(b, integer(0), size, loop.target.lanes) as v:
             finish(place, b.add(unit, v), loop.e.at(sums, v))
 
+    panels = loop.panels(loop.line)
     overlap.multiply(parts, b.add(s, integer(1)), panels, rows, start, finish_row)
     first, last = (b.mul(panel, loop.line) for panel in panels)
     size = b.sub(loop.least(last, hidden), first)

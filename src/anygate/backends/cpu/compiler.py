@@ -6,7 +6,7 @@ import ctypes
 import functools
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from .emit import Target
 from .kernels import emit_kernels
 from .openmp import openmp_path
 
-__all__ = ["Kernels", "kernels", "target_for"]
+__all__ = ["Kernels", "kernels", "target_for", "tile_target"]
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
@@ -27,7 +27,8 @@ llvm.initialize_native_asmprinter()
 @dataclass(frozen=True)
 class Kernels:
     """Machine code of one cell: forward(arguments, threads) and, for training, backward; and
-    fingerprint(table, count) and sample of weights; with AMX split_weights (amx.py)."""
+    fingerprint(table, count) and sample of weights. by_tiles(): the same with products by tiles,
+    which alone have split_weights (amx.py); None where there are no tiles."""
 
     target: Target
     forward: Callable[[Any, int], None]
@@ -35,6 +36,7 @@ class Kernels:
     fingerprint: Callable[[Any, int], int]
     sample: Callable[[Any, int], int]
     split_weights: Callable[..., int] | None
+    by_tiles: Callable[[], Kernels] | None
     keep: Any
 
 
@@ -47,8 +49,7 @@ def target_for(dtype: str) -> Target:
     """The widest vectors of this processor, and as many rows as its registers hold."""
     features = _features()
     if features.get("avx512f"):
-        tiles = dtype == "float32" and features.get("amx-bf16", False) and amx.allowed()
-        return Target(dtype, 64, 6, mode="mxcsr", amx=tiles)
+        return Target(dtype, 64, 6, mode="mxcsr")
     if features.get("avx2") and features.get("fma"):
         return Target(dtype, 32, 2, mode="mxcsr")
     if features.get("neon"):
@@ -56,10 +57,21 @@ def target_for(dtype: str) -> Target:
     return Target(dtype, 16, 2, mode="mxcsr" if features.get("sse2") else "")
 
 
-@functools.lru_cache(maxsize=256)
-def kernels(cell: Cell, dtype: str, training: bool) -> Kernels:
-    """The machine code for a cell: from the cache, or compiled (half a second)."""
+def tile_target(dtype: str) -> Target | None:
+    """The same with products by tiles; None where the processor has none for this dtype, or the
+    system does not let us use them."""
     target = target_for(dtype)
+    there = dtype == "float32" and target.vector_bytes == 64 and _features().get("amx-bf16")
+    return replace(target, amx=True) if there and amx.allowed() else None
+
+
+@functools.lru_cache(maxsize=256)
+def kernels(cell: Cell, dtype: str, training: bool, tiles: bool = False) -> Kernels:
+    """The machine code for a cell: from the cache, or compiled (half a second). tiles: with
+    products by tiles."""
+    given = tile_target(dtype)
+    target = given if tiles else target_for(dtype)
+    assert target is not None
     key = _key(cell, target, training)
     _give_openmp()
     code = cache.read(key)
@@ -81,7 +93,10 @@ def kernels(cell: Cell, dtype: str, training: bool) -> Kernels:
         pointers, numbers = [ctypes.c_void_p] * 2, [ctypes.c_int64] * 4
         address = engine.get_function_address("split_weights")
         split = ctypes.CFUNCTYPE(ctypes.c_int64, *pointers, *numbers)(address)
-    return Kernels(target, forward, backward, fingerprint, sample, split, engine)
+    by_tiles = None
+    if given is not None and not tiles:
+        by_tiles = functools.partial(kernels, cell, dtype, training, tiles=True)
+    return Kernels(target, forward, backward, fingerprint, sample, split, by_tiles, engine)
 
 
 def _key(cell: Cell, target: Target, training: bool) -> str:

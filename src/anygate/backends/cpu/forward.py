@@ -24,9 +24,9 @@ FORWARD = ("steps", "batch", "inputs", "hidden", "offsets", "x", "z_x", "weight"
 time step (else it is null). x [N, I] with inputs = I, or z_x [N, 4H] with inputs = 0; weight and
 recurrent packed [panel, K, gate, lane]; bias [panel, gate, lane]; vectors [number, padded H], the
 cell's parameters of each unit; arrived: an i64 that is 0; output [N, H]; cells [N, H] with
-keep_cells, else [B, H], which begins as c0; saved [N, 4H]. parts: room for the parts of x
-and h, x_blocks and more blocks of K, where products are made by tiles (amx.py), else null; recurrent
-then holds weight too, unless x_blocks is 0."""
+keep_cells, else [B, H], which begins as c0; saved [N, 4H]. By tiles (amx.py): parts: room for the
+parts of x and h, x_blocks blocks of K of x, 0 where x is multiplied by vectors; recurrent holds the
+parts of both weights, of the blocks that there are."""
 
 
 def emit_step(module: ir.Module, target: Target, cell: Cell, training: bool) -> ir.Function:
@@ -56,48 +56,54 @@ def emit_forward(
     step = emit_step(module, target, cell, training)
     loop = Loop(module, "forward_share", target, FORWARD)
     b, e = loop.builder, loop.e
-    hidden, inputs = loop["hidden"], loop["inputs"]
+    hidden = loop["hidden"]
     spare = {name: e.buffer(size) for name, size in
              (("c_previous", 1), ("c", 1), ("h", 1), ("saved", WIDTH))}  # fmt: skip
-    first_panel, last_panel = loop.panels(loop.lanes)
-    from_x = b.icmp_signed(">", inputs, integer(0))
     parts = None
     if target.amx:
         blocks = b.add(loop["x_blocks"], loop.ceiling(hidden, integer(amx.DEPTH)))
         parts = amx.Parts(loop, blocks)
-    with loop.body(), amx.configured(loop, parts), _begun(loop, parts), \
-            counted(b, integer(0), loop["steps"]) as s:  # fmt: skip
+    with loop.body(), _ready(loop, parts), counted(b, integer(0), loop["steps"]) as s:
         t, before, after = loop.times(s)
         now, count = loop.place(t)
         earlier, count_before = loop.place(before)
         rows = loop.mine(count)
-        continuing = loop.least(rows, loop.mine(count_before))
 
         def finish(place: Any, panel: Any, z: Any) -> None:
             _finish_row(loop, step, spare, training, z, loop.row(place), panel,
                         now, earlier, count_before)  # fmt: skip
 
         if parts:
-            with b.if_then(parts.used):
-                _by_tiles(loop, product, parts, s, now, after, count, rows, finish)
-        with amx.vectors_only(loop, parts), counted(b, first_panel, last_panel) as panel, \
-                loop.groups(rows) as (first, size):  # fmt: skip
-            row = loop.row(first)
-            _start_sums(loop, from_x, now, first, size, panel, loop.sums)
-            with b.if_then(from_x):
-                _add_x(loop, product, now, first, size, panel, loop.sums)
-            recurrent = loop.element(loop["recurrent"], (b.mul(panel, hidden), loop.line))
-            lda = b.mul(loop.row_step, hidden)
-            going = loop.split(first, size, continuing)
-            h = loop.element(loop["output"], (b.add(earlier, row), hidden))
-            b.call(product, [h, recurrent, loop.sums, going, lda, hidden])
-            h = loop.element(loop["h0"], (loop.row(b.add(first, going)), hidden))
-            sums = loop.element(loop.sums, (going, loop.line))
-            b.call(product, [h, recurrent, sums, b.sub(size, going), lda, hidden])
-            with counted(b, integer(0), size) as i:
-                finish(b.add(first, i), panel, loop.element(loop.sums, (i, loop.line)))
+            _by_tiles(loop, product, parts, s, now, after, count, rows, finish)
+        else:
+            _by_vectors(loop, product, now, earlier, count_before, rows, finish)
         loop.finish_step(b.add(s, integer(1)))
     return loop.function
+
+
+def _by_vectors(
+    loop: Loop, product: ir.Function, now: Any, earlier: Any, count_before: Any, rows: Any,
+    finish: Any,
+) -> None:  # fmt: skip
+    """A time step whose products are made by vectors."""
+    b, hidden = loop.builder, loop["hidden"]
+    from_x = b.icmp_signed(">", loop["inputs"], integer(0))
+    continuing = loop.least(rows, loop.mine(count_before))
+    with counted(b, *loop.panels(loop.lanes)) as panel, loop.groups(rows) as (first, size):
+        row = loop.row(first)
+        _start_sums(loop, from_x, now, first, size, panel, loop.sums)
+        with b.if_then(from_x):
+            _add_x(loop, product, now, first, size, panel, loop.sums)
+        recurrent = loop.element(loop["recurrent"], (b.mul(panel, hidden), loop.line))
+        lda = b.mul(loop.row_step, hidden)
+        going = loop.split(first, size, continuing)
+        h = loop.element(loop["output"], (b.add(earlier, row), hidden))
+        b.call(product, [h, recurrent, loop.sums, going, lda, hidden])
+        h = loop.element(loop["h0"], (loop.row(b.add(first, going)), hidden))
+        sums = loop.element(loop.sums, (going, loop.line))
+        b.call(product, [h, recurrent, sums, b.sub(size, going), lda, hidden])
+        with counted(b, integer(0), size) as i:
+            finish(b.add(first, i), panel, loop.element(loop.sums, (i, loop.line)))
 
 
 def _by_tiles(
@@ -110,7 +116,7 @@ def _by_tiles(
 
     def start(group: overlap.Group) -> None:
         where = now, group.first, group.size, group.panel, group.sums
-        _start_sums(loop, b.not_(ir.Constant(ir.IntType(1), 0)), *where)
+        _start_sums(loop, ir.Constant(ir.IntType(1), 1), *where)
         with b.if_then(from_x):
             _add_x(loop, product, *where)
 
@@ -130,15 +136,19 @@ def _by_tiles(
 
 
 @contextmanager
-def _begun(loop: Loop, parts: amx.Parts | None) -> Iterator[None]:
-    """Before the first time step: what threads share, each writes whole, and all write the same."""
+def _ready(loop: Loop, parts: amx.Parts | None) -> Iterator[None]:
+    """Before the first time step by tiles: of what threads share each writes all, and all the
+    same."""
     b = loop.builder
-    if parts:
-        with b.if_then(b.and_(parts.used, b.icmp_signed(">", loop["steps"], integer(0)))):
+    if parts is None:
+        yield
+        return
+    with amx.configured(loop):
+        with b.if_then(b.icmp_signed(">", loop["steps"], integer(0))):
             t, _, _ = loop.times(integer(0))
             now, count = loop.place(t)
             _begin(loop, parts, integer(-1), now, integer(0), count, integer(0), integer(1))
-    yield
+        yield
 
 
 def _begin(

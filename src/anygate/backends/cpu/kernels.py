@@ -18,7 +18,7 @@ __all__ = ["emit_kernels"]
 
 def emit_kernels(target: Target, cell: Cell, training: bool) -> ir.Module:
     """A module with `forward(arguments, threads)`, for training also `backward`; and `fingerprint`
-    and `sample` of weights; with AMX `split_weights`."""
+    and `sample` of weights; by tiles `split_weights`."""
     module = ir.Module("anygate")
     product = emit_product(module, target, emit_tiles(module, target))
     _emit_team(module, "forward", emit_forward(module, target, cell, product, training))

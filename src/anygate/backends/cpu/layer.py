@@ -10,7 +10,6 @@ from torch import Tensor
 from . import amx
 from .backward import BACKWARD
 from .compiler import Kernels
-from .emit import Target
 from .forward import FORWARD
 from .gradients import WeightGradients, last_rows
 from .memory import large
@@ -83,15 +82,18 @@ def forward(
         raise ValueError(
             f"x {list(shape)}, h0 {list(h0.shape)} and c0 {list(c0.shape)} do not fit together"
         )
-    given = (weight_ih, weight_hh, bias_ih, bias_hh, code, training or steps > 1)
+    weights = weight_ih, weight_hh, bias_ih, bias_hh
+    thorough = training or steps > 1
     before = batch < _FEW_ROWS and steps > 1
     depth = hidden if before else inputs + hidden
     team = _team(target.lanes, steps, batch, depth - hidden, hidden)
     size = 4 * hidden * depth * x.element_size()
     few = size <= _LARGE_PARTS // 2
-    by_tiles = not before and _by_tiles(target, team, batch, hidden, few)
-    tiled = forward_parts(*given) if by_tiles else None
-    weight, recurrent, bias = tiled or forward_weights(*given)
+    tiled = None
+    if not before and (tiles := _tiles(code, team, batch, hidden, few)):
+        tiled = forward_parts(*weights, tiles, thorough)
+        code = tiles if tiled else code
+    weight, recurrent, bias = tiled or forward_weights(*weights, code, thorough)
     if weight_ih.shape != (4 * hidden, inputs) or (vectors is not None and vectors.dim() != 2):
         raise ValueError(
             f"weight_ih {list(weight_ih.shape)} does not fit hidden size {hidden} and input size "
@@ -152,7 +154,6 @@ def backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of x (empty unless need_x), h0, c0, weight_ih, weight_hh, each of the biases, and
     vectors (empty without). Raises RuntimeError if the forward run saved nothing."""
-    assert code.backward is not None
     batch, hidden = h0.shape
     if saved.numel() != 4 * output.numel() or cells.shape != output.shape:
         raise RuntimeError("anygate: backward of a forward that ran without training=True")
@@ -164,11 +165,13 @@ def backward(
     team = _team(WIDTH * code.target.lanes, steps, batch, 0, hidden)
     threads, by_units = team
     recurrent = parts = None
-    if _by_tiles(code.target, team, batch, hidden, few=False):
-        recurrent = backward_parts(weight_hh, code, thorough=True)
-        parts = _room(batch, threads, by_units, 4 * -(-hidden // amx.DEPTH))
-    if recurrent is None:
-        recurrent, parts = backward_weight(weight_hh, code, thorough=True), None
+    if tiles := _tiles(code, team, batch, hidden, few=False):
+        recurrent = backward_parts(weight_hh, tiles, thorough=True)
+    if tiles and recurrent is not None:
+        code, parts = tiles, _room(batch, threads, by_units, 4 * -(-hidden // amx.DEPTH))
+    else:
+        recurrent = backward_weight(weight_hh, code, thorough=True)
+    assert code.backward is not None
     packed_vectors = pack_vectors(vectors, code.target)
     grad_vectors = x.new_zeros(0)
     if packed_vectors is not None:
@@ -225,13 +228,17 @@ def _team(width: int, steps: int, batch: int, inputs: int, hidden: int) -> tuple
     return max(1, min(threads, batch)), False
 
 
-def _by_tiles(target: Target, team: tuple[int, bool], batch: int, hidden: int, few: bool) -> bool:
-    """Whether products are made by tiles; few: few weights are read. Training and inference must
-    choose the same, so that their results are."""
+def _tiles(
+    code: Kernels, team: tuple[int, bool], batch: int, hidden: int, few: bool
+) -> Kernels | None:
+    """The machine code with products by tiles, where it is there and faster; few: few weights are
+    read. Training and inference must choose the same, so that their results are."""
     threads, by_units = team
     rows = batch if by_units else batch // threads
     least = _TILE_ROWS // 2 if few else _TILE_ROWS
-    return target.amx and hidden >= _TILE_UNITS and rows >= least
+    if code.by_tiles is None or hidden < _TILE_UNITS or rows < least:
+        return None
+    return code.by_tiles()
 
 
 def _room(batch: int, threads: int, by_units: bool, blocks: int) -> Tensor:

@@ -190,8 +190,8 @@ def forward_parts(
     code: Kernels,
     thorough: bool,
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """weight_ih for vectors, both weights for tiles (with few inputs weight_hh alone), and the sum of
-    the biases; None if a weight is too large."""
+    """weight_ih for vectors, both weights for tiles (with few inputs weight_hh alone), and the sum
+    of the biases; None if a weight is too large."""
     weights = _those(weight_ih, weight_hh, bias_ih, bias_hh)
     return _forward_tiles.of(weights, code, thorough)  # type: ignore[no-any-return]
 
