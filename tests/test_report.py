@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded import add_snapshots, add_stability
 from test_verdict import around, write_study
 
 from anygate.lab import report
@@ -30,7 +31,8 @@ from anygate.lab.verdict import verdict
 EVIL = "<script>alert(1)</script>"
 FIGURES = {
     "learning_curves", "final_metric", "differences", "formulas", "saturation", "gradient_norm",
-    "max_abs_cell", "cost",
+    "max_abs_cell", "cost", "pairwise", "saturation_over_time", "gradient_flow", "stability_map",
+    "cost_and_outcome",
 }  # fmt: skip
 VOID = {"meta", "link", "br", "img", "input", "hr", "path"}
 
@@ -81,6 +83,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     formulas = {EVIL: EVIL, "relu": "where(x > 0, x, 0)"}
     write_study(root, finals, formulas=formulas, seconds={"tanh": 1.0, EVIL: 1.2, "relu": 0.9},
                 settings={"note": "</script><b>bold</b>", "learning_rate": 0.01})  # fmt: skip
+    add_snapshots(root, {"tanh": 0.9, EVIL: 0.8, "relu": 0.5}, saturated=0.8)
+    add_stability(root, {
+        "tanh": dict.fromkeys(((0.01, 0.0), (0.01, 1.0), (0.1, 0.0), (0.1, 1.0)), 0),
+        EVIL: {(0.01, 0.0): 1, (0.01, 1.0): 0, (0.1, 0.0): 3, (0.1, 1.0): 3},
+        "relu": {(0.01, 0.0): 0, (0.01, 1.0): 0, (0.1, 0.0): 0, (0.1, 1.0): 2},
+    })  # fmt: skip
     assert report.write(load(root), root) == root / "report.html"
     return root
 

@@ -16,13 +16,12 @@ import pytest
 import torch
 
 from anygate.lab import files
+from anygate.lab.engines import IDLE_SECONDS
 from anygate.lab.files import WriteError, write_json
-from anygate.lab.measure import first_bad, inside
 from anygate.lab.results import load
-from anygate.lab.study import IDLE_SECONDS, Study, StudyConflict
+from anygate.lab.study import Study, StudyConflict
 from anygate.lab.tasks import TASKS, Settings, TaskError, find_task
 from anygate.lab.trial import TrialSpec, run_trial, slots_of
-from anygate.nn import LSTM
 from anygate.symbolic import resolve
 
 SMALL = Settings(hidden_size=4, epochs=2, batch_size=256)
@@ -142,47 +141,6 @@ def test_a_diverging_trial_is_a_result_that_names_the_step_and_the_slot() -> Non
     assert 1 <= found["time_step"] <= 64
     assert result["final_metric"] == 0.1
     json.dumps(result, allow_nan=False)
-
-
-# ---- what is measured inside ---------------------------------------------------------------
-
-
-def test_inside_agrees_with_a_loop_over_lstm_cell_in_float64() -> None:
-    torch.manual_seed(0)
-    lstm = LSTM(3, 5, activation="relu").double()
-    x = 2 * torch.randn(6, 4, 3, dtype=torch.float64)
-    seen = inside(lstm, x)
-    h = c = torch.zeros(4, 5, dtype=torch.float64)
-    slopes: dict[str, list[torch.Tensor]] = {slot: [] for slot in seen.slots}
-    largest = 0.0
-    w_ih, w_hh, bias = lstm.layer_weights(0)
-    for step in x:
-        i, f, g, o = (step @ w_ih.T + h @ w_hh.T + bias).chunk(4, -1)
-        for slot, z in (("input_gate", i), ("forget_gate", f), ("output_gate", o)):
-            slopes[slot].append(z.sigmoid() * (1 - z.sigmoid()) / 0.25)
-        c = f.sigmoid() * c + i.sigmoid() * g.relu()
-        h = o.sigmoid() * c.relu()
-        slopes["candidate"].append((g > 0).double())
-        slopes["cell_output"].append((c > 0).double())
-        largest = max(largest, c.abs().max().item())
-    assert seen.max_abs_cell == pytest.approx(largest)
-    for slot, found in slopes.items():
-        share = torch.stack(found)
-        assert seen.slots[slot]["saturated"] == pytest.approx((share < 0.1).double().mean().item())
-        dead = (share == 0).flatten(0, 1).all(0).double().mean().item()
-        assert seen.slots[slot]["dead"] == pytest.approx(dead)
-
-
-def test_first_bad_names_where_the_first_infinity_appears() -> None:
-    lstm = LSTM(1, 2, candidate="exp(x)")
-    with torch.no_grad():
-        for weight in lstm.parameters():
-            weight.fill_(1.0)
-    x = torch.tensor([0.0, 0.0, 1e4, 0.0]).view(4, 1, 1)
-    found = first_bad(lstm, x)
-    assert found["slot"] == "cell_output" and found["time_step"] == 3
-    assert 0 < found["max_abs_cell_before"] < 1e3
-    assert first_bad(lstm, x[:2]) == {}
 
 
 # ---- the study ------------------------------------------------------------------------------

@@ -409,3 +409,10 @@ def test_one_activation_alone_is_compared_with_nothing(tmp_path: Path) -> None:
     assert said.startswith("tanh alone was trained on handwritten digits; its mean accuracy is 90")
     assert said.endswith("A comparison needs another activation.")
     assert "best" not in text(results) and "order." not in text(results)
+
+
+def test_the_best_mean_of_runs_that_all_diverged_is_no_praise(tmp_path: Path) -> None:
+    results = study(tmp_path, {"tanh": around(0.3, 6), "relu": [None] * 6}, task=ERROR)
+    answer = judge(results).answer[0]
+    assert answer.startswith("relu has the best mean")
+    assert answer.endswith("; but every run of relu diverged and counts as guessing.")

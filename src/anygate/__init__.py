@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .nn import LSTM, LSTMCell, init, swap
+    from .nn import LSTM, LSTMCell, init, record, swap
     from .symbolic import ACTIVATIONS, Activation, FormulaError, resolve, sheet
 
 __version__ = "0.1.0"
@@ -22,6 +22,7 @@ __all__ = [
     "LSTMCell",
     "__version__",
     "init",
+    "record",
     "resolve",
     "sheet",
     "swap",
@@ -36,6 +37,7 @@ _HOME = {
     "LSTM": "nn",
     "LSTMCell": "nn",
     "init": "nn",
+    "record": "nn",
     "swap": "nn",
 }
 

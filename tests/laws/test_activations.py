@@ -18,6 +18,7 @@ from mpmath import mp
 from ulps import DIGITS, FLOATS, excess, truths, units_off
 
 from anygate.backends import eager, reference
+from anygate.backends.eager.operations import evaluate_program
 from anygate.symbolic import ACTIVATIONS, Activation, evaluate, names, sheet
 from anygate.symbolic.parse import parse
 from anygate.symbolic.precise import PRECISE
@@ -174,7 +175,7 @@ def computed(
             results = evaluate(activation.program, reference.OPS, inputs)
         return {k: np.broadcast_to(v, len(points)) for k, v in results.items()}
     x = torch.tensor(points, dtype=torch.float64).to(getattr(torch, dtype))
-    tensors = eager._evaluate(activation.program, {"x": x, **activation.parameters}, x)
+    tensors = evaluate_program(activation.program, {"x": x, **activation.parameters}, x)
     return {k: v.double().expand(len(points)).numpy() for k, v in tensors.items()}
 
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from test_cpu import by_cpu, forget, twin
 from test_engines import Case, cases, check, difference, make
 
+import anygate
 from anygate import LSTM
 from anygate.backends.cpu import amx, compiler, layer, overlap
 from anygate.backends.cpu import gradients as cpu_gradients
@@ -131,6 +132,27 @@ def test_a_row_does_not_depend_on_the_others(tiles: None) -> None:
         some = slice(first, last)
         part = lstm(x[:, some], (h[:, some], c[:, some]))[0]
         assert torch.equal(part, whole[:, some])
+
+
+@here
+@pytest.mark.parametrize("by_units", [False, True])
+def test_what_is_recorded_is_the_same(by_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is counted twice or left out, forward and backward."""
+    monkeypatch.setattr(layer, "_team", team(2, by_units))
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    lstm = LSTM(20, 70, engine="cpu")
+    x = torch.randn(6, 37, 20)
+    found = []
+    for choice in (always, never):
+        monkeypatch.setattr(layer, "_tiles", choice)
+        with anygate.record(lstm) as recording:
+            lstm(x)[0].square().sum().backward()
+        found.append(recording.arrays())
+    assert found[0].keys() == found[1].keys()
+    for name, values in found[0].items():
+        np.testing.assert_allclose(values, found[1][name], rtol=1e-4, atol=1e-5, err_msg=name)
+    torch.set_num_threads(1)
 
 
 # ---- accuracy -------------------------------------------------------------------------------
@@ -317,7 +339,7 @@ def test_code_for_amx_has_tiles_and_no_other_has() -> None:
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu="sapphirerapids", opt=3)
     for tiled in (True, False):
         target = Target("float32", 64, 6, mode="mxcsr", amx=tiled)
-        module = llvm.parse_assembly(str(emit_kernels(target, Cell(), True)))
+        module = llvm.parse_assembly(str(emit_kernels(target, Cell(), True, False)))
         module.triple = triple
         tuning = llvm.create_pipeline_tuning_options(speed_level=2)
         builder = llvm.create_pass_builder(machine, tuning)

@@ -82,11 +82,11 @@ def test_default_cell_against_autograd() -> None:
     grad_h, grad_c = torch.randn(2, 64, dtype=torch.float64)
     expected = torch.autograd.grad((h, c), (*z, before), (grad_h, grad_c))
 
-    from anygate.backends.eager import _evaluate
+    from anygate.backends.eager.operations import evaluate_program
 
     saved = dict(zip((f"saved_{gate}" for gate in GATES), (i, f, g, o), strict=True))
     given_ = {**saved, "c_previous": before, "c": c, "grad_h": grad_h, "grad_c": grad_c}
-    found = _evaluate(Cell().backward, {k: v.detach() for k, v in given_.items()}, c)
+    found = evaluate_program(Cell().backward, {k: v.detach() for k, v in given_.items()}, c)
     names = [*(f"grad_z_{gate}" for gate in GATES), "grad_c_previous"]
     for name, value in zip(names, expected, strict=True):
         torch.testing.assert_close(found[name], value, rtol=1e-13, atol=1e-15)

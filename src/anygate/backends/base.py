@@ -12,7 +12,18 @@ from typing import Any, Protocol, cast
 
 from ..symbolic.cell import Cell
 
-__all__ = ["AUTO", "ENGINES", "Choice", "Engine", "EngineError", "Request", "choose", "load"]
+__all__ = [
+    "AUTO",
+    "CREATE_GRAPH",
+    "ENGINES",
+    "Choice",
+    "Engine",
+    "EngineError",
+    "Measures",
+    "Request",
+    "choose",
+    "load",
+]
 
 AUTO = ("cpu", "eager")
 """Engines that "auto" considers, the fastest first."""
@@ -38,6 +49,23 @@ class Request:
     training: bool
 
 
+class Measures(Protocol):
+    """Is told what was measured inside one run of a layer, by each of the threads that shared it;
+    time steps in the order of x."""
+
+    def forward(self, table: Any) -> None:
+        """[threads, T, NUMBERS] of `symbolic.measures`, float64."""
+
+    def backward(self, table: Any) -> None:
+        """[threads, T, NORMS], float64."""
+
+
+CREATE_GRAPH = (
+    "anygate.record cannot measure a backward with create_graph=True; take gradients of gradients "
+    "outside of it"
+)
+
+
 class Engine(Protocol):
     """The functions that the module of an engine has."""
 
@@ -60,12 +88,13 @@ class Engine(Protocol):
         bias: Any,
         parameters: dict[str, Any],
         reverse: bool,
+        measures: Measures | None = None,
     ) -> Any:
         """One direction of one layer.
 
         x [T, B, I]; h0, c0 [B, H]; weight_ih [4H, I]; weight_hh [4H, H]; bias [4H] or None;
         gates in the order i f g o; parameters: SLOT.PARAMETER -> number or tensor;
-        reverse: from the last time step to the first.
+        reverse: from the last time step to the first; measures: what is told of its inside.
         Returns output [T, B, H], h [B, H] and c [B, H] after the last step taken.
         """
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..symbolic.cell import GATES, Cell
+from ..symbolic.cell import GATES, SLOTS, Cell
+from ..symbolic.measures import NORMS, NUMBERS, PARTS, measured, totals
 from ..symbolic.program import evaluate
-from .base import Request
+from .base import Measures, Request
 
 __all__ = ["FRAMEWORK", "NAME", "OPS", "Run", "backward", "refuses", "run", "step"]
 
@@ -144,15 +145,30 @@ class Run:
     saved: dict[str, Array]
 
 
+def _forward_line(cell: Cell, now: Mapping[str, Array]) -> list[Any]:
+    """NUMBERS of one time step, from what the measured Program gave."""
+    held = measured(cell).limits
+    numbers: list[Any] = []
+    with np.errstate(all="ignore"):
+        for slot in SLOTS:
+            numbers += totals(held[slot], *(now[f"{part}_{slot}"] for part in PARTS))
+        return [*numbers, np.fmax.reduce(np.abs(now["c"]), axis=None, initial=0.0)]
+
+
 def step(
-    cell: Cell, z: Array, c: Array, parameters: Mapping[str, Any] | None = None
+    cell: Cell,
+    z: Array,
+    c: Array,
+    parameters: Mapping[str, Any] | None = None,
+    measuring: bool = False,
 ) -> dict[str, Array]:
     """One time step from pre-activations z [B, 4H] (i f g o) and c [B, H]: the outputs of
-    `Cell.forward` by name, each [B, H]."""
+    `Cell.forward` by name, each [B, H]; measuring: of `Measured.forward`."""
     inputs = {f"z_{gate}": part for gate, part in zip(GATES, np.split(z, 4, -1), strict=True)}
     values = {**cell.parameters, **(parameters or {})}
     with np.errstate(all="ignore"):
-        results = evaluate(cell.forward, OPS, {**inputs, "c_previous": c, **values})
+        program = measured(cell).forward if measuring else cell.forward
+        results = evaluate(program, OPS, {**inputs, "c_previous": c, **values})
     return {name: np.broadcast_to(value, c.shape) for name, value in results.items()}
 
 
@@ -166,20 +182,26 @@ def run(
     bias: Array | None,
     parameters: Mapping[str, Any] | None = None,
     reverse: bool = False,
+    measures: Measures | None = None,
 ) -> Run:
     """One direction of one layer; arguments as in `Engine.run`. Works for T = 0 too."""
     h, c = h0, c0
+    table = np.zeros((len(x), len(NUMBERS)))
     shape = (x.shape[0], *h0.shape)
     output, cells = np.zeros(shape), np.zeros(shape)
     saved = {gate: np.zeros(shape) for gate in GATES}
     for t in _order(len(x), reverse):
         with np.errstate(all="ignore"):
             z = x[t] @ weight_ih.T + h @ weight_hh.T + (0 if bias is None else bias)
-        now = step(cell, z, c, parameters)
+        now = step(cell, z, c, parameters, measures is not None)
+        if measures is not None:
+            table[t] = _forward_line(cell, now)
         h, c = now["h"], now["c"]
         output[t], cells[t] = h, c
         for gate in GATES:
             saved[gate][t] = now[f"saved_{gate}"]
+    if measures is not None:
+        measures.forward(table[None])
     return Run(output, h, c, cells, saved)
 
 
@@ -196,6 +218,7 @@ def backward(
     grad_c: Array,
     parameters: Mapping[str, Any] | None = None,
     reverse: bool = False,
+    measures: Measures | None = None,
 ) -> dict[str, Any]:
     """Gradients of a loss whose gradients by output [T, B, H], h and c [B, H] are given.
 
@@ -212,6 +235,8 @@ def backward(
     }
     steps = list(_order(len(x), reverse))
     dh, dc = grad_h, grad_c
+    table = np.zeros((len(x), len(NORMS)))
+    program = cell.backward if measures is None else measured(cell).backward
     for position in reversed(range(len(steps))):
         t = steps[position]
         h_previous, c_previous = (
@@ -222,9 +247,17 @@ def backward(
         inputs = {f"saved_{gate}": forward.saved[gate][t] for gate in GATES}
         inputs |= {"c_previous": c_previous, "c": forward.cells[t]}
         inputs |= {"grad_h": dh + grad_output[t], "grad_c": dc, **values}
+        if measures is not None:
+            last = position == len(steps) - 1
+            inputs["direct_h"] = inputs["grad_h"] if last else grad_output[t]
+            inputs["direct_c"] = dc if last else np.zeros_like(dc)
         with np.errstate(all="ignore"):
-            back = evaluate(cell.backward, OPS, inputs)
+            back = evaluate(program, OPS, inputs)
         back = {name: np.broadcast_to(value, dc.shape) for name, value in back.items()}
+        if measures is not None:
+            seen = (inputs["grad_h"], inputs["direct_h"], back["grad_c_total"],
+                    back["grad_c_direct"])  # fmt: skip
+            table[t] = [np.square(gradient).sum() for gradient in seen]
         dz = np.concatenate([back[f"grad_z_{gate}"] for gate in GATES], -1)
         with np.errstate(all="ignore"):
             grads["x"][t] = dz @ weight_ih
@@ -234,6 +267,8 @@ def backward(
             dh, dc = dz @ weight_hh, back["grad_c_previous"]
         for name in cell.parameters:
             grads["parameters"][name] += back[f"grad_{name}"]
+    if measures is not None:
+        measures.backward(table[None])
     return {**grads, "h0": dh, "c0": dc}
 
 

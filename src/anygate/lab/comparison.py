@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from .words import show_p
 __all__ = [
     "Comparison",
     "Cost",
+    "all_pairs",
     "comparisons",
     "costs",
     "declared_margin",
@@ -127,18 +129,43 @@ def comparisons(results: StudyResults, margin: float | None = None) -> list[Comp
     question of its own, corrected over the rivals on its own.
     """
     margin = declared_margin(results, margin)
-    sign = 1.0 if results.task.higher_is_better else -1.0
-    pairs = [(rival, *results.paired(rival, results.first)) for rival in results.rivals]
-    pairs = [pair for pair in pairs if pair[1]]
-    differences = [paired_difference(a, b) for _, _, a, b in pairs]
-    corrected = holm([d.p_value for d in differences])
-    found = [
-        _comparison(results.first, rival, seeds, difference, p, sign, len(pairs))
-        for (rival, seeds, _, _), difference, p in zip(pairs, differences, corrected, strict=True)
-    ]
+    pairs = _pairs(results, [(rival, results.first) for rival in results.rivals])
+    found = _compared(results, pairs)
     if margin is None:
         return found
-    return _with_equivalence(found, [(sign * a, sign * b) for _, _, a, b in pairs], margin)
+    sign = _sign(results)
+    return _with_equivalence(found, [(sign * a, sign * b) for _, _, _, a, b in pairs], margin)
+
+
+def all_pairs(results: StudyResults) -> list[Comparison]:
+    """Every two activations with a shared seed, the earlier one as ``first``, Holm-corrected over
+    all of these pairs: more questions than those of :func:`comparisons`, so a stricter answer."""
+    names = [(rival, first) for first, rival in combinations(results.labels, 2)]
+    return _compared(results, _pairs(results, names))
+
+
+_Pair = tuple[str, str, list[int], Array, Array]
+"""Rival, first, their shared seeds, and the final metrics of both."""
+
+
+def _pairs(results: StudyResults, names: list[tuple[str, str]]) -> list[_Pair]:
+    pairs = [(rival, first, *results.paired(rival, first)) for rival, first in names]
+    return [pair for pair in pairs if pair[2]]
+
+
+def _sign(results: StudyResults) -> float:
+    return 1.0 if results.task.higher_is_better else -1.0
+
+
+def _compared(results: StudyResults, pairs: list[_Pair]) -> list[Comparison]:
+    differences = [paired_difference(a, b) for *_, a, b in pairs]
+    corrected = holm([d.p_value for d in differences])
+    return [
+        _comparison(first, rival, seeds, difference, p, _sign(results), len(pairs))
+        for (rival, first, seeds, _, _), difference, p in zip(
+            pairs, differences, corrected, strict=True
+        )
+    ]
 
 
 def _comparison(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,5 +44,12 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write strict JSON, whole or not at all."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write strict JSON, whole or not at all; a list of numbers takes one line."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(
+        path, _FLAT_LIST.sub(lambda found: f"[{' '.join(found[0][1:-1].split())}]", text) + "\n"
+    )
+
+
+# A line break inside: no string of JSON has one, so this is a list and not a text with brackets.
+_FLAT_LIST = re.compile(r'\[\n[^\[\]{}"]*\]')

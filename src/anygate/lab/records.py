@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+from .rates import LearningRates, rates_from
 
 SCHEMA = 1
 T = TypeVar("T")
@@ -87,7 +89,10 @@ class ActivationInfo:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """``study.json``: what was asked for. The first activation is the reference of comparisons."""
+    """``study.json``: what was asked for. The first activation is the reference of comparisons.
+
+    learning_rates: of a study that tunes them; None where the settings hold the only one.
+    """
 
     command: str
     task: TaskInfo
@@ -97,17 +102,28 @@ class StudyConfig:
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]
     machine: Mapping[str, Any]
+    learning_rates: LearningRates | None = None
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where and how a run stopped being finite."""
+    """Where and how a run stopped being finite.
+
+    ``step``: of training. ``time_step``: of the sequence, from 1; with ``slot`` it is where the
+    first number that is not finite appeared, without, where the gradient did. The sizes before it
+    are the largest |c|, with the time step ``largest_at``, and the norm of the gradient at the next
+    time step; NaN if not known.
+    """
 
     epoch: int | None
     step: int | None
     what: str
     slot: str
     value: str
+    time_step: int | None = None
+    largest_at: int | None = None
+    max_abs_cell_before: float = math.nan
+    gradient_before: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -119,9 +135,27 @@ class EpochRecord:
     slots: Mapping[str, Mapping[str, float]]
 
 
+Series = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One recorded pass through the first LSTM layer, in bins of time steps.
+
+    Bin k holds time steps ``edges[k]`` to ``edges[k + 1] - 1``, from 0. ``slots`` maps a slot to
+    its statistics, ``states`` holds ``max_abs_cell``, ``grad_h``, ``grad_c`` and the direct norms:
+    one number a bin, NaN where it was not finite. See :func:`anygate.lab.measure.snapshot`.
+    """
+
+    edges: tuple[int, ...]
+    slots: Mapping[str, Mapping[str, Series]]
+    states: Mapping[str, Series]
+
+
 @dataclass(frozen=True)
 class Trial:
-    """One run: an activation with a seed."""
+    """One run: an activation with a seed. ``inside`` holds the snapshots "start" (before the first
+    training step) and "end" (after the last), if they were taken."""
 
     key: str
     activation: str
@@ -129,6 +163,7 @@ class Trial:
     diverged: Divergence | None
     epochs: tuple[EpochRecord, ...]
     final_metric: float
+    inside: Mapping[str, Snapshot] = field(default_factory=dict)
 
 
 def read(path: Path, build: Callable[[dict[str, Any]], T]) -> T:
@@ -188,6 +223,7 @@ def config_from(raw: dict[str, Any]) -> StudyConfig:
         seeds=tuple(dict.fromkeys(int(s) for s in raw["seeds"])),
         settings=dict(raw.get("settings", {})),
         machine=dict(raw.get("machine", {})),
+        learning_rates=rates_from(raw["learning_rates"]) if "learning_rates" in raw else None,
     )
 
 
@@ -203,19 +239,24 @@ def trial_from(raw: dict[str, Any]) -> Trial:
         diverged=_divergence(raw["diverged"]),
         epochs=tuple(_epoch(e) for e in raw["epochs"]),
         final_metric=final,
+        inside={str(when): _snapshot(seen) for when, seen in (raw.get("inside") or {}).items()},
     )
+
+
+_COUNTS = ("epoch", "step", "time_step", "largest_at")
 
 
 def _divergence(raw: dict[str, Any] | None) -> Divergence | None:
     if raw is None:
         return None
-    epoch, step = raw.get("epoch"), raw.get("step")
+    count = {n: None if raw.get(n) is None else int(raw[n]) for n in _COUNTS}
     return Divergence(
-        epoch=None if epoch is None else int(epoch),
-        step=None if step is None else int(step),
+        **count,
         what=str(raw.get("what") or "the run diverged"),
         slot=str(raw.get("slot") or ""),
         value=str(raw.get("value") or ""),
+        max_abs_cell_before=_number(raw.get("max_abs_cell_before")),
+        gradient_before=_number(raw.get("gradient_before")),
     )
 
 
@@ -230,6 +271,27 @@ def _epoch(raw: dict[str, Any]) -> EpochRecord:
             str(slot): {health: _number(value) for health, value in shares.items()}
             for slot, shares in raw.get("slots", {}).items()
         },
+    )
+
+
+def _snapshot(raw: dict[str, Any]) -> Snapshot:
+    edges = tuple(raw["edges"])
+    whole = all(isinstance(e, int) and not isinstance(e, bool) for e in edges)
+    if not whole or len(edges) < 2 or edges[0] != 0 or list(edges) != sorted(set(edges)):
+        raise ValueError("the edges of a snapshot must be whole numbers that rise from 0")
+
+    def series(name: str, values: object) -> Series:
+        if not isinstance(values, list) or len(values) != len(edges) - 1:
+            raise ValueError(f"{name} of a snapshot must hold {len(edges) - 1} numbers")
+        return tuple(_number(v) for v in values)
+
+    return Snapshot(
+        edges=edges,
+        slots={
+            str(slot): {str(n): series(n, values) for n, values in seen.items()}
+            for slot, seen in raw["slots"].items()
+        },
+        states={str(n): series(n, v) for n, v in raw.items() if n not in ("edges", "slots")},
     )
 
 

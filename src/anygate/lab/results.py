@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,10 +17,13 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .cells import Cell, load_cells
+from .rates import LearningRates
 from .records import (
     ActivationInfo,
     Divergence,
     EpochRecord,
+    Snapshot,
     StudyConfig,
     StudyError,
     TaskInfo,
@@ -33,10 +36,12 @@ from .records import (
 
 __all__ = [
     "ActivationInfo",
+    "Cell",
     "Divergence",
     "EpochRecord",
     "Health",
     "Quantity",
+    "Snapshot",
     "StudyConfig",
     "StudyError",
     "StudyResults",
@@ -56,12 +61,17 @@ class StudyResults:
 
     ``trials`` holds planned runs only, at most one per (activation, seed). ``timing`` maps a
     trial's key to its seconds per training step. ``ignored`` counts trial files outside the plan.
+    ``stability`` holds the cells of the stability map, if there is one.
+    ``own``: the same comparison at each activation's own best learning rate, where the study tuned
+    them and not all are best at the shared one, which this is then.
     """
 
     config: StudyConfig
     trials: tuple[Trial, ...]
     timing: Mapping[str, float]
     ignored: int = 0
+    own: StudyResults | None = None
+    stability: tuple[Cell, ...] = ()
     _index: Mapping[tuple[str, int], Trial] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -172,6 +182,12 @@ class StudyResults:
         values = np.array([record.get(health, math.nan) for record in last], dtype=np.float64)
         return values[np.isfinite(values)]
 
+    def snapshots(self, label: str, when: Literal["start", "end"]) -> list[Snapshot]:
+        """What was recorded inside the runs of ``label`` before or after training, by seed; at the
+        end without the runs that diverged."""
+        kept = [t for t in self.runs(label) if when == "start" or t.diverged is None]
+        return [t.inside[when] for t in kept if when in t.inside]
+
     @property
     def measured_slots(self) -> list[str]:
         """The slots that any run reports on, in the order of the cell's equations."""
@@ -193,13 +209,49 @@ def load(directory: Path | str) -> StudyResults:
     """
     root = Path(directory)
     config = _load_config(root / "study.json")
+    rates = config.learning_rates
+    found = _gather(config, {root: None}) if rates is None else _tuned(root, config, rates)
+    return replace(found, stability=load_cells(root))
+
+
+def _tuned(root: Path, config: StudyConfig, chosen: LearningRates) -> StudyResults:
+    """The results at the shared rate, with those at each one's own where there are others."""
+    labels = [a.label for a in config.activations]
+    if chosen.shared is None or not set(labels) <= set(chosen.tuned):
+        raise StudyError(
+            f"{root}: the learning rates are not chosen yet; run the same `anygate compare` again, "
+            "which goes on"
+        )
+
+    def at(rates: Mapping[str, float], shown: float | str) -> StudyResults:
+        groups: dict[Path, set[str] | None] = {
+            root / "rates" / repr(rate): {x for x in labels if rates[x] == rate}
+            for rate in rates.values()
+        }
+        settings = {**config.settings, "learning_rate": shown}
+        return _gather(replace(config, settings=settings), groups)
+
+    shared = at(dict.fromkeys(labels, chosen.shared), chosen.shared)
+    best = {label: chosen.tuned[label].rate for label in labels}
+    if set(best.values()) == {chosen.shared}:
+        return shared
+    own = at(best, ", ".join(f"{label} {rate:g}" for label, rate in best.items()))
+    return replace(shared, own=own)
+
+
+def _gather(config: StudyConfig, folders: Mapping[Path, set[str] | None]) -> StudyResults:
+    """The results of the activations that are named for each folder (None: of all in it)."""
     damaged: list[tuple[Path, str]] = []
-    trials = _read_all(root / "trials", trial_from, damaged)
-    timed = _read_all(root / "timing", timing_from, damaged)
+    trials: list[tuple[Path, Trial]] = []
+    timing: dict[str, float] = {}
+    for folder, labels in folders.items():
+        found = _read_all(folder / "trials", trial_from, damaged)
+        trials += [each for each in found if labels is None or each[1].activation in labels]
+        timed = _read_all(folder / "timing", timing_from, damaged)
+        timing |= {key: seconds for _, (key, seconds) in timed if seconds is not None}
     if damaged:
         raise StudyError(_damage(damaged))
     placed, ignored = _place(config, trials)
-    timing = {key: seconds for _, (key, seconds) in timed if seconds is not None}
     return StudyResults(config, placed, timing, ignored)
 
 

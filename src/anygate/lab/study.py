@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 import shlex
-import shutil
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,28 +13,14 @@ import torch
 from .. import __version__
 from ..nn import LSTM
 from ..symbolic import Activation
-from .files import write_json, writing
-from .records import SCHEMA, StudyError, config_from, read, timing_from, trial_from
+from .engines import Engine, cores, on_this_machine
+from .folder import Notice, StudyConflict, claim, to_stderr
+from .records import SCHEMA
+from .runner import Progress, missing, run_trials
 from .tasks import Settings, Task
-from .trial import TrialSpec, run_trial, slots_of
+from .trial import TrialSpec, slots_of
 
 __all__ = ["Study", "StudyConflict"]
-
-IDLE_SECONDS = 30.0
-"""How long a worker waits for more work; it is left alone when its parent is killed."""
-
-Progress = Callable[[int, int, str], None]
-"""Called with trials done, trials in all and the key of the last."""
-Notice = Callable[[str], None]
-"""Called with a sentence that the user should read."""
-
-
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-class StudyConflict(ValueError):
-    """The folder holds another study."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +60,7 @@ class Study:
 
     def missing(self, directory: Path) -> tuple[TrialSpec, ...]:
         """Trials without a sound result in the folder; a damaged file is as good as none."""
-        return tuple(t for t in self.trials if not _is_done(directory, t))
+        return missing(self.trials, directory)
 
     def run(
         self,
@@ -88,8 +69,9 @@ class Study:
         command: str = "",
         fresh: bool = False,
         jobs: int | None = None,
+        engine: Engine = on_this_machine,
         progress: Progress = lambda done, total, key: None,
-        notice: Notice = _to_stderr,
+        notice: Notice = to_stderr,
     ) -> None:
         """Run what is missing. Stopped at any moment, it goes on from there when called again.
 
@@ -97,42 +79,20 @@ class Study:
         notice: told when a damaged study.json is replaced. Raises StudyConflict if the folder holds
         a study with another task, slot or settings, and WriteError if it cannot be written.
         """
-        with writing(directory):
-            _check_folder(directory)
-            if fresh:
-                _forget(directory)
-            self._claim(directory, command, notice)
-        todo = self.missing(directory)
-        total = len(self.trials)
-        done = total - len(todo)
-        progress(done, total, "")
-        for key in _execute(todo, directory, jobs or _cores()):
-            done += 1
-            progress(done, total, key)
+        self.prepare(directory, command=command, fresh=fresh, notice=notice)
+        run_trials(self.trials, directory, jobs=jobs, engine=engine, progress=progress)
 
-    def _claim(self, directory: Path, command: str, notice: Notice) -> None:
-        """Write study.json, or find that the folder holds the same study."""
-        config = self.describe(command)
-        held = _held(directory, notice)
-        if held is None:
-            self._refuse_strangers(directory)
-        else:
-            _refuse_another(directory, held, config)
-        write_json(directory / "study.json", config)
-
-    def _refuse_strangers(self, directory: Path) -> None:
-        """Where no study.json vouches for the trials, those of other settings must not mix in."""
+    def prepare(
+        self,
+        directory: Path,
+        *,
+        command: str = "",
+        fresh: bool = False,
+        notice: Notice = to_stderr,
+    ) -> None:
+        """Make the folder ready, as run does, and run nothing."""
         keys = {(t.activation.label, t.seed): t.key for t in self.trials}
-        for path in sorted((directory / "trials").glob("*.json")):
-            try:
-                trial = read(path, trial_from)
-            except StudyError:
-                continue
-            if keys.get((trial.activation, trial.seed), trial.key) != trial.key:
-                raise StudyConflict(
-                    f"{directory} has lost its study.json and holds results of other settings, "
-                    f"such as {path.name}; choose another --out, or --fresh to delete them"
-                )
+        claim(directory, self.describe(command), keys, fresh=fresh, notice=notice)
 
     def describe(self, command: str) -> dict[str, Any]:
         """The study as study.json holds it."""
@@ -161,80 +121,11 @@ def _describe(activation: Activation) -> dict[str, str]:
     }
 
 
-def _difference(held: Any, wanted: Any) -> str:
-    if isinstance(held, dict) and isinstance(wanted, dict):
-        parts = [k for k in {**wanted, **held} if held.get(k) != wanted.get(k)]
-        return ", ".join(f"{k} {held.get(k)} there, {wanted.get(k)} here" for k in parts[:3])
-    return f"{held} there, {wanted} here"
-
-
-_PARTS = {"task": "another task", "slot": "another slot", "settings": "other settings"}
-"""What every trial of a folder must share."""
-_OURS = {"study.json", "trials", "timing", "figures", "report.html", "summary.json"}
-
-
-def _refuse_another(directory: Path, held: dict[str, Any], config: dict[str, Any]) -> None:
-    """Raise StudyConflict unless both studies share the parts that all trials depend on."""
-    for part, name in _PARTS.items():
-        if held.get(part) != config[part]:
-            raise StudyConflict(
-                f"{directory} holds a study with {name} "
-                f"({_difference(held.get(part), config[part])}); choose another --out, or "
-                "--fresh to delete its results"
-            )
-
-
-def _check_folder(directory: Path) -> None:
-    """Refuse what is no folder, and a folder with other things and no study in it."""
-    if directory.exists() and not directory.is_dir():
-        raise StudyConflict(f"{directory} is a file, not a folder; choose another --out")
-    if directory.is_dir() and not (directory / "study.json").exists() and not _is_ours(directory):
-        raise StudyConflict(f"{directory} is not empty and holds no study; choose another --out")
-
-
-def _is_ours(directory: Path) -> bool:
-    return {p.name for p in directory.iterdir() if p.suffix != ".part"} <= _OURS
-
-
-def _forget(directory: Path) -> None:
-    """Delete the results of a folder that holds a study."""
-    for part in ("trials", "timing", "figures"):
-        shutil.rmtree(directory / part, ignore_errors=True)
-    (directory / "study.json").unlink(missing_ok=True)
-
-
-def _held(directory: Path, notice: Notice) -> dict[str, Any] | None:
-    """The study.json of the folder; None if there is none, or none that can be read."""
-    path = directory / "study.json"
-    if not path.exists():
-        return None
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raw = None
-    version = raw.get("schema", SCHEMA) if isinstance(raw, dict) else SCHEMA
-    if version != SCHEMA:
-        raise StudyConflict(
-            f"{path} is of schema {version!r}, this anygate writes {SCHEMA}; choose another --out, "
-            "or --fresh to delete its results"
-        )
-    try:
-        read(path, config_from)
-    except StudyError as error:
-        if not _is_ours(directory):
-            raise StudyConflict(
-                f"{path} is damaged ({error}) and lies among other files; choose another --out"
-            ) from error
-        notice(f"{path} was damaged ({error}); it is written anew, the trials are kept")
-        return None
-    return raw  # type: ignore[no-any-return]
-
-
 def _machine() -> dict[str, Any]:
     engine = LSTM(1, 1).explain(torch.zeros(1, 1, 1)).name
     return {
         "cpu": _cpu_name(),
-        "cores": _cores(),
+        "cores": cores(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "anygate": __version__,
@@ -250,50 +141,3 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return platform.machine()
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _result_path(directory: Path, spec: TrialSpec) -> Path:
-    return directory / "trials" / f"{spec.key}.json"
-
-
-def _is_done(directory: Path, spec: TrialSpec) -> bool:
-    """Whether the folder holds the trial's result, whole, and no damaged timing beside it."""
-    timing = _timing_path(directory, spec)
-    try:
-        trial = read(_result_path(directory, spec), trial_from)
-        if timing.exists():
-            read(timing, timing_from)
-    except (StudyError, OSError):
-        return False
-    wanted = (spec.key, spec.activation.label, spec.seed)
-    return (trial.key, trial.activation, trial.seed) == wanted
-
-
-def _timing_path(directory: Path, spec: TrialSpec) -> Path:
-    return directory / "timing" / f"{spec.key}.json"
-
-
-def _execute(todo: tuple[TrialSpec, ...], directory: Path, jobs: int) -> Iterator[str]:
-    """Run trials in processes of one thread each; yield keys as they are done."""
-    if not todo:
-        return
-    from joblib import Parallel, delayed, parallel_config
-
-    with parallel_config(backend="loky", n_jobs=min(jobs, len(todo)), inner_max_num_threads=1):
-        run = Parallel(
-            return_as="generator_unordered", batch_size=1, idle_worker_timeout=IDLE_SECONDS
-        )
-        yield from run(delayed(_run_and_write)(spec, directory) for spec in todo)
-
-
-def _run_and_write(spec: TrialSpec, directory: Path) -> str:
-    torch.set_num_threads(1)
-    result, timing = run_trial(spec)
-    write_json(_timing_path(directory, spec), timing)
-    write_json(_result_path(directory, spec), result)  # last: its presence means done
-    return spec.key

@@ -19,7 +19,7 @@ from ..nn import LSTM
 from ..nn.slots import SHORTCUTS
 from ..symbolic import Activation
 from ..symbolic.cell import SLOTS
-from .measure import first_bad, inside
+from .measure import health, place_of_divergence, snapshot
 from .records import SCHEMA
 from .tasks import Settings, Task, TaskError
 
@@ -28,6 +28,7 @@ __all__ = ["TrialSpec", "run_trial", "slots_of"]
 PROBE = 128  # test sequences on which the inside is measured
 TESTED_AT_ONCE = 1000  # test sequences in one call
 _DIGITS = 7  # of a number in a result file
+_FEW_DIGITS = 4  # of one among the many of a snapshot
 
 
 def slots_of(slot: str) -> tuple[str, ...]:
@@ -42,13 +43,15 @@ def slots_of(slot: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """All that decides a trial's result."""
+    """All that decides a trial's result. watched: snapshots are taken; without them it is the same
+    trial, with a shorter file."""
 
     task: Task
     activation: Activation
     slot: str
     seed: int
     settings: Settings
+    watched: bool = True
 
     @property
     def key(self) -> str:
@@ -111,6 +114,16 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     model = _Model(spec, data.train_x.size(-1), data.every_step)
     run = _Training(spec, model, data.train_x.transpose(0, 1), data.train_y)
     test_x = data.test_x.transpose(0, 1)
+    probe, wanted = test_x[:, :PROBE], data.test_y[:PROBE]
+
+    inside: dict[str, Any] = {}
+
+    def watch(when: str) -> None:
+        if spec.watched:
+            seen = snapshot(model, probe, lambda y: spec.task.loss(y, wanted))
+            inside[when] = _tidy(seen, _FEW_DIGITS)
+
+    watch("start")
     epochs: list[dict[str, Any]] = []
     started = time.perf_counter()
     for epoch in range(1, spec.settings.epochs + 1):
@@ -118,9 +131,8 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
         if run.diverged is not None:
             break
         record["metric"] = spec.task.score(model.answers(test_x), data.test_y)
-        seen = inside(model.lstm, test_x[:, :PROBE])
-        record |= {"max_abs_cell": seen.max_abs_cell, "slots": seen.slots}
-        epochs.append(_tidy({"epoch": epoch, **record}))
+        epochs.append(_tidy({"epoch": epoch, **record, **health(model.lstm, probe)}))
+    watch("end")
     final = spec.task.baseline if run.diverged else epochs[-1]["metric"]
     if final is None:  # the metric overflowed though the loss did not
         final = spec.task.baseline
@@ -134,6 +146,7 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
         "seed": spec.seed,
         "diverged": run.diverged,
         "epochs": epochs,
+        "inside": inside,
         "final_metric": final,
     }
     timing = {
@@ -169,7 +182,7 @@ class _Training:
             losses.append(loss.item())
             norms.append(norm)
             if not (math.isfinite(losses[-1]) and math.isfinite(norm)):
-                self._diverge(epoch, x, losses[-1], norm)
+                self._diverge(epoch, batch, losses[-1], norm)
                 return {}
             self.optimizer.step()
             self.seconds.append(time.perf_counter() - started)
@@ -183,10 +196,13 @@ class _Training:
         order = torch.randperm(len(self.y), generator=self.order)
         return iter(torch.split(order, self.spec.settings.batch_size))
 
-    def _diverge(self, epoch: int, x: Tensor, loss: float, norm: float) -> None:
+    def _diverge(self, epoch: int, batch: Tensor, loss: float, norm: float) -> None:
         what, value = ("gradient", norm) if math.isfinite(loss) else ("loss", loss)
-        found = first_bad(self.model.lstm, x)
-        place = f", first at time step {found['time_step']}" if found else ""
+        wanted = self.y[batch]
+        found = place_of_divergence(
+            self.model, self.x[:, batch], lambda y: self.spec.task.loss(y, wanted)
+        )
+        place = f", first at time step {found['time_step']}" if "slot" in found else ""
         self.diverged = {
             "epoch": epoch,
             "step": self.step,
@@ -196,10 +212,12 @@ class _Training:
         }
 
 
-def _tidy(value: Any) -> Any:
-    """For JSON: numbers to seven digits, and null for those that are not finite."""
+def _tidy(value: Any, digits: int = _DIGITS) -> Any:
+    """For JSON: numbers to seven digits, or fewer, and null for those that are not finite."""
     if isinstance(value, dict):
-        return {k: _tidy(v) for k, v in value.items()}
+        return {k: _tidy(v, digits) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_tidy(v, digits) for v in value]
     if isinstance(value, float):
-        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     return value

@@ -8,9 +8,10 @@ disagree. The rule for a claim is in :mod:`anygate.lab.statistics`.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
+from .advice import after_divergence
 from .compared import compare, equivalent_ones, no_pairs, overall
 from .comparison import (
     Comparison,
@@ -22,6 +23,7 @@ from .comparison import (
     is_interval,
     ranking,
 )
+from .rate_verdict import both_answers, rate_sentences
 from .results import Health, StudyResults, TaskInfo
 from .solving import (
     Solving,
@@ -66,7 +68,11 @@ DEAD_WORTH_SAYING = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """The sentences by subject, in reading order; ``answer`` alone is the short version."""
+    """The sentences by subject, in reading order; ``answer`` alone is the short version.
+
+    ``rates`` and ``own``: of a study that tuned its learning rates, how they were chosen and what
+    was found at each activation's own; the rest is then at the shared rate.
+    """
 
     answer: list[str]
     comparisons: list[str]
@@ -74,10 +80,13 @@ class Verdict:
     health: list[str]
     cost: list[str]
     caveats: list[str]
+    rates: list[str] = field(default_factory=list)
+    own: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
         """All of them, in order."""
-        groups = (self.answer, self.comparisons, self.stability, self.health, self.cost)
+        groups = (self.answer, self.comparisons, self.stability, self.health, self.cost,
+                  self.rates, self.own)  # fmt: skip
         return [s for group in (*groups, self.caveats) for s in group]
 
 
@@ -98,8 +107,12 @@ def judge(results: StudyResults, margin: float | None = None) -> Verdict:
     if results.present == 0:
         return Verdict([_presence(results)], [], [], [], [], [])
     found, times = comparisons(results, margin), time_comparisons(results)
+    answer = _answer(results, found, times)
+    own = None if results.own is None else judge(results.own, margin)
+    if not _is_own(results):
+        answer = both_answers(results, answer, None if own is None else own.answer)
     return Verdict(
-        answer=_answer(results, found, times),
+        answer=answer,
         comparisons=[compare(results.task, c, len(found)) for c in found]
         + no_pairs(results)
         + compare_times(times),
@@ -107,7 +120,14 @@ def judge(results: StudyResults, margin: float | None = None) -> Verdict:
         health=_health(results),
         cost=_cost(results),
         caveats=_caveats(results, found, times),
+        rates=rate_sentences(results),
+        own=[f"At own rates: {s}" for s in own.comparisons + own.stability] if own else [],
     )
+
+
+def _is_own(results: StudyResults) -> bool:
+    """Whether these are the results at each activation's own learning rate."""
+    return isinstance(results.config.settings.get("learning_rate"), str)
 
 
 # ------------------------------------------------------------------------------ the sentences
@@ -148,6 +168,8 @@ def _best(results: StudyResults, found: list[Comparison]) -> str:
     text = f"{name} has the {what} {task.metric} on {task.title}: {_reached(results, name)}"
     if len(order) > 1:
         text += f"; next is {order[1][0]} with {task.show(order[1][1])}"
+    if len(results.diverged(name)) == len(results.runs(name)):
+        text += f"; but every run of {name} diverged and counts as {task.baseline_name}"
     return text + "."
 
 
@@ -193,11 +215,21 @@ def _stability(results: StudyResults) -> list[str]:
     failed = [label for label in results.labels if results.diverged(label)]
     if not failed:
         return [f"No run diverged (0 of {results.present})."]
-    sentences = [_divergence(results, label) for label in failed]
+    sentences = [text for label in failed for text in _failure(results, label)]
     guess = results.task.show(results.task.baseline)
     name = results.task.baseline_name
     sentences.append(f"A diverged run is scored with the value of {name}, {guess}.")
     return sentences
+
+
+def _failure(results: StudyResults, label: str) -> list[str]:
+    """How many runs diverged, the earliest of them, and what to try."""
+    found = after_divergence(results, label)
+    if found is None:
+        return []
+    options = f" ({found.options})" if found.options else ""
+    return [_divergence(results, label), found.because,
+            f"To try with {label}: {found.do.rstrip('.')}{options}."]  # fmt: skip
 
 
 def _divergence(results: StudyResults, label: str) -> str:
@@ -269,7 +301,10 @@ def _caveats(
     scope = f"This is one task ({results.task.title})"
     scope += f", one learning rate ({rate:g})" if isinstance(rate, int | float) else ""
     scope += f" and one size ({size} hidden units)" if size is not None else ""
-    order = "order. A rate shared by all suits some activations better than others."
+    scope += f", each activation's own learning rate ({rate})" if _is_own(results) else ""
+    order = "order."
+    if results.config.learning_rates is None:
+        order += " A rate shared by all suits some activations better than others."
     varied = "data (how it is drawn or split, and its order)"
     if results.task.same_data:
         varied = "order of the training data, which are the same in every seed"
@@ -281,8 +316,8 @@ def _caveats(
     ]
     if len(results.rivals) > 1:
         caveats.append(
-            f"Each rival was tested against {results.first} only; "
-            "the order among the rivals is what was observed, not tested."
+            f"Each rival was tested against {results.first} only; the report's table of all "
+            "pairs also tests the others, with a stricter correction."
         )
     return caveats + _questions(results.task, found, times) + _unseen(found)
 

@@ -11,6 +11,7 @@ from ..symbolic.cell import Cell
 from .checks import check_tensor, two_states
 from .dispatch import Wiring, without_autocast
 from .parameters import cell_parameters, register_parameters, reset_cell_parameters
+from .recorder import recorded_call
 from .slots import ActivationLike, Trainable, make_cell, slot_summary, widths
 
 __all__ = ["LSTMCell"]
@@ -97,8 +98,11 @@ class LSTMCell(nn.RNNCellBase):
         weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         parameters = cell_parameters(self, self.cell, "")
 
+        call = recorded_call(self)
+
         def step(x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            return self._wiring.run(x, h, c, *weights, parameters)
+            told = None if call is None else call.measures(self.cell, "", c, None)
+            return self._wiring.run(x, h, c, *weights, parameters, measures=told)
 
         _, h, c = without_autocast(step, x.unsqueeze(0), h0, c0, self.weight_ih.dtype)
         return (h, c) if batched else (h.squeeze(0), c.squeeze(0))

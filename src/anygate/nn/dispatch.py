@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..backends import eager, reference
-from ..backends.base import Choice, Request, choose, load
+from ..backends.base import Choice, Measures, Request, choose, load
 from ..symbolic.cell import Cell
 from . import operator
 from .checks import autocasting
@@ -69,10 +69,11 @@ class Wiring:
         parameters: Parameters | None = None,
         batch_sizes: Tensor | None = None,
         reverse: bool = False,
+        measures: Measures | None = None,
     ) -> Triple:
         """One direction of one layer. x [T, B, I], or [N, I] packed with batch_sizes [T]; the other
         shapes and the results as in `Engine.run`; parameters: those of the cell's per_unit, each
-        [H]. Under autocast in its dtype, as torch.nn.LSTM."""
+        [H]; measures: told what happens inside. Under autocast in its dtype, as torch.nn.LSTM."""
         tensors = (x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh)
         if autocasting(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
@@ -82,34 +83,44 @@ class Wiring:
                 )
                 own = {k: _cast(v, dtype) for k, v in (parameters or {}).items()}
                 return self.run(
-                    x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, own, batch_sizes, reverse
-                )
+                    x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, own, batch_sizes, reverse,
+                    measures,
+                )  # fmt: skip
         name = _name(self.key, self.engine, *_circumstances(x, weight_ih))
         if name == "cpu":
             vectors = torch.stack([*parameters.values()]) if parameters else None
             if x.dtype in _HALF:  # computed in float32, rounded once
                 single = (None if t is None else t.float() for t in (*tensors, vectors))
-                results = operator.run(self.key, reverse, *single, batch_sizes)
+                results = operator.run(self.key, reverse, *single, batch_sizes, measures=measures)
                 return cast(Triple, tuple(t.to(x.dtype) for t in results))
-            return operator.run(self.key, reverse, *tensors, vectors, batch_sizes)
+            return operator.run(
+                self.key, reverse, *tensors, vectors, batch_sizes, measures=measures
+            )
+        if measures is not None and batch_sizes is not None:
+            raise RuntimeError(
+                f"anygate.record measures packed sequences on the cpu engine alone, not on {name}; "
+                "pad them, or record them on the CPU"
+            )
         bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
         weights = (weight_ih, weight_hh, bias)
 
         def whole(x: Tensor, h: Tensor, c: Tensor) -> Triple:
-            return self._whole(_ENGINES[name], (x, h, c, *weights), parameters or {}, reverse)
+            arguments = (x, h, c, *weights)
+            return self._whole(_ENGINES[name], arguments, parameters or {}, reverse, measures)
 
         if batch_sizes is None:
             return whole(x, h0, c0)
         return run_packed(whole, x, batch_sizes, h0, c0, reverse)
 
-    def _whole(self, engine: Any, tensors: Any, parameters: Parameters, reverse: bool) -> Triple:
+    def _whole(
+        self, engine: Any, tensors: Any, parameters: Parameters, reverse: bool,
+        measures: Measures | None,
+    ) -> Triple:  # fmt: skip
         """A batch of equal lengths on another engine."""
         if engine.FRAMEWORK == "numpy":
-            names = tuple(parameters)
-            return cast(
-                Triple, _apply_numpy(self.cell, reverse, names, *tensors, *parameters.values())
-            )
-        return cast(Triple, engine.run(self.cell, *tensors, parameters, reverse))
+            fixed = (self.cell, reverse, measures, tuple(parameters))
+            return cast(Triple, _apply_numpy(*fixed, *tensors, *parameters.values()))
+        return cast(Triple, engine.run(self.cell, *tensors, parameters, reverse, measures))
 
 
 def without_autocast(
@@ -168,14 +179,14 @@ class _Numpy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, cell: Cell, reverse: bool, names: tuple[str, ...], *tensors: Any
+        ctx: Any, cell: Cell, reverse: bool, measures: Any, names: tuple[str, ...], *tensors: Any
     ) -> Triple:
         x, h0, c0, weight_ih, weight_hh, bias, *values = (_array(t) for t in tensors)
         ctx.parameters = dict(zip(names, values, strict=True))
-        ctx.cell, ctx.reverse, ctx.like = cell, reverse, tensors
+        ctx.cell, ctx.reverse, ctx.like, ctx.measures = cell, reverse, tensors, measures
         ctx.arrays = x, h0, c0, weight_ih, weight_hh
         run: Callable[..., Any] = reference.run
-        ctx.run = run(cell, *ctx.arrays, bias, ctx.parameters, reverse)
+        ctx.run = run(cell, *ctx.arrays, bias, ctx.parameters, reverse, measures)
         like = tensors[0]
         return _tensor(ctx.run.output, like), _tensor(ctx.run.h, like), _tensor(ctx.run.c, like)
 
@@ -184,8 +195,9 @@ class _Numpy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         backward: Callable[..., Any] = reference.backward
         back = backward(
-            ctx.cell, ctx.run, *ctx.arrays, *map(_array, grads), ctx.parameters, ctx.reverse
-        )
+            ctx.cell, ctx.run, *ctx.arrays, *map(_array, grads), ctx.parameters, ctx.reverse,
+            ctx.measures,
+        )  # fmt: skip
         names = ("x", "h0", "c0", "weight_ih", "weight_hh", "bias")
         found = [back[name] for name in names]
         found += [back["parameters"][name].sum(0) for name in ctx.parameters]
@@ -193,7 +205,7 @@ class _Numpy(torch.autograd.Function):
             None if like is None else _tensor(array, like)
             for array, like in zip(found, ctx.like, strict=True)
         )
-        return None, None, None, *results
+        return None, None, None, None, *results
 
 
 def _tensor(array: Any, like: Tensor) -> Tensor:

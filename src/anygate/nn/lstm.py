@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from .checks import check_pack, check_states, check_tensor, two_states
 from .dispatch import Wiring, without_autocast
 from .parameters import cell_parameters, register_parameters, reset_cell_parameters
 from .projection import run_projected
+from .recorder import Call, recorded_call
 from .slots import ActivationLike, Trainable, make_cell, slot_summary, widths
 
 __all__ = ["LSTM"]
@@ -232,7 +234,8 @@ class LSTM(nn.RNNBase):
         self, x: Tensor, state: State, started: bool, batch_sizes: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """All layers and directions, time first; started: the state was given."""
-        if self.num_layers == 1 and not (self.bidirectional or self.proj_size):
+        call = recorded_call(self)
+        if call is None and self.num_layers == 1 and not (self.bidirectional or self.proj_size):
             found = self._wiring.infer(x, *state, self._weights("_l0"), batch_sizes)
             if found is not None:
                 output, h, c = found
@@ -243,7 +246,7 @@ class LSTM(nn.RNNBase):
             for suffix in ("", "_reverse")[: 2 if self.bidirectional else 1]:
                 h0, c0 = state[0].select(0, len(ends)), state[1].select(0, len(ends))
                 name = f"_l{layer}{suffix}"
-                output, h, c = self._run_layer(name, x, h0, c0, started, batch_sizes, bool(suffix))
+                output, h, c = self._run_layer(name, x, h0, c0, started, batch_sizes, call)
                 outputs.append(output)
                 ends.append((h, c))
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
@@ -260,11 +263,13 @@ class LSTM(nn.RNNBase):
         c0: Tensor,
         started: bool,
         batch_sizes: Tensor | None,
-        reverse: bool,
+        call: Call | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        weights = self._weights(suffix)
+        weights, reverse = self._weights(suffix), suffix.endswith("_reverse")
         parameters = cell_parameters(self, self.cell, suffix)
         run: Callable[..., tuple[Tensor, Tensor, Tensor]] = self._wiring.run
+        if call is not None:
+            run = partial(run, measures=call.measures(self.cell, suffix, c0, batch_sizes))
         if not self.proj_size and batch_sizes is None:
             return run(x, h0, c0, *weights, parameters, None, reverse)
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..backends import eager
+from ..backends.base import CREATE_GRAPH, Measures
 from ..symbolic.activation import Activation
 from ..symbolic.cell import SLOTS, Cell
 from .packed import run_packed
@@ -64,9 +65,22 @@ def cell_of(key: str) -> Cell:
     return Cell(**{**content, "per_unit": tuple(content["per_unit"])})
 
 
-def run(key: str, reverse: bool, *tensors: Tensor | None) -> Triple:
-    """One direction of one layer; key is the cell's `cell_key`, tensors those of the operator."""
+def run(
+    key: str, reverse: bool, *tensors: Tensor | None, measures: Measures | None = None
+) -> Triple:
+    """One direction of one layer; key is the cell's `cell_key`, tensors those of the operator;
+    measures: told what happens inside. Raises RuntimeError where that is asked for under
+    torch.compile, torch.func and the like."""
     training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if measures is not None:
+        if watched(tensors):
+            raise RuntimeError(
+                "anygate.record measures plain calls; take torch.compile, torch.func, vmap, "
+                "forward-mode differentiation and dispatch modes off while it records"
+            )
+        if training:
+            return cast(Triple, _Measured.apply(key, reverse, measures, *tensors))  # type: ignore[no-untyped-call]
+        return cast(Triple, _forward_cpu(*tensors, key, reverse, False, measures=measures)[:3])
     if watched(tensors):
         if _transformed(tensors):
             _say_once("a transform of torch.func, or forward-mode differentiation, runs")
@@ -118,21 +132,24 @@ def watched(tensors: tuple[Any, ...]) -> bool:
     )
 
 
-def _forward_cpu(*arguments: Any) -> Any:
+def _forward_cpu(*arguments: Any, measures: Measures | None = None) -> Any:
     if torch.is_autocast_enabled("cpu"):  # the products inside are not for it to change
         with torch.autocast("cpu", enabled=False):
-            return _forward_cpu(*arguments)
+            return _forward_cpu(*arguments, measures=measures)
     *tensors, key, reverse, training = arguments
-    code = _code(key, tensors[0].dtype, training)
-    return _layer().forward(code, *tensors, reverse, training)
+    code = _code(key, tensors[0].dtype, training, measures is not None)
+    told = None if measures is None else measures.forward
+    return _layer().forward(code, *tensors, reverse, training, told)
 
 
-def _backward_cpu(*arguments: Any) -> Any:
+def _backward_cpu(*arguments: Any, measures: Measures | None = None) -> Any:
     if torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):
-            return _backward_cpu(*arguments)
+            return _backward_cpu(*arguments, measures=measures)
     *tensors, key, reverse, need_x = arguments
-    return _layer().backward(_code(key, tensors[3].dtype, True), *tensors, reverse, need_x)
+    code = _code(key, tensors[3].dtype, True, measures is not None)
+    told = None if measures is None else measures.backward
+    return _layer().backward(code, *tensors, reverse, need_x, told)
 
 
 @lru_cache(maxsize=1)
@@ -143,11 +160,11 @@ def _layer() -> Any:
 
 
 @lru_cache(maxsize=512)
-def _code(key: str, dtype: torch.dtype, training: bool) -> Any:
+def _code(key: str, dtype: torch.dtype, training: bool, measuring: bool = False) -> Any:
     """Machine code by the key's text: hashing a Cell takes 15 us, which a single step would see."""
     from ..backends.cpu.compiler import kernels
 
-    return kernels(cell_of(key), str(dtype).removeprefix("torch."), training)
+    return kernels(cell_of(key), str(dtype).removeprefix("torch."), training, measuring)
 
 
 # ---- plain calls ----------------------------------------------------------------------------
@@ -173,6 +190,27 @@ class _Fused(torch.autograd.Function):
         run = _backward_cpu if _have_memory(grads) else torch.ops.anygate.lstm_backward
         results = run(*grads, *tensors, ctx.key, ctx.reverse, need_x)
         return None, None, *_placed(results, tensors, need_x)
+
+
+class _Measured(torch.autograd.Function):
+    """`_Fused` with kernels that measure."""
+
+    @staticmethod
+    def forward(ctx: Any, key: str, reverse: bool, measures: Measures, *tensors: Any) -> Any:
+        output, h, c, saved, cells = _forward_cpu(*tensors, key, reverse, True, measures=measures)
+        ctx.key, ctx.reverse, ctx.measures = key, reverse, measures
+        ctx.save_for_backward(*tensors, output, saved, cells)
+        ctx.set_materialize_grads(False)
+        return output, h, c
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        if torch.is_grad_enabled() or not _have_memory(grads):
+            raise RuntimeError(CREATE_GRAPH)
+        tensors, need_x = ctx.saved_tensors, ctx.needs_input_grad[3]
+        call = (*grads, *tensors, ctx.key, ctx.reverse, need_x)
+        results = _backward_cpu(*call, measures=ctx.measures)
+        return None, None, None, *_placed(results, tensors, need_x)
 
 
 def _have_memory(tensors: Any) -> bool:

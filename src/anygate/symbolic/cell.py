@@ -14,7 +14,19 @@ from .lookup import resolve
 from .primitives import VARIABLE, Primitive, clip
 from .program import Program, lower
 
-__all__ = ["GATES", "PEEPHOLES", "SLOTS", "Cell", "Line", "cell_lines", "derivative_from_output"]
+__all__ = [
+    "GATES",
+    "PEEPHOLES",
+    "SLOTS",
+    "Cell",
+    "Line",
+    "backward_outputs",
+    "cell_lines",
+    "derivative_from_output",
+    "forward_outputs",
+    "line_slopes",
+    "values_of",
+]
 
 GATES = ("input_gate", "forget_gate", "candidate", "output_gate")
 """The four slots with weights, in PyTorch's order i f g o."""
@@ -169,7 +181,7 @@ def _equations(cell: Cell) -> dict[str, Expr]:
     return lines
 
 
-def _slopes(cell: Cell) -> dict[str, dict[Symbol, Expr]]:
+def line_slopes(cell: Cell) -> dict[str, dict[Symbol, Expr]]:
     """For each line of the equations, its derivative by each symbol it uses."""
     slopes: dict[str, dict[Symbol, Expr]] = {}
     for name, expression in _equations(cell).items():
@@ -185,28 +197,38 @@ def _slopes(cell: Cell) -> dict[str, dict[Symbol, Expr]]:
     return slopes
 
 
-@lru_cache(maxsize=256)
-def _forward(cell: Cell) -> Program:
-    equations = _equations(cell)
+def values_of(cell: Cell) -> dict[Symbol, Expr]:
+    """Every line of the equations, in terms of the cell's inputs."""
     values: dict[Symbol, Expr] = {}
-    for name, expression in equations.items():
+    for name, expression in _equations(cell).items():
         values[_symbol(name)] = expression.xreplace(values)
+    return values
+
+
+def forward_outputs(cell: Cell) -> dict[str, Expr]:
+    """What `Cell.forward` computes."""
+    values = values_of(cell)
     outputs = {"h": values[_symbol("h")], "c": values[_symbol("c")]}
     for gate in GATES:
         saved = gate if _saves_value(cell, gate) else f"a_{gate}"
         outputs[f"saved_{gate}"] = values[_symbol(saved)]
-    inputs = (*(f"z_{gate}" for gate in GATES), "c_previous", *cell.parameters)
-    return lower(outputs, inputs)
+    return outputs
 
 
 @lru_cache(maxsize=256)
-def _backward(cell: Cell) -> Program:
+def _forward(cell: Cell) -> Program:
+    inputs = (*(f"z_{gate}" for gate in GATES), "c_previous", *cell.parameters)
+    return lower(forward_outputs(cell), inputs)
+
+
+def backward_outputs(cell: Cell) -> dict[str, Expr]:
+    """What `Cell.backward` computes, and grad_c_total: dL/dc, with what arrives through h."""
     equations = _equations(cell)
     grads: dict[Symbol, Expr] = {
         _symbol("h"): _symbol("grad_h"),
         _symbol("c"): _symbol("grad_c"),
     }
-    for name, slopes in reversed(_slopes(cell).items()):
+    for name, slopes in reversed(line_slopes(cell).items()):
         arriving = grads.get(_symbol(name), sympy.S.Zero)
         for symbol, slope in slopes.items():
             grads[symbol] = grads.get(symbol, sympy.S.Zero) + arriving * slope
@@ -220,7 +242,15 @@ def _backward(cell: Cell) -> Program:
             known[_symbol(gate)] = equations[gate].xreplace({argument: saved})
             known[argument] = saved
     names = [*(f"z_{gate}" for gate in GATES), "c_previous", *cell.parameters]
-    outputs = {f"grad_{n}": grads.get(_symbol(n), sympy.S.Zero).xreplace(known) for n in names}
+    wanted = {f"grad_{n}": grads.get(_symbol(n), sympy.S.Zero) for n in names}
+    wanted["grad_c_total"] = grads[_symbol("c")]
+    return {name: expression.xreplace(known) for name, expression in wanted.items()}
+
+
+@lru_cache(maxsize=256)
+def _backward(cell: Cell) -> Program:
+    outputs = backward_outputs(cell)
+    del outputs["grad_c_total"]
     saved_names = (f"saved_{gate}" for gate in GATES)
     return lower(outputs, (*saved_names, "c_previous", "c", "grad_h", "grad_c", *cell.parameters))
 

@@ -13,6 +13,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from ...symbolic.cell import Cell
+from ...symbolic.measures import measured
 from . import amx, cache
 from .emit import Target
 from .kernels import emit_kernels
@@ -66,18 +67,20 @@ def tile_target(dtype: str) -> Target | None:
 
 
 @functools.lru_cache(maxsize=256)
-def kernels(cell: Cell, dtype: str, training: bool, tiles: bool = False) -> Kernels:
+def kernels(
+    cell: Cell, dtype: str, training: bool, measuring: bool = False, tiles: bool = False
+) -> Kernels:
     """The machine code for a cell: from the cache, or compiled (half a second). tiles: with
     products by tiles."""
     given = tile_target(dtype)
     target = given if tiles else target_for(dtype)
     assert target is not None
-    key = _key(cell, target, training)
+    key = _key(cell, target, training, measuring)
     _give_openmp()
     code = cache.read(key)
     engine = None if code is None else _link(code)
     if engine is None:
-        code = _compile(emit_kernels(target, cell, training))
+        code = _compile(emit_kernels(target, cell, training, measuring))
         cache.write(key, code)
         engine = _link(code)
     assert engine is not None
@@ -95,13 +98,15 @@ def kernels(cell: Cell, dtype: str, training: bool, tiles: bool = False) -> Kern
         split = ctypes.CFUNCTYPE(ctypes.c_int64, *pointers, *numbers)(address)
     by_tiles = None
     if given is not None and not tiles:
-        by_tiles = functools.partial(kernels, cell, dtype, training, tiles=True)
+        by_tiles = functools.partial(kernels, cell, dtype, training, measuring, tiles=True)
     return Kernels(target, forward, backward, fingerprint, sample, split, by_tiles, engine)
 
 
-def _key(cell: Cell, target: Target, training: bool) -> str:
+def _key(cell: Cell, target: Target, training: bool, measuring: bool = False) -> str:
     """All that the machine code depends on: Programs, numbers, processor, our source, LLVM."""
-    programs = (cell.forward, cell.backward) if training else (cell.forward,)
+    programs: tuple[Any, ...] = (cell.forward, cell.backward) if training else (cell.forward,)
+    if measuring:
+        programs = (*programs, measured(cell))
     parts = (
         programs,
         sorted(cell.parameters.items()),

@@ -9,56 +9,67 @@ from typing import Any
 from llvmlite import ir
 
 from ...symbolic.cell import GATES, Cell
+from ...symbolic.measures import NUMBERS, measured
 from . import amx, overlap
 from .emit import Emitter, Target, counted, function
 from .formula import run, wanted
 from .loops import Loop, integer
+from .measuring import Sums, add_slots
 from .tile import WIDTH
 
 __all__ = ["FORWARD", "emit_forward"]
 
 FORWARD = ("steps", "batch", "inputs", "hidden", "offsets", "x", "z_x", "weight", "recurrent",
            "bias", "vectors", "h0", "c0", "output", "cells", "keep_cells", "saved", "reverse",
-           "by_units", "arrived", "parts", "x_blocks")  # fmt: skip
+           "by_units", "arrived", "measures", "parts", "x_blocks")  # fmt: skip
 """N rows in all: T*B, or those of a packed batch, where offsets [T + 1] tells the first row of each
 time step (else it is null). x [N, I] with inputs = I, or z_x [N, 4H] with inputs = 0; weight and
 recurrent packed [panel, K, gate, lane]; bias [panel, gate, lane]; vectors [number, padded H], the
 cell's parameters of each unit; arrived: an i64 that is 0; output [N, H]; cells [N, H] with
-keep_cells, else [B, H], which begins as c0; saved [N, 4H]. By tiles (amx.py): parts: room for the
-parts of x and h, x_blocks blocks of K of x, 0 where x is multiplied by vectors; recurrent holds the
-parts of both weights, of the blocks that there are."""
+keep_cells, else [B, H], which begins as c0; saved [N, 4H]; measures [threads, T, NUMBERS]
+float64, of a measuring kernel. By tiles (amx.py): parts: room for the parts of x and h, x_blocks
+blocks of K of x, 0 where x is multiplied by vectors; recurrent holds the parts of both weights, of
+the blocks that there are."""
 
 
-def emit_step(module: ir.Module, target: Target, cell: Cell, training: bool) -> ir.Function:
-    """forward_step(z, c_previous, c, h, saved, vectors, gate_stride, vector_stride) on one vector
-    of units of one row; z holds the four gates' vectors."""
-    step = function(module, "forward_step", 6, 2)
+def emit_step(
+    module: ir.Module, target: Target, cell: Cell, training: bool, measuring: bool
+) -> ir.Function:
+    """forward_step(z, c_previous, c, h, saved, vectors, sums, gate_stride, vector_stride, units) on
+    one vector of units of one row, of which `units` are the layer's; z holds the four gates'
+    vectors, sums what is measured."""
+    step = function(module, "forward_step", 7, 3)
     step.linkage = "internal"
     e = Emitter(ir.IRBuilder(step.append_basic_block("entry")), target)
-    z, c_previous, c, h, saved, vectors, stride, vector_stride = step.args
+    z, c_previous, c, h, saved, vectors, sums, stride, vector_stride, units = step.args
     inputs = {f"z_{gate}": e.load(e.at(z, k * target.lanes)) for k, gate in enumerate(GATES)}
     inputs["c_previous"] = e.load(c_previous)
-    outputs = run(e, cell, wanted(cell.forward, training), inputs, vectors, vector_stride)
+    program = measured(cell).forward if measuring else cell.forward
+    outputs = run(e, cell, wanted(program, training), inputs, vectors, vector_stride)
     e.store(outputs["c"], c)
     e.store(outputs["h"], h)
     if training:
         for k, gate in enumerate(GATES):
             place = e.at(saved, e.builder.mul(stride, integer(k)))
             e.store(outputs[f"saved_{gate}"], place)
+    if measuring:
+        add_slots(Sums(NUMBERS, e, sums), cell, outputs, units)
     e.builder.ret_void()
     return step
 
 
 def emit_forward(
-    module: ir.Module, target: Target, cell: Cell, product: ir.Function, training: bool
-) -> ir.Function:
+    module: ir.Module, target: Target, cell: Cell, product: ir.Function, training: bool,
+    measuring: bool,
+) -> ir.Function:  # fmt: skip
     """Define forward_share(arguments, thread, threads)."""
-    step = emit_step(module, target, cell, training)
+    step = emit_step(module, target, cell, training, measuring)
     loop = Loop(module, "forward_share", target, FORWARD)
     b, e = loop.builder, loop.e
     hidden = loop["hidden"]
     spare = {name: e.buffer(size) for name, size in
              (("c_previous", 1), ("c", 1), ("h", 1), ("saved", WIDTH))}  # fmt: skip
+    sums = Sums(NUMBERS, e) if measuring else None
     parts = None
     if target.amx:
         blocks = b.add(loop["x_blocks"], loop.ceiling(hidden, integer(amx.DEPTH)))
@@ -68,15 +79,19 @@ def emit_forward(
         now, count = loop.place(t)
         earlier, count_before = loop.place(before)
         rows = loop.mine(count)
+        if sums is not None:
+            sums.clear()
 
         def finish(place: Any, panel: Any, z: Any) -> None:
             _finish_row(loop, step, spare, training, z, loop.row(place), panel,
-                        now, earlier, count_before)  # fmt: skip
+                        now, earlier, count_before, sums)  # fmt: skip
 
         if parts:
             _by_tiles(loop, product, parts, s, now, after, count, rows, finish)
         else:
             _by_vectors(loop, product, now, earlier, count_before, rows, finish)
+        if sums is not None:
+            sums.write(sums.line(loop, t))
         loop.finish_step(b.add(s, integer(1)))
     return loop.function
 
@@ -208,7 +223,7 @@ def _start_sums(
 
 def _finish_row(
     loop: Loop, step: Any, spare: dict[str, Any], training: bool, z: Any, here: Any, panel: Any,
-    now: Any, earlier: Any, count_before: Any,
+    now: Any, earlier: Any, count_before: Any, sums: Sums | None,
 ) -> None:  # fmt: skip
     """The cell's formula on one row's sums z."""
     b, e, hidden = loop.builder, loop.e, loop["hidden"]
@@ -228,14 +243,16 @@ def _finish_row(
         saved = loop.element(saved, (b.add(now, here), gates), (unit, integer(1)))
     vectors = e.at(loop["vectors"], unit)
     vector_stride = b.mul(loop.ceiling(hidden, loop.lanes), loop.lanes)
+    measures = loop["measures"] if sums is None else sums.start
     whole = b.icmp_signed(">=", left, loop.lanes)
     with b.if_else(whole) as (then, otherwise):
         with then:
-            b.call(step, [z, c_previous, c, h, saved, vectors, hidden, vector_stride])
+            b.call(step, [z, c_previous, c, h, saved, vectors, measures, hidden, vector_stride,
+                          loop.lanes])  # fmt: skip
         with otherwise:
             e.copy(c_previous, spare["c_previous"], left)
             b.call(step, [z, spare["c_previous"], spare["c"], spare["h"], spare["saved"],
-                          vectors, loop.lanes, vector_stride])  # fmt: skip
+                          vectors, measures, loop.lanes, vector_stride, left])  # fmt: skip
             e.copy(spare["c"], c, left)
             e.copy(spare["h"], h, left)
             if training:

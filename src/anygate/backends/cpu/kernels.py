@@ -16,17 +16,18 @@ from .tile import emit_tiles
 __all__ = ["emit_kernels"]
 
 
-def emit_kernels(target: Target, cell: Cell, training: bool) -> ir.Module:
+def emit_kernels(target: Target, cell: Cell, training: bool, measuring: bool = False) -> ir.Module:
     """A module with `forward(arguments, threads)`, for training also `backward`; and `fingerprint`
-    and `sample` of weights; by tiles `split_weights`."""
+    and `sample` of weights; by tiles `split_weights`. measuring: kernels that fill `measures`
+    too."""
     module = ir.Module("anygate")
     product = emit_product(module, target, emit_tiles(module, target))
-    _emit_team(module, "forward", emit_forward(module, target, cell, product, training))
+    _emit_team(module, "forward", emit_forward(module, target, cell, product, training, measuring))
     emit_fingerprints(module, target)
     if target.amx:
         emit_split_weights(module, target)
     if training:
-        _emit_team(module, "backward", emit_backward(module, target, cell, product))
+        _emit_team(module, "backward", emit_backward(module, target, cell, product, measuring))
     return module
 
 

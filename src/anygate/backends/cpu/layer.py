@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...symbolic.measures import NORMS, NUMBERS
 from . import amx
 from .backward import BACKWARD
 from .compiler import Kernels
@@ -26,6 +29,7 @@ __all__ = ["backward", "forward"]
 
 _ForwardArguments, _BackwardArguments = (ctypes.c_int64 * len(k) for k in (FORWARD, BACKWARD))
 """What the machine code reads: numbers, and addresses of tensors that live until it has run."""
+Measures = Callable[[Tensor], None]
 _SMALL = 400_000
 """Multiply-adds in a whole sequence below which a second thread costs more than it brings."""
 _SMALL_STEP = 10_000
@@ -62,10 +66,11 @@ def forward(
     batch_sizes: Tensor | None,
     reverse: bool,
     training: bool,
+    measures: Measures | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """x [T, B, I], or [N, I] packed with batch_sizes [T]. output [T, B, H] ([N, H]), h and c [B, H]
     after each row's last step, saved [T, B, 4H] and cells [T, B, H]; the last two only for
-    training."""
+    training. measures: told what a measuring kernel found, [threads, T, NUMBERS]."""
     target = code.target
     batch, hidden = h0.shape[-2:]
     shape = x.shape
@@ -117,15 +122,18 @@ def forward(
     if tiled:
         x_blocks = -(-inputs // amx.DEPTH) if inputs >= amx.FEW_INPUTS else 0
         parts = _room(batch, threads, by_units, x_blocks + -(-hidden // amx.DEPTH))
+    table = None if measures is None else _table(threads, steps, NUMBERS)
     arrived = ctypes.c_int64(0)
     arguments = _ForwardArguments(
         steps, batch, inputs, hidden, _address(offsets), x.data_ptr(), _address(z_x),
         weight.data_ptr(), recurrent.data_ptr(), bias.data_ptr(), _address(packed_vectors),
         h0.data_ptr(), c.data_ptr(), output.data_ptr(), _address(c if cells is None else cells),
-        training, _address(saved), reverse, by_units, ctypes.addressof(arrived), _address(parts),
-        x_blocks,
+        training, _address(saved), reverse, by_units, ctypes.addressof(arrived), _address(table),
+        _address(parts), x_blocks,
     )  # fmt: skip
     code.forward(arguments, threads)
+    if measures is not None and table is not None:
+        measures(table)
     h = _last(output, h0, batch_sizes, reverse)
     if cells is not None:
         c = _last(cells, c, batch_sizes, reverse)
@@ -151,9 +159,11 @@ def backward(
     cells: Tensor,
     reverse: bool,
     need_x: bool,
+    measures: Measures | None = None,
 ) -> tuple[Tensor, ...]:
     """Gradients of x (empty unless need_x), h0, c0, weight_ih, weight_hh, each of the biases, and
-    vectors (empty without). Raises RuntimeError if the forward run saved nothing."""
+    vectors (empty without). measures: told what a measuring kernel found, [threads, T, NORMS].
+    Raises RuntimeError if the forward run saved nothing."""
     batch, hidden = h0.shape
     if saved.numel() != 4 * output.numel() or cells.shape != output.shape:
         raise RuntimeError("anygate: backward of a forward that ran without training=True")
@@ -176,6 +186,7 @@ def backward(
     grad_vectors = x.new_zeros(0)
     if packed_vectors is not None:
         grad_vectors = x.new_zeros((threads, *packed_vectors.shape))
+    table = None if measures is None else _table(threads, steps, NORMS)
     offsets = _offsets(batch_sizes)
     sums = WeightGradients(x, h0, weight_ih, weight_hh, output, batch_sizes, reverse, need_x)
     for first, last, grad_z in sums.stretches():
@@ -185,9 +196,11 @@ def backward(
             _address(packed_vectors), c0.data_ptr(), cells.data_ptr(), saved.data_ptr(),
             grad_output.data_ptr(), grad_h.data_ptr(), grad_c0.data_ptr(), grad_z,
             grad_vectors.data_ptr(), reverse, by_units, first, last, ctypes.addressof(arrived),
-            _address(parts),
+            _address(table), _address(parts),
         )  # fmt: skip
         code.backward(arguments, threads)
+    if measures is not None and table is not None:
+        measures(table)
     if vectors is not None:
         grad_vectors = grad_vectors.sum(0)[:, :hidden].contiguous()
     grad_h0 = sums.grad_h0 if steps else _copy(grad_h)
@@ -207,6 +220,11 @@ def _last(states: Tensor, start: Tensor, batch_sizes: Tensor | None, reverse: bo
     if reverse:
         return states[: start.shape[-2]].clone().view(start.shape)
     return states[last_rows(batch_sizes)].view(start.shape)
+
+
+def _table(threads: int, steps: int, numbers: tuple[Any, ...]) -> Tensor:
+    """What measuring kernels write to: a line for each thread and time step."""
+    return torch.zeros(threads, steps, len(numbers), dtype=torch.float64)
 
 
 def _offsets(batch_sizes: Tensor | None) -> Tensor | None:

@@ -8,6 +8,7 @@ Altair, vl-convert and Jinja2 are imported on the first call of :func:`write`, n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ..results import StudyResults
     from .formulas import ShapeSource
 
-__all__ = ["write"]
+__all__ = ["write", "write_grid"]
 
 
 def write(
@@ -25,9 +26,12 @@ def write(
 
     ``shapes`` gives the curve of each activation, :func:`anygate.lab.report.formulas.shape_of` by
     default. Files of an earlier report are overwritten, each in one step. Returns the path of
-    ``report.html``. Works on an unfinished study; the report then says what is missing. Raises
-    WriteError if a file cannot be written.
+    ``report.html``. A tuned study has the same for each activation's own rate in ``own``. Works on
+    an unfinished study; the report then says what is missing. Raises WriteError if a file cannot be
+    written.
     """
+    if results.own is not None:
+        write(results.own, Path(directory) / "own", shapes=shapes)
     from ..files import write_text, writing
     from . import page
     from .export import save_figures
@@ -43,3 +47,16 @@ def write(
         save_figures(made, root / "figures")
     write_text(root / "summary.json", summary_text(results))
     return write_text(root / "report.html", page.render(results, made, found))
+
+
+def write_grid(
+    found: Mapping[Path, StudyResults], unfinished: Mapping[Path, str], directory: Path
+) -> Path:
+    """Write the report of every study of a grid into its folder, and ``index.html`` with
+    ``summary.json`` into the grid's. unfinished: folder -> why it has no results yet. Returns the
+    path of the index. Raises WriteError if a file cannot be written."""
+    from .grid import write_index
+
+    for folder, results in found.items():
+        write(results, folder)
+    return write_index(found, unfinished, directory)

@@ -1,4 +1,4 @@
-"""The four kinds of chart that the report is made of, as Altair charts from plain rows.
+"""Lines, strips, points and shapes, as Altair charts from plain rows; cells are in maps.
 
 Every chart is a single layered view, because only those can take the width of their container.
 Looks are given to marks through identity scales, so no legend is needed: lines are labelled at
@@ -8,7 +8,8 @@ their ends and rows on their axis.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -20,7 +21,8 @@ LABEL_GAP = 16.0
 """Pixels between two line labels, at least."""
 
 
-def _data(rows: Sequence[Row]) -> Any:
+def rows_of(rows: Sequence[Row]) -> Any:
+    """Rows as a chart's data."""
     return alt.Data(values=list(rows))
 
 
@@ -45,6 +47,38 @@ def _scales(looks: Mapping[str, Look]) -> tuple[Any, Any, Any]:
 # ------------------------------------------------------------------------------------- curves
 
 
+@dataclass(frozen=True)
+class Along:
+    """What lines run along: the field of the rows, its title, where it begins, and its ticks for a
+    given last value."""
+
+    field: str
+    title: str
+    first: float
+    ticks: Callable[[int], list[int]]
+
+
+def epoch_ticks(last: int) -> list[int]:
+    """Whole epochs, at most seven: the first, and then the multiples of a round step."""
+    step = _round_step(last)
+    return [1, *(e for e in range(step, last + 1, step) if e > 1)]
+
+
+def lag_ticks(last: int) -> list[int]:
+    """Round time steps from 0, at most seven."""
+    step = _round_step(max(last, 1))
+    return list(range(0, last + 1, step))
+
+
+def _round_step(last: int) -> int:
+    steps = [digit * 10**power for power in range(10) for digit in (1, 2, 5)]
+    return next((int(s) for s in steps if last / s <= 6), last)
+
+
+EPOCHS = Along("epoch", "epoch", 1, epoch_ticks)
+LAGS = Along("lag", "time steps before the last", 0, lag_ticks)
+
+
 def curves(
     rows: Sequence[Row],
     looks: Mapping[str, Look],
@@ -53,36 +87,47 @@ def curves(
     y_format: str,
     log: bool = False,
     height: int = 320,
+    along: Along = EPOCHS,
+    limits: tuple[float, float] | None = None,
+    end_labels: bool = True,
+    legend: bool = False,
 ) -> Any:
-    """Lines over epochs with a band: rows of ``epoch, label, mid, low, high``.
+    """Lines with a band: rows of ``epoch`` (or what they run along), ``label, mid, low, high``.
 
-    Each line ends in its label; labels are pushed apart where lines end close together. On a log
-    scale, rows must be positive.
+    Each line ends in its label, unless a key or legend names them; labels are pushed apart where
+    lines end close together. On a log scale, rows must be positive.
     """
-    low, high = _domain([r[k] for r in rows for k in ("low", "mid", "high")], log)
-    last = max(r["epoch"] for r in rows)
+    low, high = limits or value_limits([r[k] for r in rows for k in ("low", "mid", "high")], log)
+    last = max(r[along.field] for r in rows)
     scale = alt.Scale(domain=[low, high], nice=False, type="log" if log else "linear")
-    epochs = alt.Scale(domain=[1, max(last, 2)], nice=False)
-    x = alt.X("epoch:Q", title="epoch", scale=epochs,
-              axis=alt.Axis(values=epoch_ticks(last), format="d", grid=False))  # fmt: skip
-    ticks = alt.Axis(values=log_ticks(low, high), format="~g") if log else _axis(y_format)
+    across = alt.Scale(domain=[along.first, max(last, along.first + 1)], nice=False)
+    x = alt.X(f"{along.field}:Q", title=along.title, scale=across,
+              axis=alt.Axis(values=along.ticks(int(last)), format="d", grid=False))  # fmt: skip
+    ticks = _log_axis(low, high) if log else _axis(y_format)
     y = alt.Y("mid:Q", title=y_title, scale=scale, axis=ticks)
-    colour, dash, shape = _scales(looks)
-    base = alt.Chart(_data(rows))
-    tip = [alt.Tooltip("label:N", title="activation"), alt.Tooltip("epoch:Q"),
+    colour, dash, shape = (c.legend(_legend()) if legend else c for c in _scales(looks))
+    base = alt.Chart(rows_of(_marked(rows, along.field)))
+    tip = [alt.Tooltip("label:N", title="activation"), alt.Tooltip(f"{along.field}:Q"),
            alt.Tooltip("mid:Q", format=y_format or ".4~g", title=y_title)]  # fmt: skip
     band = base.mark_area(opacity=0.14).encode(
         x, alt.Y("low:Q", scale=scale), alt.Y2("high:Q"), colour
     )
     line = base.mark_line(strokeWidth=2).encode(x, y, colour, dash)
-    some = base.transform_filter(_sparse(last)).mark_point(filled=True, size=46, opacity=1)
-    ends = alt.Chart(_data(_line_ends(rows, low, high, log, height))).encode(
-        alt.X("epoch:Q", scale=epochs), alt.Y("at:Q", scale=scale)
-    )
-    key = ends.mark_point(filled=True, size=46, opacity=1, xOffset=12).encode(colour, shape)
-    text = ends.mark_text(align="left", dx=20, fontSize=12).encode(text="short:N")
-    layered = alt.layer(band, line, some.encode(x, y, colour, shape, tooltip=tip), key, text)
-    return layered.properties(height=height)
+    some = base.transform_filter("datum.marked").mark_point(filled=True, size=46, opacity=1)
+    layers = [band, line, some.encode(x, y, colour, shape, tooltip=tip)]
+    if end_labels:
+        ends = alt.Chart(rows_of(_line_ends(rows, along.field, low, high, log, height))).encode(
+            alt.X(f"{along.field}:Q", scale=across), alt.Y("at:Q", scale=scale)
+        )
+        layers.append(
+            ends.mark_point(filled=True, size=46, opacity=1, xOffset=12).encode(colour, shape)
+        )
+        layers.append(ends.mark_text(align="left", dx=20, fontSize=12).encode(text="short:N"))
+    return alt.layer(*layers).properties(height=height)
+
+
+def _legend() -> Any:
+    return alt.Legend(title=None, orient="bottom", columns=4, symbolOpacity=1)
 
 
 def _axis(number: str) -> Any:
@@ -90,11 +135,11 @@ def _axis(number: str) -> Any:
     return alt.Axis(tickCount=5, format=number) if number else alt.Axis(tickCount=5)
 
 
-def epoch_ticks(last: int) -> list[int]:
-    """Whole epochs, at most seven: the first, and then the multiples of a round step."""
-    steps = (digit * 10**power for power in range(10) for digit in (1, 2, 5))
-    step = next(s for s in steps if last / s <= 6)
-    return [1, *(e for e in range(step, last + 1, step) if e > 1)]
+def _log_axis(low: float, high: float) -> Any:
+    """Plain numbers near 1, 1e-6 and the like far from it."""
+    plain = "datum.value > 9e-4 && datum.value < 1e4"
+    return alt.Axis(values=log_ticks(low, high),
+                    labelExpr=f"format(datum.value, {plain} ? '~g' : '~e')")  # fmt: skip
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -107,13 +152,18 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [t for t in ticks if low <= t <= high]
 
 
-def _sparse(last: int) -> str:
-    """A filter for the epochs that carry a shape: about six of them, the last always."""
-    step = max(1, round(last / 6))
-    return f"(datum.epoch - {last}) % {step} == 0"
+def _marked(rows: Sequence[Row], field: str) -> list[Row]:
+    """The rows with those ``marked`` that carry a shape: about six of each line, the last
+    always."""
+    found: list[Row] = []
+    for label in dict.fromkeys(row["label"] for row in rows):
+        line = sorted((r for r in rows if r["label"] == label), key=lambda r: r[field])
+        step = max(1, round(len(line) / 6))
+        found += [{**r, "marked": (len(line) - 1 - k) % step == 0} for k, r in enumerate(line)]
+    return found
 
 
-def _domain(values: Sequence[float | None], log: bool) -> tuple[float, float]:
+def value_limits(values: Sequence[float | None], log: bool) -> tuple[float, float]:
     """Limits of an axis with a little air; wide enough to be an axis if all values are equal."""
     real = [v for v in values if v is not None]
     low, high = min(real), max(real)
@@ -125,7 +175,9 @@ def _domain(values: Sequence[float | None], log: bool) -> tuple[float, float]:
     return low - air, high + air
 
 
-def _line_ends(rows: Sequence[Row], low: float, high: float, log: bool, height: int) -> list[Row]:
+def _line_ends(
+    rows: Sequence[Row], field: str, low: float, high: float, log: bool, height: int
+) -> list[Row]:
     """The last point of each line, with heights spread so that the labels do not overlap."""
     place = math.log10 if log else float
     span = place(high) - place(low)
@@ -135,12 +187,12 @@ def _line_ends(rows: Sequence[Row], low: float, high: float, log: bool, height: 
             final[row["label"]] = row
     order = sorted(final.values(), key=lambda r: r["mid"], reverse=True)
     wanted = [(place(high) - place(r["mid"])) / span * height for r in order]
-    last = max((r["epoch"] for r in rows), default=0)
+    last = max((r[field] for r in rows), default=0)
     ends = []
     for row, pixel in zip(order, spread(wanted, LABEL_GAP, height), strict=True):
         at = place(high) - pixel / height * span
         value = 10**at if log else at
-        ends.append({"epoch": last, "label": row["label"], "short": shorten(row["label"]),
+        ends.append({field: last, "label": row["label"], "short": shorten(row["label"]),
                      "at": value})  # fmt: skip
     return ends
 
@@ -190,14 +242,14 @@ def strip(
               axis=alt.Axis(labelLimit=110, labelFontSize=13, labelColor=INK))  # fmt: skip
     lane = alt.YOffset("lane:Q", scale=alt.Scale(domain=[-1, 1]))
     colour, _, shape = _scales(looks)
-    base = alt.Chart(_data(_lanes(dots)))
+    base = alt.Chart(rows_of(_lanes(dots)))
     tip = [alt.Tooltip("label:N", title="activation"), alt.Tooltip("seed:Q"),
            alt.Tooltip("value:Q", format=x_format or ".4~g", title=x_title)]  # fmt: skip
     fine = base.transform_filter("!datum.diverged").mark_point(size=34, strokeWidth=1.5, clip=True)
     bad = base.transform_filter("datum.diverged").mark_text(
         text="✕", fontSize=13, fontWeight=700, clip=True
     )
-    summary = alt.Chart(_data([{**m, "value": m["mean"], "lane": 0.55} for m in means]))
+    summary = alt.Chart(rows_of([{**m, "value": m["mean"], "lane": 0.55} for m in means]))
     bar = summary.mark_rule(strokeWidth=2.5, clip=True).encode(
         alt.X("low:Q", scale=scale), y, lane, colour, x2="high:Q"
     )
@@ -213,7 +265,7 @@ def strip_limits(
 ) -> tuple[float, float]:
     """Limits of a strip that show every dot, interval and mark."""
     ends = [m[end] for m in means for end in ("low", "high")]
-    return _domain([*(d["value"] for d in dots), *ends, *marks.values()], log=False)
+    return value_limits([*(d["value"] for d in dots), *ends, *marks.values()], log=False)
 
 
 def close_up(dots: Sequence[Row]) -> tuple[float, float] | None:
@@ -221,7 +273,7 @@ def close_up(dots: Sequence[Row]) -> tuple[float, float] | None:
     regular = [d["value"] for d in dots if not d["diverged"]]
     if not regular or len(regular) == len(dots):
         return None
-    low, high = _domain(regular, log=False)
+    low, high = value_limits(regular, log=False)
     every = [d["value"] for d in dots]
     return (low, high) if high - low < 0.5 * (max(every) - min(every)) else None
 
@@ -234,30 +286,44 @@ def _lanes(dots: Sequence[Row]) -> list[Row]:
 def _marks(marks: Mapping[str, float], scale: Any) -> list[Any]:
     if not marks:
         return []
-    base = alt.Chart(_data([{"name": name, "value": value} for name, value in marks.items()]))
+    base = alt.Chart(rows_of([{"name": name, "value": value} for name, value in marks.items()]))
     rule = base.mark_rule(strokeDash=[4, 3], color=MUTED).encode(alt.X("value:Q", scale=scale))
     text = base.mark_text(dy=-6, baseline="bottom", color=MUTED, fontSize=11)
     return [rule, text.encode(alt.X("value:Q", scale=scale), y=alt.value(0), text="name:N")]
 
 
-# -------------------------------------------------------------------------- shares and shapes
+# ------------------------------------------------------------------------------------- points
 
 
-def heat(rows: Sequence[Row], slots: Sequence[str], labels: Sequence[str]) -> Any:
-    """Shares by activation and slot: rows of ``label, slot, share``, each printed in its cell."""
-    x = alt.X("slot:N", sort=list(slots), title=None,
-              axis=alt.Axis(labelAngle=0, labelFontSize=11, domain=False, ticks=False,
-                            labelExpr="split(datum.label, ' ')"))  # fmt: skip
-    y = alt.Y("label:N", sort=list(labels), title=None,
-              axis=alt.Axis(labelLimit=110, labelFontSize=13, labelColor=INK))  # fmt: skip
-    labels = [label for label in labels if any(row["label"] == label for row in rows)]
-    base = alt.Chart(_data(rows)).encode(x, y)
-    colour = alt.Color("share:Q", legend=None,
-                       scale=alt.Scale(domain=[0, 1], range=["#f7f3ec", "#e69f00"]))  # fmt: skip
-    tip = [alt.Tooltip("label:N"), alt.Tooltip("slot:N"), alt.Tooltip("share:Q", format=".1%")]
-    cells = base.mark_rect(stroke="#ffffff", strokeWidth=2).encode(colour, tooltip=tip)
-    numbers = base.mark_text(color="#000000").encode(alt.Text("share:Q", format=".0%"))
-    return alt.layer(cells, numbers).properties(height=30 * len(labels))
+def points(
+    rows: Sequence[Row], looks: Mapping[str, Look], *, x_title: str, y_title: str, y_format: str,
+    legend: bool,
+) -> Any:  # fmt: skip
+    """A point for each activation with an interval both ways: rows of ``label, x, x_low, x_high,
+    y, y_low, y_high``."""
+    low, high = value_limits([r[k] for r in rows for k in ("x_low", "x", "x_high")], False)
+    across = alt.Scale(domain=[low, high], nice=False)
+    low, high = value_limits([r[k] for r in rows for k in ("y_low", "y", "y_high")], False)
+    up = alt.Scale(domain=[low, high], nice=False)
+    x = alt.X("x:Q", title=x_title, scale=across, axis=_axis(".2f"))
+    y = alt.Y("y:Q", title=y_title, scale=up, axis=_axis(y_format))
+    colour, _, shape = (c.legend(_legend()) if legend else c for c in _scales(looks))
+    base = alt.Chart(rows_of(rows))
+    tip = [alt.Tooltip("label:N", title="activation"), alt.Tooltip("x:Q", format=".2f"),
+           alt.Tooltip("y:Q", format=y_format or ".4~g", title=y_title)]  # fmt: skip
+    flat = base.mark_rule(strokeWidth=1.5).encode(
+        alt.X("x_low:Q", scale=across), y, colour, x2="x_high:Q"
+    )
+    tall = base.mark_rule(strokeWidth=1.5).encode(
+        x, alt.Y("y_low:Q", scale=up), colour, y2="y_high:Q"
+    )
+    dots = base.mark_point(filled=True, size=130, opacity=1).encode(
+        x, y, colour, shape, tooltip=tip
+    )
+    return alt.layer(flat, tall, dots).properties(height=280)
+
+
+# ------------------------------------------------------------------------------------- shapes
 
 
 ORDERS = {"f": Look(INK, (1, 0), "circle"), "f′": Look("#0072b2", (7, 3), "square"),
@@ -283,9 +349,9 @@ def shape(
         key = alt.Legend(title=None, orient="bottom", symbolSize=300)
         colour, dash = colour.legend(key), dash.legend(key)
     stretches = [{"from": max(a, lo), "to": min(b, hi)} for a, b in saturated if b > lo and a < hi]
-    shade = alt.Chart(_data(stretches)).mark_rect(color="#8a94a0", opacity=0.2)
-    line = alt.Chart(_data(rows)).mark_line(clip=True, strokeWidth=2).encode(x, y, colour, dash)
-    zero = alt.Chart(_data([{"value": 0}])).mark_rule(color=MUTED, strokeWidth=0.75)
+    shade = alt.Chart(rows_of(stretches)).mark_rect(color="#8a94a0", opacity=0.2)
+    line = alt.Chart(rows_of(rows)).mark_line(clip=True, strokeWidth=2).encode(x, y, colour, dash)
+    zero = alt.Chart(rows_of([{"value": 0}])).mark_rule(color=MUTED, strokeWidth=0.75)
     layers = [zero.encode(alt.Y("value:Q")), line]
     if stretches:
         layers.insert(0, shade.encode(alt.X("from:Q", scale=scale), x2="to:Q"))

@@ -15,6 +15,8 @@ from .style import config
 
 VL_VERSION = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 WIDE, MIDDLE, NARROW = 640, 460, 270
+_CRISP = "<style>.mark-rect path{shape-rendering:crispEdges}</style>"
+"""Else cells that touch have seams."""
 PADDING = {"left": 4, "top": 18, "right": 12, "bottom": 4}
 
 
@@ -84,5 +86,6 @@ def save_figures(figures: Sequence[Figure], directory: Path) -> None:
     """Write ``NAME.svg`` and ``NAME.png`` (twice the resolution) for every figure."""
     for figure in figures:
         svg = str(vl_convert.vegalite_to_svg(file_spec(figure), vl_version=VL_VERSION))
+        svg = svg.replace("><", f">{_CRISP}<", 1)
         (directory / f"{figure.name}.svg").write_text(svg, encoding="utf-8")
         (directory / f"{figure.name}.png").write_bytes(vl_convert.svg_to_png(svg, scale=2))

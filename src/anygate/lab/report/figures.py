@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..results import StudyResults
-from . import inside, outcome
+from . import across, flow, inside, outcome, rates
 from .formulas import Shape
 from .parts import Figure
 
@@ -20,10 +20,16 @@ def figures(results: StudyResults, shapes: Mapping[str, Shape | None]) -> list[F
         outcome.learning(results),
         outcome.final(results),
         outcome.differences(results),
+        across.pairwise(results),
+        rates.tuning(results),
         inside.formulas(results, shapes),
         inside.health(results),
+        flow.saturation(results),
+        flow.gradients(results),
         inside.over_epochs(results, "gradient_norm", "Gradient norm", "norm of the gradient"),
         inside.over_epochs(results, "max_abs_cell", "Size of the cell state", "largest |c|"),
+        across.stability(results),
         inside.cost(results),
+        across.cost_and_outcome(results),
     ]
     return [figure for figure in made if figure is not None]

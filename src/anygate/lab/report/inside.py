@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import verdict as judged
 from ..results import ActivationInfo, Health, Quantity, StudyResults
-from . import charts
+from . import charts, maps
 from .charts import Row
 from .formulas import HI, LO, Shape, at, describe_saturation
 from .parts import Figure, Panel, Table, epoch_table, looks, number, single
@@ -85,7 +85,7 @@ def _peak(rows: Sequence[Row], what: str) -> str:
 
 def _heat_panel(title: str, rows: list[Row], slots: list[str], labels: list[str]) -> Panel:
     text = f"{title} by activation and slot at the last epoch."
-    return Panel(title, title, text, lambda _: charts.heat(rows, slots, labels))
+    return Panel(title, title, text, lambda _: maps.heat(rows, slots, labels))
 
 
 def _shares(results: StudyResults, health: Health) -> list[Row]:

@@ -17,6 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from .. import verdict as judged
+from ..advice import advice
 from ..results import StudyResults
 from ..statistics import iqm, mean_interval
 from .export import javascript, page_spec
@@ -30,11 +31,11 @@ def render(
     results: StudyResults, figures: Sequence[Figure], shapes: Mapping[str, Shape | None]
 ) -> str:
     """The report of ``results`` as one HTML document."""
-    scripts = [javascript(), _asset("page.js")]
+    scripts = [javascript(), asset("page.js")]
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    template = environment.from_string(_asset("template.html.j2"))
+    template = environment.from_string(asset("template.html.j2"))
     return template.render(
         results=results,
         heading=_heading(results),
@@ -43,14 +44,15 @@ def render(
         span=_span_name(results),
         summary=[_summary_row(results, label, shapes) for label in results.labels],
         solvable=results.task.solved is not None,
+        advice=_advice(results) if results.present else [],
         figures=[_figure(figure) for figure in figures],
-        style=Markup(_asset("style.css")),
+        style=Markup(asset("style.css")),
         scripts=[Markup(text) for text in scripts],
         policy=_policy(scripts),
     )
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     """A file that lies beside this module, with plain line ends (the hashes depend on them)."""
     text = files(__package__).joinpath(name).read_text(encoding="utf-8")
     return text.replace("\r\n", "\n")
@@ -111,6 +113,21 @@ def _summary_row(
     }
 
 
+def _advice(results: StudyResults) -> list[dict[str, Any]]:
+    """The suggestions of each activation, also of those that have none."""
+    found = advice(results)
+    shared = [item for item in found if not item.label]
+    groups = [{"label": "Every activation", "swatch": "", "items": shared}] if shared else []
+    return groups + [
+        {
+            "label": label,
+            "swatch": Markup(swatch(drawn)),
+            "items": [item for item in found if item.label == label],
+        }
+        for label, drawn in looks(results).items()
+    ]
+
+
 def _figure(figure: Figure) -> dict[str, Any]:
     """A figure for the template: its texts, its table, and the specification of each panel."""
     panels = [
@@ -124,7 +141,8 @@ def _figure(figure: Figure) -> dict[str, Any]:
         for i, panel in enumerate(figure.panels)
     ]
     key = [
-        (name, Markup(swatch(drawn, symbol=False))) for name, drawn in (figure.key or {}).items()
+        (name, Markup(swatch(drawn, symbol=figure.symbols)))
+        for name, drawn in (figure.key or {}).items()
     ]
     return {
         "name": figure.name,

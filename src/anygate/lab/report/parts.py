@@ -39,7 +39,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """A titled group of panels with its sentence and its table; ``name`` is the file name."""
+    """A titled group of panels with its sentence and its table; ``name`` is the file name.
+
+    ``key`` says how each name is drawn in all panels: its line, and its shape if ``symbols``.
+    """
 
     name: str
     title: str
@@ -47,6 +50,7 @@ class Figure:
     panels: list[Panel]
     table: Table
     key: Mapping[str, Look] | None = None
+    symbols: bool = False
 
 
 def looks(results: StudyResults) -> dict[str, Look]:

@@ -16,7 +16,7 @@ SCHEMA = 1
 
 def summary(results: StudyResults) -> dict[str, Any]:
     """The table, the statistics and the verdict as plain data, before non-finite is replaced."""
-    return {
+    found = {
         "schema": SCHEMA,
         "command": results.config.command,
         "task": asdict(results.task),
@@ -42,11 +42,25 @@ def summary(results: StudyResults) -> dict[str, Any]:
         "settings": dict(results.config.settings),
         "machine": dict(results.config.machine),
     }
+    if results.config.learning_rates is not None:
+        found["learning_rates"] = results.config.learning_rates.describe()
+    if results.own is not None:
+        found["at_own_rates"] = {part: value for part, value in summary(results.own).items()
+                                 if part in _COMPARED}  # fmt: skip
+    return found
+
+
+_COMPARED = ("trials", "activations", "solving", "comparisons", "time_to_solve", "cost", "verdict")
 
 
 def summary_text(results: StudyResults) -> str:
     """The summary as strict JSON text."""
-    return json.dumps(finite(summary(results)), indent=2, allow_nan=False, ensure_ascii=False)
+    return as_text(summary(results))
+
+
+def as_text(content: dict[str, Any]) -> str:
+    """Plain data as strict JSON text; what is not finite is null."""
+    return json.dumps(finite(content), indent=2, allow_nan=False, ensure_ascii=False)
 
 
 def finite(value: Any) -> Any:

@@ -1,0 +1,228 @@
+"""How torch spells each operation, Programs as functions of tensors, and one activation that can be
+differentiated as often as one likes."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ...symbolic.activation import Activation
+from ...symbolic.program import Program, bind
+
+__all__ = ["OPS", "apply", "as_tensors", "bind_program", "evaluate_program", "pointwise"]
+
+# ---- operations -----------------------------------------------------------------------------
+# Accuracy against mpmath (tests/laws): all within 2 ulp in float32 and float64, with one
+# exception: torch.sigmoid in float32 is 0 below -88.7, where exp(-x) overflows and the true value
+# is below 1.2e-38.
+
+_SPLITTER = {torch.float64: 134217729.0, torch.float32: 4097.0}
+_SQRT_HALF = {  # sqrt(1/2) rounded, and what rounding left
+    torch.float64: (0.7071067811865476, -4.833646656726457e-17),
+    torch.float32: (0.7071067690849304, 1.2101617e-08),
+}
+
+
+def _split(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x as a sum of two numbers with half the bits each, so that products of them are exact."""
+    high = x * _SPLITTER[x.dtype]
+    high = high - (high - x)
+    return high, x - high
+
+
+def _gaussian(x: Tensor) -> Tensor:
+    near = x.clamp(-40.0, 40.0)
+    high, low = _split(near)
+    return torch.exp(-high * high) * torch.exp(-low * (near + high))
+
+
+def _normal_pdf(x: Tensor) -> Tensor:
+    near = x.clamp(-60.0, 60.0)
+    high, low = _split(near)
+    scale = 1 / math.sqrt(2 * math.pi)
+    return torch.exp(-high * high / 2) * torch.exp(-low * (near + high) / 2) * scale
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    # torch.special.ndtr loses all digits below -9. The rounding of x*sqrt(1/2) is put back to
+    # first order, as erfc(y) changes by 2y relative to a change of y.
+    near = -x.clamp(-40.0, 40.0)
+    root, root_rest = _SQRT_HALF[x.dtype]
+    y = near * root
+    (a, b), (c, d) = _split(near), _split(torch.full_like(near, root))
+    rest = ((a * c - y) + a * d + b * c) + b * d + near * root_rest
+    return 0.5 * (torch.erfc(y) - 2 / math.sqrt(math.pi) * torch.exp(-y * y) * rest)
+
+
+def _sinh(x: Tensor) -> Tensor:
+    # torch's own is infinite once exp(|x|) is: 0.7 too early. sinh = cosh = exp(|x|)/2 there.
+    half = torch.exp(x.abs() / 2)
+    return torch.where(x.abs() > 80, half / 2 * half * torch.sign(x), torch.sinh(x))
+
+
+def _cosh(x: Tensor) -> Tensor:
+    half = torch.exp(x.abs() / 2)
+    return torch.where(x.abs() > 80, half / 2 * half, torch.cosh(x))
+
+
+OPS: Mapping[str, Callable[..., Tensor]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "neg": operator.neg,
+    "sqrt": torch.sqrt,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "and": operator.and_,
+    "or": operator.or_,
+    "not": torch.logical_not,
+    "where": torch.where,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+    "clip": lambda x, low, high: torch.minimum(torch.maximum(x, low), high),
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "exp": torch.exp,
+    "expm1": torch.expm1,
+    "log": torch.log,
+    "log1p": torch.log1p,
+    "softplus": lambda x: torch.nn.functional.softplus(x, threshold=40.0),
+    "softsign": lambda x: x / (1 + x.abs()),
+    "isru": lambda x: x / torch.hypot(x, x.new_ones(())),
+    "erf": torch.erf,
+    "erfc": torch.erfc,
+    "gaussian": _gaussian,
+    "normal_cdf": _normal_cdf,
+    "normal_pdf": _normal_pdf,
+    "absolute": torch.abs,
+    "sign": torch.sign,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "sinh": _sinh,
+    "cosh": _cosh,
+    "asinh": torch.asinh,
+    "atan": torch.atan,
+    "hypot": torch.hypot,
+}
+
+Bound = Callable[[Mapping[str, Any]], dict[str, Tensor]]
+
+
+def _scalar(value: Any, like: Tensor) -> Tensor:
+    """A number as a tensor without dimensions. Measured on [64, 32]: `1 - y` takes 4.4 us with a
+    Python number and 1.6 us with this; and torch.where of two Python numbers is float32 whatever
+    surrounds it, so that 0.2 would lose eight digits in float64."""
+    dtype = torch.float32 if like.dtype in _HALF else like.dtype
+    return torch.full((), float(value), dtype=dtype, device=like.device)
+
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def bind_program(program: Program, like: Tensor) -> Bound:
+    """A Program as a function on tensors with the dtype, device and shape of `like`; constants
+    and parameters may have no dimensions. Half types are computed in float32 and rounded once,
+    so that a result is right to its last digit."""
+    run = bind(program, {"const": lambda value: _scalar(value, like), **OPS})
+
+    def whole(inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {k: v if v.dim() else v.expand_as(like) for k, v in run(inputs).items()}
+
+    if like.dtype not in _HALF:
+        return whole
+    return lambda inputs: {
+        k: v.to(like.dtype) for k, v in whole({k: v.float() for k, v in inputs.items()}).items()
+    }
+
+
+def evaluate_program(
+    program: Program, inputs: Mapping[str, Any], like: Tensor
+) -> dict[str, Tensor]:
+    """`bind_program` for a single use; inputs may be numbers."""
+    return bind_program(program, like)(as_tensors(inputs, like))
+
+
+def as_tensors(values: Mapping[str, Any], like: Tensor) -> dict[str, Tensor]:
+    return {k: v if isinstance(v, Tensor) else _scalar(v, like) for k, v in values.items()}
+
+
+# ---- one activation, differentiable as often as one likes ----------------------------------
+
+
+def apply(activation: Activation, x: Tensor, parameters: Mapping[str, Any] | None = None) -> Tensor:
+    """f(x) elementwise, shape and dtype of x. Its gradient, of any order, is the derived
+    formula; parameters given as tensors get gradients too."""
+    values = {**activation.parameters, **(parameters or {})}
+    return pointwise(activation, x, tuple(values[name] for name in activation.parameters))
+
+
+def pointwise(activation: Activation, x: Tensor, parameters: tuple[Any, ...]) -> Tensor:
+    return cast(Tensor, _Pointwise.apply(activation, x, *parameters))  # type: ignore[no-untyped-call]
+
+
+class _Pointwise(torch.autograd.Function):
+    """Differentiable in both modes and to any order, under torch.func's transforms too."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(activation: Activation, x: Tensor, *parameters: Any) -> Tensor:
+        inputs = dict(zip(activation.inputs, (x, *parameters), strict=True))
+        value = evaluate_program(activation.value_program, inputs, x)["value"]
+        return value.clone() if value is x else value
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        activation, x, *parameters = inputs
+        ctx.activation = activation
+        ctx.numbers = tuple(None if isinstance(p, Tensor) else p for p in parameters)
+        tensors = (x, *(p for p in parameters if isinstance(p, Tensor)))
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (grad,) = grads
+        return None, *(
+            None if by is None else (grad * by).sum_to_size(shape)
+            for by, shape in _slopes_at(ctx, ctx.needs_input_grad[1:])
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        given = [t is not None for t in tangents[1:]]
+        terms = [
+            t * by
+            for t, (by, _) in zip(tangents[1:], _slopes_at(ctx, given), strict=True)
+            if by is not None
+        ]
+        return sum(terms[1:], terms[0])
+
+
+def _slopes_at(ctx: Any, wanted: Any) -> Iterator[tuple[Tensor | None, Any]]:
+    """The derivative by x and by each parameter, where it is wanted, and that input's shape."""
+    x, *tensors = ctx.saved_tensors
+    rest = iter(tensors)
+    parameters = tuple(next(rest) if p is None else p for p in ctx.numbers)
+    values = dict(zip(ctx.activation.parameters, parameters, strict=True))
+    inputs = zip(ctx.activation.inputs, (x, *parameters), strict=True)
+    for (name, value), need in zip(inputs, wanted, strict=True):
+        if not (isinstance(value, Tensor) and need):
+            yield None, None
+            continue
+        slope = _slope(ctx.activation, name)
+        yield pointwise(slope, x, tuple(values[p] for p in slope.parameters)), value.shape
+
+
+@lru_cache(maxsize=512)
+def _slope(activation: Activation, by: str) -> Activation:
+    return activation.derivative() if by == "x" else activation.derivative_by(by)

@@ -1,0 +1,280 @@
+"""`anygate compare`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .base import Exit, UsageError, add_command, columns, need_lab, print_json
+from .report import finish
+from .request import OPTIONS, SETTINGS, merged
+
+if TYPE_CHECKING:
+    from ..lab.outlook import Part
+    from ..lab.study import Study
+    from ..lab.tasks import Task
+    from ..lab.tuned import TunedStudy
+    from ..symbolic import Activation
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    text = "Train LSTMs with different activations on a task and compare them, paired by seed."
+    parser = add_command(commands, "compare", _compare, text)
+    activations = parser.add_argument(
+        "activations",
+        nargs="+",
+        metavar="ACTIVATION",
+        help="names, or formulas of x in quotes (one that begins with a minus in parentheses); all "
+        "others are compared with the first",
+    )
+    activations.required = False  # they may stand in the file of --config
+    training = parser.add_argument_group("training (defaults: the task's own)")
+    tasks = parser.add_mutually_exclusive_group()
+    for name, option in OPTIONS.items():
+        place = training if name in SETTINGS else tasks if name in ("task", "data") else parser
+        place.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=option.kind,
+            metavar=option.metavar,
+            nargs="+" if option.many else None,
+            choices=option.choices,
+            help=option.help,
+        )
+    add = parser.add_argument
+    add("--config", metavar="FILE", help="a TOML file with any of these, such as task = "
+        "[\"adding\", \"digits\"], and activations = [\"tanh\", \"relu\"]; what the command line "
+        "says counts more")  # fmt: skip
+    add("--dry-run", action="store_true", help="show the trials that are left and about how long "
+        "they take, and run nothing")  # fmt: skip
+    add("--stability", action="store_true", help="also map where training diverges: short runs "
+        "over learning rates and forget biases")  # fmt: skip
+    add("--fresh", action="store_true", help="forget results that the folder already holds")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    need_lab()
+    request = merged(options)
+    from ..lab.files import WriteError
+    from ..lab.grid import claim_grid, place
+
+    studies = _studies(request)
+    directory = Path(request.out) if request.out else _default_folder(studies)
+    command = _command(request, directory) + (" --stability" if options.stability else "")
+    try:
+        placed = place(directory, studies)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if options.dry_run:
+        return _dry_run(placed, request.jobs, options)
+    try:
+        if len(placed) > 1:
+            claim_grid(directory, list(placed), command)
+        if not _run(placed, directory, command, request, options):
+            return Exit.INTERRUPTED
+        return finish(directory, options.json)
+    except WriteError as error:
+        remedy = "what is done is kept; choose another folder with --out, or make room"
+        raise WriteError(f"{error}; {remedy}") from error
+
+
+def _studies(request: argparse.Namespace) -> list[Study | TunedStudy]:
+    """A study for each task with each slot."""
+    from ..symbolic import resolve
+
+    tasks = _tasks(request)
+    activations = tuple(resolve(text) for text in request.activations)
+    try:
+        studies = [
+            _study(request, task, slot, activations) for task in tasks for slot in request.slot
+        ]
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    _say_same(activations)
+    return studies
+
+
+def _tasks(request: argparse.Namespace) -> list[Task]:
+    """The tasks that --task names, or that of the file of --data."""
+    from ..lab.tasks import file_task, find_task
+
+    if request.data is not None:
+        return [file_task(request.data, request.target, request.window)]
+    return [find_task(name) for name in request.task]
+
+
+def _study(
+    request: argparse.Namespace, task: Task, slot: str, activations: tuple[Activation, ...]
+) -> Study | TunedStudy:
+    from dataclasses import replace
+
+    from ..lab.study import Study
+    from ..lab.tuned import TunedStudy
+    from ..lab.tuning import tuning_seeds
+
+    given = {name: value for name in SETTINGS if (value := getattr(request, name)) is not None}
+    study = Study(task, activations, slot, tuple(range(request.seeds)),
+                  replace(task.settings, **given), request.margin)  # fmt: skip
+    if request.learning_rates is None:
+        return study
+    return TunedStudy(study, tuple(request.learning_rates), tuning_seeds(request.tuning_seeds),
+                      "learning_rate" in given)  # fmt: skip
+
+
+def _say_same(activations: Sequence[Activation]) -> None:
+    """On stderr: which activations are one formula under several names."""
+    groups: dict[Any, list[str]] = {}
+    for activation in activations:
+        groups.setdefault(activation.closed, []).append(activation.label)
+    for labels in groups.values():
+        if len(labels) > 1:
+            names = " and ".join([", ".join(labels[:-1]), labels[-1]])
+            theirs = "their difference shows" if len(labels) == 2 else "their differences show"
+            print(f"{names} are the same formula: {theirs} nothing but rounding", file=sys.stderr)
+
+
+def _default_folder(studies: Sequence[Study | TunedStudy]) -> Path:
+    """runs/TASK-SLOT, of a grid all of them; -tuned where the learning rate is; with settings of
+    one's own, a digest of them, so that they do not mix."""
+    import hashlib
+
+    from ..lab.tuned import TunedStudy
+
+    words = [study.task.name for study in studies] + [study.slot for study in studies]
+    name = re.sub(r"[^\w.]+", "-", "-".join(dict.fromkeys(words)))
+    if isinstance(studies[0], TunedStudy):
+        name += "-tuned"
+    settings = [study.settings for study in studies]
+    if settings != [study.task.settings for study in studies] or len(name) > 80:
+        text = repr(settings[0]) if len(studies) == 1 else repr((words, settings))
+        name = name[:80] + "-" + hashlib.sha256(text.encode()).hexdigest()[:6]
+    return Path("runs") / name
+
+
+def _command(request: argparse.Namespace, directory: Path) -> str:
+    """The command that repeats or resumes this one, without what cannot change a result."""
+    words = ["anygate", "compare", *request.activations]
+    kept = [name for name in OPTIONS if name not in ("out", "jobs", "engine", "address")]
+    if request.learning_rates is None:
+        kept.remove("tuning_seeds")
+    for name in kept:
+        value = getattr(request, name)
+        if value is not None:
+            words.append(f"--{name.replace('_', '-')}")
+            words += map(str, value) if isinstance(value, list) else [str(value)]
+    return shlex.join([*words, "--out", str(directory)])
+
+
+def _run(
+    placed: Mapping[Path, Study | TunedStudy],
+    directory: Path,
+    command: str,
+    request: argparse.Namespace,
+    options: argparse.Namespace,
+) -> bool:
+    """Run with a progress bar on stderr, and then the stability maps if they are asked for. False
+    if interrupted."""
+    from ..lab.engines import open_engine
+    from ..lab.grid import run_studies
+    from ..lab.progress import progress_bar
+    from ..lab.stability import map_of
+
+    if not options.fresh and not _present(placed).startswith("0 "):
+        print(f"{_present(placed)} trials are already in {directory}", file=sys.stderr)
+    titles = {study.task.title for study in placed.values()}
+    title = f"{titles.pop()}: " if len(titles) == 1 else ""
+    try:
+        with open_engine(request.engine, request.address, request.jobs) as engine:
+            run_studies(placed, command=command, fresh=options.fresh, jobs=request.jobs,
+                        engine=engine,
+                        stage=lambda part: progress_bar(f"{title}{part}"))  # fmt: skip
+            for folder, study in placed.items() if options.stability else ():
+                with progress_bar(f"{study.task.title}: stability map") as progress:
+                    map_of(study).run(folder, jobs=request.jobs, engine=engine, progress=progress)
+    except KeyboardInterrupt:
+        where = [f"--{name} {shlex.quote(str(value))}" for name in ("jobs", "engine", "address")
+                 if (value := getattr(request, name)) not in (None, "joblib")]  # fmt: skip
+        print(
+            f"\ninterrupted; {_present(placed)} trials are kept. Go on with:\n"
+            f"  {' '.join([command, *where])}",
+            file=sys.stderr,
+        )
+        return False
+    return True
+
+
+def _present(placed: Mapping[Path, Study | TunedStudy]) -> str:
+    """``3 of 16``: the trials that the folders hold."""
+    from ..lab.outlook import outlook
+
+    parts = [part for folder, study in placed.items() for part in outlook(folder, study)]
+    most = "at most " if any(part.open for part in parts) else ""
+    return f"{sum(p.done for p in parts)} of {most}{sum(p.trials for p in parts)}"
+
+
+def _dry_run(
+    placed: Mapping[Path, Study | TunedStudy], jobs: int | None, options: argparse.Namespace
+) -> int:
+    """Print what is left of each study and about how long it takes; write nothing."""
+    from ..lab.engines import cores
+    from ..lab.outlook import left_seconds, outlook
+    from ..lab.progress import waiting
+
+    parts = {f: outlook(f, study, fresh=options.fresh) for f, study in placed.items()}
+    with waiting("timing a few training steps of each activation"):
+        seconds = sum(left_seconds(study, parts[folder]) for folder, study in placed.items())
+    left = sum(part.trials - part.done for found in parts.values() for part in found)
+    workers = max(1, min(jobs or cores(), left))
+    if options.json:
+        studies = [
+            {"folder": str(folder), "task": study.task.name, "slot": study.slot, "parts": [
+                {**asdict(part), "done": part.done} for part in parts[folder]]}
+            for folder, study in placed.items()
+        ]  # fmt: skip
+        print_json({"schema": 1, "studies": studies, "processes": workers,
+                    "estimated_seconds": seconds / workers})  # fmt: skip
+    else:
+        named = {(study.task.name, study.slot): parts[f] for f, study in placed.items()}
+        print(_grid_text(named, left, seconds / workers, workers))
+    return Exit.DONE
+
+
+def _grid_text(
+    parts: Mapping[tuple[str, str], Sequence[Part]], left: int, seconds: float, workers: int
+) -> str:
+    from ..lab.outlook import STEPS
+    from ..lab.words import plural
+
+    rows = [("task", "slot", "part", "trials", "done", "left")]
+    for (task, slot), found in parts.items():
+        for k, part in enumerate(found):
+            names = ("", "") if k else (task, slot)
+            most = "at most " if part.open else ""
+            rows.append((*names, part.name, f"{most}{part.trials}", str(part.done),
+                         f"{most}{part.trials - part.done}"))  # fmt: skip
+    if not left:
+        return "\n".join([*columns(rows), "", "Nothing is left to run."])
+    most = "at most " if any(part.open for found in parts.values() for part in found) else ""
+    return "\n".join([
+        *columns(rows),
+        "",
+        f"{most}{plural(left, 'trial')} left: {most}about {_duration(seconds)} in "
+        f"{workers} process{'' if workers == 1 else 'es'}.".capitalize(),
+        f"An estimate from {STEPS} training steps of each activation, timed alone on one core; "
+        "processes side by side can be slower.",
+    ])  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 100:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

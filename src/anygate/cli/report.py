@@ -1,0 +1,94 @@
+"""`anygate report`, and what `anygate compare` ends with."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .base import Exit, add_command, need_lab
+
+if TYPE_CHECKING:
+    from ..lab.results import StudyResults
+
+__all__ = ["add", "finish"]
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    text = "Write the report of a study folder again, also of one that is not finished."
+    parser = add_command(commands, "report", _report, text)
+    parser.add_argument("directory", type=Path, metavar="DIR")
+
+
+def _report(options: argparse.Namespace) -> int:
+    need_lab()
+    return finish(options.directory, options.json)
+
+
+def finish(directory: Path, as_json: bool) -> int:
+    """Write the report of a study, or of every study of a grid, then print tables and verdicts."""
+    from ..lab.grid import grid_folders
+    from ..lab.progress import waiting
+    from ..lab.report import write, write_grid
+    from ..lab.results import load
+
+    folders = grid_folders(directory)
+    with waiting("writing the report"):
+        if folders is None:
+            found = {directory: load(directory)}
+            page = write(found[directory], directory)
+        else:
+            found, unfinished = _load_all(folders)
+            page = write_grid(found, unfinished, directory)
+    if as_json:
+        print((directory / "summary.json").read_text(encoding="utf-8"), end="")
+    else:
+        for results in found.values():
+            _print(results, short=folders is not None)
+    print(f"\nreport: {page}", file=sys.stderr if as_json else sys.stdout)
+    return Exit.DONE
+
+
+def _load_all(folders: Sequence[Path]) -> tuple[dict[Path, StudyResults], dict[Path, str]]:
+    """The results of a grid's studies, and why some have none yet. Raises StudyError if all."""
+    from ..lab.results import StudyError, load
+
+    found: dict[Path, StudyResults] = {}
+    unfinished: dict[Path, str] = {}
+    for folder in folders:
+        try:
+            found[folder] = load(folder)
+        except StudyError as error:
+            if folder == folders[-1] and not found:
+                raise
+            unfinished[folder] = str(error)
+            print(error, file=sys.stderr)
+    return found, unfinished
+
+
+def _print(results: StudyResults, short: bool) -> None:
+    """Table and verdict; of a study among several what matters most, under its name."""
+    from ..lab.table import table
+    from ..lab.verdict import judge
+
+    found = judge(results)
+    sentences = found.sentences()
+    if short:
+        sentences = found.answer + found.comparisons + found.rates + found.own
+        title = f"{results.task.title}, {results.config.slot}"
+        print(f"\n{title}\n{'=' * len(title)}\n")
+    print(table(results))
+    if results.own is not None:
+        print(f"\nat each one's own learning rate:\n\n{table(results.own)}")
+    print()
+    for sentence in sentences:
+        print(_wrapped(sentence))
+
+
+def _wrapped(sentence: str) -> str:
+    import textwrap
+
+    return textwrap.fill(sentence, 96, initial_indent="- ", subsequent_indent="  ")

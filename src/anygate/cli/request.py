@@ -1,0 +1,165 @@
+"""What `anygate compare` is asked for: on the command line, in a TOML file, or in both."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .base import UsageError, above_zero, finite, positive
+
+__all__ = ["DEFAULTS", "OPTIONS", "SETTINGS", "Option", "merged", "read_config"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of the command line, and a key of the file.
+
+    kind: text -> value; raises ArgumentTypeError. many: it takes several values.
+    """
+
+    kind: Callable[[str], Any]
+    help: str
+    metavar: str = "N"
+    many: bool = False
+    choices: tuple[str, ...] | None = None
+
+
+SETTINGS: dict[str, Option] = {
+    "hidden_size": Option(positive, "units of the LSTM"),
+    "epochs": Option(positive, "times through the training data"),
+    "batch_size": Option(positive, "sequences in a training step"),
+    "learning_rate": Option(finite, "of Adam; beside --learning-rates, the one that is shared",
+                            "X"),
+    "clip": Option(finite, "the gradient's norm is scaled down to this; 0: off", "X"),
+    "forget_bias": Option(finite, "initial bias of the forget gate", "X"),
+}  # fmt: skip
+
+OPTIONS: dict[str, Option] = {
+    "slot": Option(str, "which slots change: activation (candidate and cell_output, the default), "
+                   "gate_activation (the three gates), input_gate, forget_gate, candidate, "
+                   "output_gate or cell_output; several make a study each", "SLOT", many=True),
+    "task": Option(str, "a task's name (default digits), chars:FILE, mnist:FOLDER, or MODULE:NAME; "
+                   "`anygate list --tasks` shows all; several make a study each", "TASK",
+                   many=True),
+    "data": Option(str, "your own data: a CSV file of which a column is to be forecast, or "
+                   "sequences with classes as .npz or .ts", "FILE"),
+    "target": Option(str, "the column of the CSV file to forecast", "COLUMN"),
+    "window": Option(positive, "past values for each forecast (default 24)"),
+    "seeds": Option(positive, "seeds 0 to N-1 (default 8)"),
+    "margin": Option(above_zero, "differences in the metric within X count as equivalent "
+                     "(accuracy: 0.01 is one point); declared before the first run", "X"),
+    "learning_rates": Option(finite, "tune the learning rate: choose for each activation among "
+                             "these, on seeds of their own, then compare at one rate for all "
+                             "(--learning-rate, else the best for the first) and at each one's "
+                             "own", "X", many=True),
+    "tuning_seeds": Option(positive, "seeds for that, counted from 1,000,000 (default 3)"),
+    "out": Option(str, "results folder (default: below runs/)", "DIR"),
+    "jobs": Option(positive, "processes (default: one for each core)"),
+    "engine": Option(str, "what runs the trials: joblib (this machine, the default), ray or dask",
+                     "NAME", choices=("joblib", "ray", "dask")),
+    "address": Option(str, "of a running Ray or Dask cluster (default: one is started on this "
+                      "machine)", "ADDRESS"),
+    **SETTINGS,
+}  # fmt: skip
+"""All but the activations."""
+
+DEFAULTS: dict[str, Any] = {"slot": ["activation"], "seeds": 8, "tuning_seeds": 3,
+                            "engine": "joblib"}  # fmt: skip
+
+
+def merged(options: argparse.Namespace) -> argparse.Namespace:
+    """The command line's options over those of the file, over the defaults; None where nothing is
+    said. Raises UsageError for what cannot be together."""
+    given = {name: value for name in ("activations", *OPTIONS)
+             if (value := getattr(options, name)) is not None}  # fmt: skip
+    held = read_config(Path(options.config)) if options.config is not None else {}
+    if "task" in held and "data" in held:
+        raise UsageError(f"{options.config}: task and data exclude each other; keep one of them")
+    for one, other in (("task", ("data", "target", "window")), ("data", ("task",))):
+        if one in given:  # what the file says of the other does not count
+            held = {name: value for name, value in held.items() if name not in other}
+    nothing = dict.fromkeys(("activations", *OPTIONS))
+    found = argparse.Namespace(**{**nothing, **DEFAULTS, **held, **given})
+    if not found.activations:
+        raise UsageError(
+            "no activation is given; they come first, before options that take several values: "
+            "anygate compare tanh relu --task adding digits"
+        )
+    if found.data is None:
+        found.task = found.task or ["digits"]
+        for name in ("target", "window"):
+            if getattr(found, name) is not None:
+                raise UsageError(f"--{name} belongs to a CSV file: say which with --data FILE")
+    return found
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options that a TOML file holds: keys as on the command line, ``activations`` for the
+    activations. Raises UsageError, naming the key and what to do."""
+    try:
+        with path.open("rb") as file:
+            raw = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} is not TOML: {error}; a line is such as seeds = 8, text stands in quotes and "
+            "several values in brackets: task = [\"adding\", \"digits\"]"
+        ) from None  # fmt: skip
+    found: dict[str, Any] = {}
+    known = {"activations": Option(str, "", many=True), **OPTIONS}
+    for key, value in raw.items():
+        if isinstance(value, dict):
+            raise UsageError(f"{path}: [{key}] is a table; all keys stand at the top, without one")
+        name = key.replace("-", "_")
+        if name not in known:
+            raise UsageError(_unknown(path, key, known))
+        if name in found:
+            raise UsageError(f"{path}: {key} is given twice, with - and with _; keep one of them")
+        try:
+            found[name] = _values(known[name], value)
+        except argparse.ArgumentTypeError as error:
+            raise UsageError(f"{path}: {key}: {error}") from None
+    return found
+
+
+def _unknown(path: Path, key: str, known: Mapping[str, Option]) -> str:
+    names = [name.replace("_", "-") for name in known]
+    near = difflib.get_close_matches(key.lower().replace("_", "-"), names, 1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"{path}: {key} is no key of a study{hint}; there are: {', '.join(names)}"
+
+
+def _values(option: Option, value: object) -> Any:
+    if not option.many:
+        return _value(option, value)
+    several = value if isinstance(value, list) else [value]
+    if not several:
+        raise argparse.ArgumentTypeError("the list is empty; leave the key out or name a value")
+    return [_value(option, each) for each in several]
+
+
+def _value(option: Option, value: object) -> Any:
+    if option.kind is str:
+        if not isinstance(value, str):
+            raise argparse.ArgumentTypeError(f"text in quotes is needed, not {_shown(value)}")
+        if option.choices and value not in option.choices:
+            raise argparse.ArgumentTypeError(f"one of {', '.join(option.choices)} is needed, not "
+                                             f"{value!r}")  # fmt: skip
+        return value
+    if isinstance(value, str):
+        raise argparse.ArgumentTypeError(f"a number without quotes is needed, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise argparse.ArgumentTypeError(f"one number is needed, not {_shown(value)}")
+    return option.kind(str(value))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "a list" if isinstance(value, list) else str(value)

@@ -1,0 +1,298 @@
+"""What `record` found: for each measured call, layer and direction, numbers per time step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..symbolic.cell import SLOTS, Cell
+from ..symbolic.measures import COUNTS, NORMS, NUMBERS, measured
+
+__all__ = ["LayerRecord", "Piece", "Recording", "SlotRecord"]
+
+Array = NDArray[np.float64]
+_MAX = NUMBERS.index(("cell", "max"))
+
+
+@dataclass(frozen=True)
+class SlotRecord:
+    """One slot of one layer and direction in one call; every field [T] float64, over batch rows and
+    hidden units.
+
+    mean, spread: mean and standard deviation of the slot's value f(a). saturated_low,
+    saturated_high: share with |f'(a)| under a tenth of its largest, to the left and to the right of
+    where it is largest; NaN where |f'| has no maximum. near_low, near_high: share within a tenth of
+    f's range of its lower and upper bound (Karpathy et al. 2015, arXiv:1506.02078, with 0.1 and 0.9
+    for the gates); NaN where f is not bounded. zero_slope: share with f'(a) exactly 0 in the
+    arithmetic of the run. not_finite: how many values are infinite or NaN.
+    """
+
+    mean: Array
+    spread: Array
+    saturated_low: Array
+    saturated_high: Array
+    near_low: Array
+    near_high: Array
+    zero_slope: Array
+    not_finite: Array
+
+    @property
+    def saturated(self) -> Array:
+        """Both sides together."""
+        return self.saturated_low + self.saturated_high
+
+
+STATISTICS = tuple(f.name for f in fields(SlotRecord))
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One layer and direction in one call of the model.
+
+    step: which call of the model, from 0. layer: the module's name in the model and its layer,
+    such as "encoder.l0" or "l1_reverse". call: 0, or how often the module had run before in the
+    same call of the model. slots: by name. max_abs_cell [T]: largest |c|. grad_h, grad_c [T]: norms
+    of dL/dh and dL/dc over the batch, h and c being those of each time step. grad_h_direct,
+    grad_c_direct [T]: what of them does not come through a later time step; the gradient of an
+    output that retain_grad() shows is that alone, and makes everything before the last step look
+    vanished. None where no backward ran; the direct ones are None for an LSTMCell, which sees no
+    difference. With proj_size, h is the state before the projection. Index t is the place in the
+    sequence, in the reverse direction too.
+    """
+
+    step: int
+    layer: str
+    call: int
+    slots: dict[str, SlotRecord]
+    max_abs_cell: Array
+    grad_h: Array | None
+    grad_c: Array | None
+    grad_h_direct: Array | None
+    grad_c_direct: Array | None
+    reverse: bool = False
+
+    @property
+    def time_steps(self) -> int:
+        """T."""
+        return len(self.max_abs_cell)
+
+    def scalars(self) -> dict[str, float]:
+        """For loggers, by "LAYER/SLOT/mean" and the like: means over the time steps of each slot's
+        statistics that are finite, the largest |c|, and the gradients' norms at the first and the
+        last time step."""
+        found = {
+            f"{self.layer}/{slot}/{name}": float(np.mean(getattr(s, name)))
+            for slot, s in self.slots.items()
+            for name in STATISTICS
+        }
+        found[f"{self.layer}/max_abs_cell"] = float(self.max_abs_cell.max())
+        for name in NORMS:
+            line = getattr(self, name)
+            if line is not None:
+                found[f"{self.layer}/{name}/first_time_step"] = float(line[0])
+                found[f"{self.layer}/{name}/last_time_step"] = float(line[-1])
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+    def first_bad(self) -> tuple[str, int] | None:
+        """Slot and time step of the first value that is not finite, in the order in which the steps
+        were taken and then of the slots; None if all are."""
+        found = []
+        for place, slot in enumerate(SLOTS):
+            steps = np.flatnonzero(self.slots[slot].not_finite)
+            if len(steps):
+                t = int(steps[-1 if self.reverse else 0])
+                found.append((-t if self.reverse else t, place, slot, t))
+        return None if not found else min(found)[2:]
+
+
+@dataclass
+class Piece:
+    """What engines tell of one call of one layer and direction, as they tell it (`Measures`). rows:
+    of the batch, in each of the time steps or in all."""
+
+    step: int
+    layer: str
+    call: int
+    cell: Cell
+    rows: Any
+    hidden: int
+    reverse: bool
+    one_step: bool = False
+    tables: dict[str, Any] = field(default_factory=dict)
+
+    def forward(self, table: Any) -> None:
+        """[threads, T, NUMBERS]."""
+        self.tables["forward"] = table
+
+    def backward(self, table: Any) -> None:
+        """[threads, T, NORMS]; of several backward passes the last one counts."""
+        self.tables["backward"] = table
+
+    @property
+    def numbers(self) -> Array:
+        """[T, NUMBERS]."""
+        parts = np.asarray(self.tables["forward"])
+        found: Array = parts.sum(0)
+        found[:, _MAX] = parts[..., _MAX].max(0)
+        return found
+
+    @property
+    def counts(self) -> Array:
+        """How many values each time step had, [T]: batch rows times hidden units."""
+        rows = np.asarray(self.rows, dtype=np.float64)
+        return np.broadcast_to(rows * self.hidden, self.tables["forward"].shape[1:2])
+
+
+def _layer_record(pieces: list[Piece]) -> LayerRecord:
+    """One record of pieces that follow each other in time."""
+    first = pieces[0]
+    table = np.concatenate([p.numbers for p in pieces])
+    counts = np.concatenate([p.counts for p in pieces])
+    norms: dict[str, Array | None] = dict.fromkeys(NORMS)
+    if all("backward" in p.tables for p in pieces):
+        found = np.sqrt(np.concatenate([np.asarray(p.tables["backward"]).sum(0) for p in pieces]))
+        norms |= {n: found[:, k] for k, n in enumerate(NORMS)}
+    if first.one_step:
+        norms |= {name: None for name in NORMS if name.endswith("direct")}
+    slots = {slot: _slot_record(first.cell, slot, table, counts) for slot in SLOTS}
+    largest = table[:, _MAX]
+    return LayerRecord(
+        first.step, first.layer, first.call, slots, largest, **norms, reverse=first.reverse
+    )
+
+
+def _slot_record(cell: Cell, slot: str, table: Array, counts: Array) -> SlotRecord:
+    held = measured(cell).limits[slot]
+    column = {name: table[:, NUMBERS.index((slot, name))] for name in COUNTS}
+    with np.errstate(all="ignore"):  # a batch of no rows has no mean
+        share = {name: numbers / counts for name, numbers in column.items()}
+        spread = np.sqrt(np.maximum(share["squares"] - share["sum"] ** 2, 0.0))
+    none = np.full(len(table), np.nan)
+    limited, bounded = held.slope is not None, held.low is not None
+    return SlotRecord(
+        mean=share["sum"],
+        spread=spread,
+        saturated_low=share["low"] if limited else none,
+        saturated_high=share["high"] if limited else none,
+        near_low=share["near_low"] if bounded else none,
+        near_high=share["near_high"] if bounded else none,
+        zero_slope=share["flat"],
+        not_finite=column["bad"],
+    )
+
+
+class Recording:
+    """What `anygate.record` has measured so far: about 0.7 kB for each record, time step and
+    thread, until `clear`."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+
+    @property
+    def records(self) -> list[LayerRecord]:
+        """In the order in which the layers ran. A call whose backward has not run yet, or never
+        will, has no gradients. Calls of an LSTMCell in one call of the model are its time steps."""
+        groups: list[list[Piece]] = []
+        for piece in self.pieces:
+            if "forward" not in piece.tables:  # the call failed
+                continue
+            same = groups and piece.one_step and _continues(groups[-1][0], piece)
+            groups[-1].append(piece) if same else groups.append([piece])
+        return [_layer_record(group) for group in groups]
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers, in the order in which they first ran."""
+        return list(dict.fromkeys(r.layer for r in self.records))
+
+    def clear(self) -> None:
+        """Forget what was measured so far."""
+        self.pieces.clear()
+
+    def add(self, other: Recording, step: int) -> None:
+        """Take over what another has measured, as of the given step."""
+        self.pieces += [replace(piece, step=step) for piece in other.pieces]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[LayerRecord]:
+        return iter(self.records)
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row for each record, slot and time step, for pandas.DataFrame and the like: step,
+        layer, call, slot, t, the fields of SlotRecord, and max_abs_cell and the gradients' norms,
+        which stand in every slot's row."""
+        rows = []
+        for r in self.records:
+            shared = {"max_abs_cell": r.max_abs_cell} | {n: getattr(r, n) for n in NORMS}
+            for slot, s in r.slots.items():
+                columns = {name: getattr(s, name) for name in STATISTICS} | shared
+                for t in range(r.time_steps):
+                    numbers = {k: None if v is None else float(v[t]) for k, v in columns.items()}
+                    head = {"step": r.step, "layer": r.layer, "call": r.call, "slot": slot, "t": t}
+                    rows.append(head | numbers)
+        return rows
+
+    def arrays(self) -> dict[str, Array]:
+        """By name: "LAYER/step" [n], "LAYER/SLOT/mean" and the like, "LAYER/max_abs_cell",
+        "LAYER/grad_h" and the like, each [n, longest T], NaN where there is no number."""
+        found: dict[str, Array] = {}
+        for layer in self.layers:
+            own = [r for r in self.records if r.layer == layer]
+            found[f"{layer}/step"] = np.array([r.step for r in own], dtype=np.float64)
+            for slot in SLOTS:
+                for name in STATISTICS:
+                    lines = [getattr(r.slots[slot], name) for r in own]
+                    found[f"{layer}/{slot}/{name}"] = _padded(lines, own)
+            for name in ("max_abs_cell", *NORMS):
+                found[f"{layer}/{name}"] = _padded([getattr(r, name) for r in own], own)
+        return found
+
+    def to_tensorboard(self, writer: Any, tag: str = "anygate") -> None:
+        """`LayerRecord.scalars` of each record, at its step. writer: a
+        torch.utils.tensorboard.SummaryWriter, or anything with its add_scalar."""
+        for r in self.records:
+            for name, value in r.scalars().items():
+                writer.add_scalar(f"{tag}/{name}", value, r.step)
+
+    def __str__(self) -> str:
+        """The last record of each layer, means over time."""
+        last = {r.layer: r for r in self.records}
+        if not last:
+            return "nothing recorded"
+        return "\n\n".join(_show(r) for r in last.values())
+
+
+def _continues(first: Piece, piece: Piece) -> bool:
+    return first.one_step and (first.step, first.layer) == (piece.step, piece.layer)
+
+
+def _padded(lines: list[Array | None], records: list[LayerRecord]) -> Array:
+    longest = max(r.time_steps for r in records)
+    found = np.full((len(lines), longest), np.nan)
+    for row, line in zip(found, lines, strict=True):
+        if line is not None:
+            row[: len(line)] = line
+    return found
+
+
+def _show(r: LayerRecord) -> str:
+    lines = [f"{r.layer}, call {r.step}, {r.time_steps} time steps: largest |c| "
+             f"{r.max_abs_cell.max():.3g}"]  # fmt: skip
+    lines.append(f"  {'':12} {'mean':>9} {'spread':>9} {'saturated':>9} {'zero slope':>10}")
+    for slot, s in r.slots.items():
+        share = "" if np.isnan(s.saturated).all() else f"{s.saturated.mean():.1%}"
+        lines.append(f"  {slot:12} {s.mean.mean():9.3g} {s.spread.mean():9.3g} {share:>9} "
+                     f"{s.zero_slope.mean():>10.1%}")  # fmt: skip
+    if r.grad_h is not None and r.grad_c is not None:
+        ends = (r.grad_h[0], r.grad_h[-1], r.grad_c[0], r.grad_c[-1])
+        lines.append("  |dL/dh| {:.3g} at the first time step, {:.3g} at the last; "
+                     "|dL/dc| {:.3g} and {:.3g}".format(*ends))  # fmt: skip
+    if bad := r.first_bad():
+        lines.append(f"  not finite, first in {bad[0]} at time step {bad[1]} (from 0)")
+    return "\n".join(lines)

@@ -1,0 +1,222 @@
+"""What a trial measures inside its LSTM, against a float64 loop that keeps every gradient."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from loop import gradients, loop, statistics
+from torch import Tensor, nn
+
+from anygate.lab.files import write_json
+from anygate.lab.measure import (
+    BINS,
+    bin_edges,
+    dead_units,
+    health,
+    place_of_divergence,
+    snapshot,
+)
+from anygate.lab.records import trial_from
+from anygate.lab.tasks import find_task
+from anygate.lab.trial import PROBE, TrialSpec, _Model, run_trial
+from anygate.nn import LSTM
+from anygate.symbolic import resolve
+
+
+class Last(nn.Module):
+    """An LSTM and a linear head after the last step."""
+
+    def __init__(self, lstm: LSTM) -> None:
+        super().__init__()
+        self.lstm, self.head = lstm, nn.Linear(lstm.hidden_size, 1).to(lstm.weight_ih_l0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(x)[0][-1])  # type: ignore[no-any-return]
+
+
+def squares(outputs: Tensor) -> Tensor:
+    return outputs.square().mean()
+
+
+def looped(
+    lstm: LSTM, x: Tensor, rest: Callable[[Tensor], Tensor]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Statistics of the slots and gradients, a number for each time step, from the loop; `rest`
+    goes from the layer's outputs to the loss."""
+    outputs, seen = loop(lstm, x)
+    rest(outputs).backward(retain_graph=True)  # type: ignore[no-untyped-call]
+    cells = np.array([c.detach().abs().max().item() for c in seen.c])
+    return statistics(lstm, seen), {"max_abs_cell": cells, **gradients(seen)}
+
+
+def by_bin(values: Any, edges: list[int], reduce: Callable[[Any], Any]) -> list[float]:
+    return [float(reduce(values[a:b])) for a, b in pairwise(edges)]
+
+
+def reduction(name: str) -> Callable[[Any], Any]:
+    if name.startswith("grad") or name == "spread":
+        return lambda values: math.sqrt(np.mean(np.square(values)))
+    return {"max_abs_cell": np.max, "not_finite": np.sum}.get(name, np.mean)
+
+
+def same(found: dict[str, Any], wanted: dict[str, Any], edges: list[int], rel: float) -> None:
+    """All that the loop found is in the snapshot, and the other way round."""
+    real = {n for n, v in wanted.items()
+            if not np.isnan(v).all() and not (n == "not_finite" and not v.any())}  # fmt: skip
+    assert found.keys() - {"edges", "slots"} == real
+    for name in real:
+        binned = by_bin(wanted[name], edges, reduction(name))
+        assert found[name] == pytest.approx(binned, rel=rel, abs=1e-12), name
+
+
+@pytest.mark.parametrize("steps", [5, 150])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sqrt(abs(x))"])
+def test_a_snapshot_agrees_with_a_loop_in_float64(activation: str, steps: int) -> None:
+    torch.manual_seed(0)
+    model = Last(LSTM(3, 5, activation=activation).double())
+    x = 2 * torch.randn(steps, 4, 3, dtype=torch.float64)
+    found = snapshot(model, x, squares)
+    assert all(p.grad is None for p in model.parameters())
+    edges = found["edges"]
+    assert len(edges) == min(steps, BINS) + 1 and edges[-1] == steps
+    slots, states = looped(model.lstm, x, lambda h: squares(model.head(h[-1])))
+    same(found, states, edges, 1e-9)
+    for slot, wanted in slots.items():
+        same(found["slots"][slot], wanted, edges, 1e-9)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_a_trial_on_adding_200_records_where_the_gradient_goes(
+    activation: str, tmp_path: Path
+) -> None:
+    """The file's numbers, before training and after, are those of the float64 loop with the
+    trial's own weights, data and loss; the direct norm is zero at all steps but the last."""
+    task = find_task("adding:200")
+    small = replace(task.settings, hidden_size=8, epochs=1, batch_size=1000)
+    spec = TrialSpec(task, resolve(activation), "activation", 0, small)
+    result, _ = run_trial(spec)
+    write_json(tmp_path / "trial.json", result)
+    seen = trial_from(json.loads((tmp_path / "trial.json").read_text())).inside
+    assert set(seen) == {"start", "end"}
+
+    torch.manual_seed(0)
+    data = task.load(0)
+    model = _Model(spec, data.train_x.size(-1), data.every_step).double()
+    x = data.test_x[:PROBE].transpose(0, 1).double()
+    wanted = data.test_y[:PROBE].double()
+    slots, states = looped(model.lstm, x, lambda h: task.loss(model.head(h[-1]), wanted))
+    edges = list(seen["start"].edges)
+    assert len(edges) == BINS + 1
+    for name, values in states.items():
+        binned = by_bin(values, edges, reduction(name))
+        assert seen["start"].states[name] == pytest.approx(binned, rel=2e-3), name
+    for slot, of_slot in slots.items():
+        binned = by_bin(of_slot["mean"], edges, np.mean)
+        assert seen["start"].slots[slot]["mean"] == pytest.approx(binned, rel=2e-3, abs=1e-4)
+    total, direct = seen["start"].states["grad_h"], seen["start"].states["grad_h_direct"]
+    assert all(total) and not any(direct[:-1]) and direct[-1] > 0
+    assert seen["end"].states["grad_c"] != seen["start"].states["grad_c"]
+
+
+@given(st.integers(1, 2000))
+@settings(max_examples=50, deadline=None)
+def test_bins_cover_all_steps_evenly(steps: int) -> None:
+    edges = bin_edges(steps)
+    widths = np.diff(edges)
+    assert edges[0] == 0 and edges[-1] == steps and len(widths) <= BINS
+    assert widths.min() >= 1 and widths.max() - widths.min() <= 1
+
+
+def test_a_file_stays_small(tmp_path: Path) -> None:
+    """The most that a trial can hold: bounds in every slot, all bins full."""
+    task = find_task("adding:200")
+    few = replace(task.settings, hidden_size=4, epochs=2, batch_size=1000)
+    result, _ = run_trial(TrialSpec(task, resolve("tanh"), "activation", 0, few))
+    write_json(tmp_path / "trial.json", result)
+    assert (tmp_path / "trial.json").stat().st_size < 60_000
+
+
+def test_lists_of_numbers_take_a_line_and_texts_stay_as_they_are(tmp_path: Path) -> None:
+    content = {"a": [1, 2.5, None], "b": {"text": "[ 1,\n 2 ]", "c": [[1], ["[\n]"]], "d": []}}
+    write_json(tmp_path / "x.json", content)
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text) == content and '"a": [1, 2.5, null]' in text
+
+
+# ---- health and dead units ------------------------------------------------------------------
+
+
+def test_health_agrees_with_the_loop() -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(3, 5, activation="relu").double()
+    with torch.no_grad():
+        lstm.bias_ih_l0[2 * 5] = -100.0  # the first unit's candidate never reaches above zero
+    x = 2 * torch.randn(6, 4, 3, dtype=torch.float64)
+    seen, dead = health(lstm, x), dead_units(lstm, x)
+    with torch.no_grad():
+        _, wanted = loop(lstm, x)
+    assert seen["max_abs_cell"] == pytest.approx(torch.stack(wanted.c).abs().max().item())
+    for slot, arguments in wanted.arguments.items():
+        z = torch.stack(arguments)
+        gate = slot not in ("candidate", "cell_output")
+        share = z.sigmoid() * (1 - z.sigmoid()) / 0.25 if gate else (z > 0).double()
+        saturated = (share < 0.1).double().mean().item()
+        assert seen["slots"][slot]["saturated"] == pytest.approx(saturated)
+        alone = (share == 0).flatten(0, 1).all(0).double().mean().item()
+        assert seen["slots"][slot]["dead"] == dead[slot] == pytest.approx(alone)
+    assert dead["candidate"] == 0.2
+
+
+# ---- where a run stopped being finite -------------------------------------------------------
+
+
+def filled(lstm: LSTM, value: float) -> Last:
+    model = Last(lstm)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(value)
+    return model
+
+
+def test_a_state_that_overflows_is_named_with_its_slot_step_and_size() -> None:
+    model = filled(LSTM(1, 2, candidate="exp(x)"), 1.0)
+    x = torch.tensor([0.0, 0.0, 1e4, 0.0]).view(4, 1, 1)
+    found = place_of_divergence(model, x, squares)
+    # exp(1e4) is infinite, and so is the candidate
+    assert (found["slot"], found["time_step"]) == ("candidate", 3)
+    _, seen = loop(model.lstm, x[:2])
+    wanted = torch.stack(seen.c).abs().max().item()
+    assert found["max_abs_cell_before"] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_gradient_that_overflows_is_named_with_its_step_and_size() -> None:
+    """Each step back multiplies dL/dc by 1e20: finite at the last two of five steps."""
+    model = filled(LSTM(1, 1, candidate="0*x", cell_output="0*x + x", forget_gate="0*x + 1e20",
+                        input_gate="0*x", output_gate="0*x + 1"), 0.0)  # fmt: skip
+    with torch.no_grad():
+        model.head.weight.fill_(1.0)
+    x = torch.zeros(5, 1, 1)
+    found = place_of_divergence(model, x, lambda y: y.sum())
+    assert "slot" not in found
+    assert found["time_step"] == 3
+    assert found["gradient_before"] == pytest.approx(1e20, rel=1e-5)
+    assert found["max_abs_cell_before"] == 0.0
+
+
+def test_a_loss_that_overflows_by_itself_has_a_size_and_no_place() -> None:
+    model = filled(LSTM(1, 1, activation="identity", input_gate="0*x + 1e15",
+                        output_gate="0*x + 1e10"), 1.0)  # fmt: skip
+    found = place_of_divergence(model, torch.ones(1, 1, 1), squares)
+    assert set(found) == {"max_abs_cell_before", "largest_at"}
+    assert found["max_abs_cell_before"] > 1e15 and found["largest_at"] == 1

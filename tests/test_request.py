@@ -1,0 +1,116 @@
+"""What compare is asked for: the command line over the file over the defaults, and mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anygate.cli import Exit, main, parser
+from anygate.cli.base import UsageError
+from anygate.cli.request import merged, read_config
+
+
+def request_of(*arguments: str) -> object:
+    return merged(parser().parse_args(["compare", *arguments]))
+
+
+def test_the_command_line_counts_more_than_the_file_and_the_file_more_than_the_defaults(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(
+        'activations = ["tanh", "relu"]\ntask = "adding"\nseeds = 3\nhidden_size = 5\n'
+        "learning-rates = [1, 0.1]\n"
+    )
+    found = vars(request_of("--config", str(path), "--seeds", "4", "--epochs", "2"))
+    assert found["activations"] == ["tanh", "relu"] and found["task"] == ["adding"]
+    assert (found["seeds"], found["hidden_size"], found["epochs"]) == (4, 5, 2)
+    assert found["learning_rates"] == [1.0, 0.1] and found["slot"] == ["activation"]
+    assert (found["tuning_seeds"], found["engine"], found["jobs"]) == (3, "joblib", None)
+    assert vars(request_of("elu", "--config", str(path)))["activations"] == ["elu"]
+    # A data file on the command line takes the place of the file's task, and the other way round.
+    assert vars(request_of("--config", str(path), "--data", "x.csv"))["task"] is None
+    path.write_text('activations = "tanh"\ndata = "x.csv"\ntarget = "price"\n')
+    found = vars(request_of("--config", str(path), "--task", "digits"))
+    assert found["task"] == ["digits"] and found["data"] is found["target"] is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("epocs = 3", "epocs is no key of a study (did you mean epochs?); there are: activations"),
+        ("colour = 3", "colour is no key of a study; there are: activations, slot, task"),
+        ("seeds = 8 8", "is not TOML: "),
+        ("task = adding", "text stands in quotes"),
+        ('seeds = "8"', "seeds: a number without quotes is needed, not '8'"),
+        ("seeds = 0", "seeds: a whole number of 1 or more is needed, not '0'"),
+        ("seeds = 2.5", "seeds: a whole number of 1 or more is needed, not '2.5'"),
+        ("seeds = true", "seeds: one number is needed, not true"),
+        ("seeds = [1, 2]", "seeds: one number is needed, not a list"),
+        ("clip = inf", "clip: a number is needed, not 'inf'"),
+        ("margin = 0.0", "margin: a number above 0 is needed"),
+        ("task = 5", "task: text in quotes is needed, not 5"),
+        ('task = ["adding", 5]', "task: text in quotes is needed, not 5"),
+        ("slot = []", "slot: the list is empty"),
+        ('data = ["a.csv"]', "data: text in quotes is needed, not a list"),
+        ('engine = "slurm"', "engine: one of joblib, ray, dask is needed, not 'slurm'"),
+        ("[settings]\nepochs = 3", "[settings] is a table; all keys stand at the top"),
+        ("learning-rate = 1\nlearning_rate = 1", "learning_rate is given twice, with - and with _"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line_that_names_the_key(
+    content: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(content)
+    assert main(["compare", "tanh", "--config", str(path)]) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert said in error and error.startswith(f"anygate: {path}") and error.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path, said in ((tmp_path / "no.toml", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(UsageError, match=f"{path} cannot be read: {said}"):
+            read_config(path)
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match=r"bytes\.toml is not TOML"):
+        read_config(tmp_path / "bytes.toml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "no activation is given"),
+        (["--task", "adding", "tanh", "relu"], "they come first, before options"),
+        (["tanh", "--learning-rates", "0.1"], "learning-rates needs two rates or more"),
+        (["tanh", "--learning-rates", "0.1", "-0.2"], "learning_rate must be positive, not -0.2"),
+        (["tanh", "--learning-rates", "0.1", "0.2", "--seeds", "1000001"], "take fewer seeds"),
+        (["tanh", "--task", "adding", "adding"], "adding is given twice for the slot activation"),
+        (["tanh", "--task", "adding", "nothing"], "no task is called 'nothing'"),
+        (["tanh", "--slot", "candidate", "gate"], "no slot is called 'gate'"),
+        (["tanh", "--address", "here:1"], "say which kind with --engine ray or dask"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *arguments]) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("anygate: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("dask", "distributed")])
+def test_an_engine_that_is_not_installed_is_named_with_its_remedy(
+    engine: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(
+        "anygate.lab.engines.find_spec", lambda name: None if name == package else object()
+    )
+    assert main(["compare", "tanh", "--engine", engine, "--out", str(tmp_path / "o")]) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert f"needs {package}, which is not installed; pip install 'anygate[cluster]'" in error
+    assert not list((tmp_path / "o").rglob("trials"))
