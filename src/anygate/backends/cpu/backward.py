@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from llvmlite import ir
 
 from ...symbolic.cell import GATES, Cell
 from ...symbolic.measures import NORMS, measured
+from . import amx, overlap
 from .emit import Emitter, Target, counted, function
 from .formula import run, wanted
 from .loops import Loop, integer
@@ -18,12 +20,13 @@ __all__ = ["BACKWARD", "emit_backward"]
 
 BACKWARD = ("steps", "batch", "hidden", "offsets", "recurrent", "vectors", "c0", "cells", "saved",
             "grad_output", "grad_h", "grad_c", "grad_z", "grad_vectors", "reverse", "by_units",
-            "first", "last", "arrived", "measures")  # fmt: skip
+            "first", "last", "arrived", "measures", "parts")  # fmt: skip
 """Rows as in FORWARD. recurrent packed [panel of 4 lanes' units, 4H, unit]; grad_output [N, H];
 grad_c [B, H] is read and overwritten with the gradient of c0; grad_z [N, 4H] is the result;
 grad_vectors [threads, number, padded H] is added to. Of the steps in the order
 that they were taken forward, those from `last` - 1 down to `first` are done. measures [threads, T,
-NORMS] float64, of a measuring kernel."""
+NORMS] float64, of a measuring kernel. By tiles (amx.py): recurrent holds the weight's parts; parts
+is room for those of grad_z, zeros before the first call."""
 
 
 def emit_step(module: ir.Module, target: Target, cell: Cell, measuring: bool) -> ir.Function:
@@ -74,7 +77,6 @@ def emit_backward(
     loop = Loop(module, "backward_share", target, BACKWARD)
     b, e = loop.builder, loop.e
     hidden = loop["hidden"]
-    gates = b.mul(hidden, integer(4))
     spare = {name: e.buffer(size) for name, size in
              (("saved", WIDTH), ("c_previous", 1), ("c", 1), ("grad_c", 1),
               ("grad_z", WIDTH), ("direct_h", 1), ("direct_c", 1))}  # fmt: skip
@@ -82,8 +84,12 @@ def emit_backward(
     padded = b.mul(loop.ceiling(hidden, loop.lanes), loop.lanes)
     share = b.mul(loop.thread, integer(len(cell.per_unit)))
     grad_vectors = loop.element(loop["grad_vectors"], (share, padded))
-    first_panel, last_panel = loop.panels(loop.line)
-    with loop.body(), counted(b, loop["first"], loop["last"]) as k:
+    parts = None
+    if target.amx:
+        blocks = loop.ceiling(hidden, integer(amx.DEPTH))
+        parts = amx.Parts(loop, b.mul(blocks, integer(WIDTH)))
+    ready = amx.configured(loop) if parts else nullcontext()
+    with loop.body(), ready, counted(b, loop["first"], loop["last"]) as k:
         s = b.sub(b.add(loop["first"], b.sub(loop["last"], integer(1))), k)
         t, before, after = loop.times(s)
         now, count = loop.place(t)
@@ -93,35 +99,95 @@ def emit_backward(
         continuing = loop.least(rows, loop.mine(count_after))
         if norms is not None:
             norms.clear()
-        with counted(b, first_panel, last_panel) as panel:
-            unit = b.mul(panel, loop.line)
-            size = loop.least(b.sub(hidden, unit), loop.line)
-            with loop.groups(rows) as (first, group):
-                with counted(b, integer(0), group) as i:
-                    here = b.add(now, loop.row(b.add(first, i)))
-                    source = loop.element(loop["grad_output"], (here, hidden), (unit, integer(1)))
-                    e.copy_line(source, loop.element(loop.sums, (i, loop.line)), size, WIDTH)
-                going = loop.split(first, group, continuing)
-                z = loop.element(loop["grad_z"], (b.add(later, loop.row(first)), gates))
-                recurrent = loop.element(loop["recurrent"], (b.mul(panel, gates), loop.line))
-                lda = b.mul(loop.row_step, gates)
-                b.call(product, [z, recurrent, loop.sums, going, lda, gates])
-                with counted(b, going, group) as i:  # the rows' last step
-                    here = loop.row(b.add(first, i))
-                    source = loop.element(loop["grad_h"], (here, hidden), (unit, integer(1)))
-                    _add(e, source, loop.element(loop.sums, (i, loop.line)), size)
-                with counted(b, integer(0), group) as i, \
-                        counted(b, integer(0), size, loop.target.lanes) as v:  # fmt: skip
-                    here, u = loop.row(b.add(first, i)), b.add(unit, v)
-                    grad_h = loop.element(loop.sums, (i, loop.line), (v, integer(1)))
-                    if norms is not None:
-                        _find_direct(loop, spare, now, here, u, count_after)
-                    _finish_row(loop, step, spare, here, u, grad_h, e.at(grad_vectors, u),
-                                padded, now, earlier, count_before, norms)  # fmt: skip
+
+        def finish(place: Any, unit: Any, grad_h: Any) -> None:
+            here = loop.row(place)
+            if norms is not None:
+                _find_direct(loop, spare, now, here, unit, count_after)
+            _finish_row(loop, step, spare, here, unit, grad_h, e.at(grad_vectors, unit),
+                        padded, now, earlier, count_before, norms)  # fmt: skip
+
+        if parts:
+            _by_tiles(loop, parts, s, now, continuing, rows, finish)
+        else:
+            _by_vectors(loop, product, now, later, continuing, rows, finish)
         if norms is not None:
             norms.write(norms.line(loop, t))
         loop.finish_step(b.add(b.sub(k, loop["first"]), integer(1)))
     return loop.function
+
+
+def _by_vectors(
+    loop: Loop, product: ir.Function, now: Any, later: Any, continuing: Any, rows: Any, finish: Any
+) -> None:
+    """A time step whose products are made by vectors."""
+    b, hidden = loop.builder, loop["hidden"]
+    gates = b.mul(hidden, integer(4))
+    with counted(b, *loop.panels(loop.line)) as panel, loop.groups(rows) as (first, group):
+        unit = b.mul(panel, loop.line)
+        size = loop.least(b.sub(hidden, unit), loop.line)
+        _start_sums(loop, now, first, group, panel, loop.sums)
+        going = loop.split(first, group, continuing)
+        z = loop.element(loop["grad_z"], (b.add(later, loop.row(first)), gates))
+        recurrent = loop.element(loop["recurrent"], (b.mul(panel, gates), loop.line))
+        lda = b.mul(loop.row_step, gates)
+        b.call(product, [z, recurrent, loop.sums, going, lda, gates])
+        with counted(b, going, group) as i:  # the rows' last step
+            sums = loop.element(loop.sums, (i, loop.line))
+            _add_last(loop, loop.row(b.add(first, i)), panel, sums)
+        with counted(b, integer(0), group) as i, \
+                counted(b, integer(0), size, loop.target.lanes) as v:  # fmt: skip
+            grad_h = loop.element(loop.sums, (i, loop.line), (v, integer(1)))
+            finish(b.add(first, i), b.add(unit, v), grad_h)
+
+
+def _by_tiles(
+    loop: Loop, parts: amx.Parts, s: Any, now: Any, continuing: Any, rows: Any, finish: Any
+) -> None:
+    """A time step whose products are made by tiles. Rows whose last step it is have zeros as parts,
+    because nothing was written there yet."""
+    b, hidden = loop.builder, loop["hidden"]
+    width = b.mul(loop.ceiling(hidden, integer(amx.DEPTH)), integer(amx.DEPTH))
+
+    def start(group: overlap.Group) -> None:
+        _start_sums(loop, now, group.first, group.size, group.panel, group.sums)
+
+    def finish_row(group: overlap.Group, i: Any) -> None:
+        place, unit = b.add(group.first, i), b.mul(group.panel, loop.line)
+        sums = loop.element(group.sums, (i, loop.line))
+        with b.if_then(b.icmp_signed(">=", place, continuing)):
+            _add_last(loop, loop.row(place), group.panel, sums)
+        size = loop.least(b.sub(hidden, unit), loop.line)
+        with counted(b, integer(0), size, loop.target.lanes) as v:
+            finish(place, b.add(unit, v), loop.e.at(sums, v))
+
+    panels = loop.panels(loop.line)
+    overlap.multiply(parts, b.add(s, integer(1)), panels, rows, start, finish_row)
+    first, last = (b.mul(panel, loop.line) for panel in panels)
+    size = b.sub(loop.least(last, hidden), first)
+    with counted(b, integer(0), integer(WIDTH)) as gate:
+        column = b.add(b.mul(width, gate), first)
+        place = b.add(b.mul(hidden, gate), first)
+        parts.write(s, (integer(0), rows), column, size, lambda i: loop.element(
+            loop["grad_z"], (b.add(now, loop.row(i)), b.mul(hidden, integer(WIDTH))),
+            (place, integer(1))))  # fmt: skip
+
+
+def _start_sums(loop: Loop, now: Any, first: Any, group: Any, panel: Any, sums: Any) -> None:
+    """The gradient of the output."""
+    b, hidden, unit = loop.builder, loop["hidden"], loop.builder.mul(panel, loop.line)
+    size = loop.least(b.sub(hidden, unit), loop.line)
+    with counted(b, integer(0), group) as i:
+        here = b.add(now, loop.row(b.add(first, i)))
+        source = loop.element(loop["grad_output"], (here, hidden), (unit, integer(1)))
+        loop.e.copy_line(source, loop.element(sums, (i, loop.line)), size, WIDTH)
+
+
+def _add_last(loop: Loop, row: Any, panel: Any, sums: Any) -> None:
+    """The gradient of a row's last h."""
+    b, hidden, unit = loop.builder, loop["hidden"], loop.builder.mul(panel, loop.line)
+    source = loop.element(loop["grad_h"], (row, hidden), (unit, integer(1)))
+    _add(loop.e, source, sums, loop.least(b.sub(hidden, unit), loop.line))
 
 
 def _finish_row(

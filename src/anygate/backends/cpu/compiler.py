@@ -6,7 +6,7 @@ import ctypes
 import functools
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ import llvmlite.binding as llvm
 
 from ...symbolic.cell import Cell
 from ...symbolic.measures import measured
-from . import cache
+from . import amx, cache
 from .emit import Target
 from .kernels import emit_kernels
 from .openmp import openmp_path
 
-__all__ = ["Kernels", "kernels", "target_for"]
+__all__ = ["Kernels", "kernels", "target_for", "tile_target"]
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
@@ -28,13 +28,16 @@ llvm.initialize_native_asmprinter()
 @dataclass(frozen=True)
 class Kernels:
     """Machine code of one cell: forward(arguments, threads) and, for training, backward; and
-    fingerprint(table, count) and sample of weights."""
+    fingerprint(table, count) and sample of weights. by_tiles(): the same with products by tiles,
+    which alone have split_weights (amx.py); None where there are no tiles."""
 
     target: Target
     forward: Callable[[Any, int], None]
     backward: Callable[[Any, int], None] | None
     fingerprint: Callable[[Any, int], int]
     sample: Callable[[Any, int], int]
+    split_weights: Callable[..., int] | None
+    by_tiles: Callable[[], Kernels] | None
     keep: Any
 
 
@@ -55,10 +58,23 @@ def target_for(dtype: str) -> Target:
     return Target(dtype, 16, 2, mode="mxcsr" if features.get("sse2") else "")
 
 
-@functools.lru_cache(maxsize=256)
-def kernels(cell: Cell, dtype: str, training: bool, measuring: bool = False) -> Kernels:
-    """The machine code for a cell: from the cache, or compiled (half a second)."""
+def tile_target(dtype: str) -> Target | None:
+    """The same with products by tiles; None where the processor has none for this dtype, or the
+    system does not let us use them."""
     target = target_for(dtype)
+    there = dtype == "float32" and target.vector_bytes == 64 and _features().get("amx-bf16")
+    return replace(target, amx=True) if there and amx.allowed() else None
+
+
+@functools.lru_cache(maxsize=256)
+def kernels(
+    cell: Cell, dtype: str, training: bool, measuring: bool = False, tiles: bool = False
+) -> Kernels:
+    """The machine code for a cell: from the cache, or compiled (half a second). tiles: with
+    products by tiles."""
+    given = tile_target(dtype)
+    target = given if tiles else target_for(dtype)
+    assert target is not None
     key = _key(cell, target, training, measuring)
     _give_openmp()
     code = cache.read(key)
@@ -75,10 +91,18 @@ def kernels(cell: Cell, dtype: str, training: bool, measuring: bool = False) -> 
     fingerprint, sample = (
         ask(engine.get_function_address(name)) for name in ("fingerprint", "sample")
     )
-    return Kernels(target, forward, backward, fingerprint, sample, engine)
+    split = None
+    if target.amx:
+        pointers, numbers = [ctypes.c_void_p] * 2, [ctypes.c_int64] * 4
+        address = engine.get_function_address("split_weights")
+        split = ctypes.CFUNCTYPE(ctypes.c_int64, *pointers, *numbers)(address)
+    by_tiles = None
+    if given is not None and not tiles:
+        by_tiles = functools.partial(kernels, cell, dtype, training, measuring, tiles=True)
+    return Kernels(target, forward, backward, fingerprint, sample, split, by_tiles, engine)
 
 
-def _key(cell: Cell, target: Target, training: bool, measuring: bool) -> str:
+def _key(cell: Cell, target: Target, training: bool, measuring: bool = False) -> str:
     """All that the machine code depends on: Programs, numbers, processor, our source, LLVM."""
     programs: tuple[Any, ...] = (cell.forward, cell.backward) if training else (cell.forward,)
     if measuring:

@@ -22,13 +22,14 @@ class Target:
     dtype: "float32" or "float64". vector_bytes: 64 with AVX-512, 32 with AVX2, 16 otherwise.
     rows: batch rows of the largest tile; a tile keeps rows x 4 accumulators in registers.
     mode: the register that says whether subnormal numbers are computed with, "mxcsr" on x86, "fpcr"
-    on Arm, else "".
+    on Arm, else "". amx: products are made by tiles (amx.py).
     """
 
     dtype: str
     vector_bytes: int
     rows: int
     mode: str = ""
+    amx: bool = False
 
     @property
     def size(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from ...symbolic.cell import Cell
+from .amx import emit_split_weights
 from .backward import emit_backward
 from .emit import I32, I64, PTR, Target, external, function
 from .fingerprint import emit_fingerprints
@@ -17,11 +18,14 @@ __all__ = ["emit_kernels"]
 
 def emit_kernels(target: Target, cell: Cell, training: bool, measuring: bool = False) -> ir.Module:
     """A module with `forward(arguments, threads)`, for training also `backward`; and `fingerprint`
-    and `sample` of weights. measuring: kernels that fill `measures` too."""
+    and `sample` of weights; by tiles `split_weights`. measuring: kernels that fill `measures`
+    too."""
     module = ir.Module("anygate")
     product = emit_product(module, target, emit_tiles(module, target))
     _emit_team(module, "forward", emit_forward(module, target, cell, product, training, measuring))
     emit_fingerprints(module, target)
+    if target.amx:
+        emit_split_weights(module, target)
     if training:
         _emit_team(module, "backward", emit_backward(module, target, cell, product, measuring))
     return module

@@ -10,12 +10,19 @@ import torch
 from torch import Tensor
 
 from ...symbolic.measures import NORMS, NUMBERS
+from . import amx
 from .backward import BACKWARD
 from .compiler import Kernels
 from .forward import FORWARD
 from .gradients import WeightGradients, last_rows
 from .memory import large
-from .packing import backward_weight, forward_weights, pack_vectors
+from .packing import (
+    backward_parts,
+    backward_weight,
+    forward_parts,
+    forward_weights,
+    pack_vectors,
+)
 from .tile import WIDTH
 
 __all__ = ["backward", "forward"]
@@ -32,6 +39,15 @@ _LARGE_WEIGHTS = 1 << 22
 """Bytes of weights above which, in inference, each thread keeps to its own hidden units: [100 64
 256 512] takes 60.1 ms then, 65.4 by rows (Xeon, 2 MiB of second-level cache a core). Training is
 slower so, 212 ms for 188."""
+_TILE_ROWS = 16
+"""With fewer batch rows for a thread than this, or half of it where few weights are read, tiles are
+not faster than vectors: at [20 8 64 128] one thread takes 0.98 of the time in inference, 1.01 in
+training, at [20 16 64 128] 0.75 and 0.91, at [20 8 64 256] 1.12 in inference (Xeon)."""
+_TILE_UNITS = 64
+"""With fewer hidden units tiles are not faster: at [40 32 8 32] 1.08 of the time, at [20 24 8 64]
+0.95."""
+_LARGE_PARTS = 1 << 20
+"""The same as _LARGE_WEIGHTS for products by tiles, which read 6 bytes for each 4."""
 _FEW_ROWS = 4
 """With fewer batch rows than this the input's share of z is one product for all steps: a tile of
 one row reads all of W from memory at each step, a product over time reads it once."""
@@ -71,16 +87,25 @@ def forward(
         raise ValueError(
             f"x {list(shape)}, h0 {list(h0.shape)} and c0 {list(c0.shape)} do not fit together"
         )
-    weight, recurrent, bias = forward_weights(
-        weight_ih, weight_hh, bias_ih, bias_hh, code, training or steps > 1
-    )
+    weights = weight_ih, weight_hh, bias_ih, bias_hh
+    thorough = training or steps > 1
+    before = batch < _FEW_ROWS and steps > 1
+    depth = hidden if before else inputs + hidden
+    team = _team(target.lanes, steps, batch, depth - hidden, hidden)
+    size = 4 * hidden * depth * x.element_size()
+    few = size <= _LARGE_PARTS // 2
+    tiled = None
+    if not before and (tiles := _tiles(code, team, batch, hidden, few)):
+        tiled = forward_parts(*weights, tiles, thorough)
+        code = tiles if tiled else code
+    weight, recurrent, bias = tiled or forward_weights(*weights, code, thorough)
     if weight_ih.shape != (4 * hidden, inputs) or (vectors is not None and vectors.dim() != 2):
         raise ValueError(
             f"weight_ih {list(weight_ih.shape)} does not fit hidden size {hidden} and input size "
             f"{inputs}"
         )
     z_x = None
-    if batch < _FEW_ROWS and steps > 1:
+    if before:
         both = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
         z_x = torch.nn.functional.linear(x, weight_ih, both)
         inputs = 0
@@ -90,9 +115,13 @@ def forward(
     saved = large((*shape[:-1], 4 * hidden), x) if training else None
     cells = large(output.shape, x) if training else None
     c = c0 if training else c0.clone()
-    threads, by_units = _team(target.lanes, steps, batch, inputs, hidden)
-    if not training and 4 * hidden * (inputs + hidden) * x.element_size() > _LARGE_WEIGHTS:
+    threads, by_units = team
+    if not training and size > (_LARGE_PARTS if tiled else _LARGE_WEIGHTS):
         by_units = threads > 1
+    parts, x_blocks = None, 0
+    if tiled:
+        x_blocks = -(-inputs // amx.DEPTH) if inputs >= amx.FEW_INPUTS else 0
+        parts = _room(batch, threads, by_units, x_blocks + -(-hidden // amx.DEPTH))
     table = None if measures is None else _table(threads, steps, NUMBERS)
     arrived = ctypes.c_int64(0)
     arguments = _ForwardArguments(
@@ -100,6 +129,7 @@ def forward(
         weight.data_ptr(), recurrent.data_ptr(), bias.data_ptr(), _address(packed_vectors),
         h0.data_ptr(), c.data_ptr(), output.data_ptr(), _address(c if cells is None else cells),
         training, _address(saved), reverse, by_units, ctypes.addressof(arrived), _address(table),
+        _address(parts), x_blocks,
     )  # fmt: skip
     code.forward(arguments, threads)
     if measures is not None and table is not None:
@@ -134,7 +164,6 @@ def backward(
     """Gradients of x (empty unless need_x), h0, c0, weight_ih, weight_hh, each of the biases, and
     vectors (empty without). measures: told what a measuring kernel found, [threads, T, NORMS].
     Raises RuntimeError if the forward run saved nothing."""
-    assert code.backward is not None
     batch, hidden = h0.shape
     if saved.numel() != 4 * output.numel() or cells.shape != output.shape:
         raise RuntimeError("anygate: backward of a forward that ran without training=True")
@@ -143,8 +172,16 @@ def backward(
     grad_output = torch.zeros_like(output) if grad_output is None else grad_output.contiguous()
     grad_h = torch.zeros_like(h0) if grad_h is None else grad_h.contiguous()
     grad_c0 = torch.zeros_like(c0) if grad_c is None else _copy(grad_c)
-    recurrent = backward_weight(weight_hh, code, thorough=True)
-    threads, by_units = _team(WIDTH * code.target.lanes, steps, batch, 0, hidden)
+    team = _team(WIDTH * code.target.lanes, steps, batch, 0, hidden)
+    threads, by_units = team
+    recurrent = parts = None
+    if tiles := _tiles(code, team, batch, hidden, few=False):
+        recurrent = backward_parts(weight_hh, tiles, thorough=True)
+    if tiles and recurrent is not None:
+        code, parts = tiles, _room(batch, threads, by_units, 4 * -(-hidden // amx.DEPTH))
+    else:
+        recurrent = backward_weight(weight_hh, code, thorough=True)
+    assert code.backward is not None
     packed_vectors = pack_vectors(vectors, code.target)
     grad_vectors = x.new_zeros(0)
     if packed_vectors is not None:
@@ -159,7 +196,7 @@ def backward(
             _address(packed_vectors), c0.data_ptr(), cells.data_ptr(), saved.data_ptr(),
             grad_output.data_ptr(), grad_h.data_ptr(), grad_c0.data_ptr(), grad_z,
             grad_vectors.data_ptr(), reverse, by_units, first, last, ctypes.addressof(arrived),
-            _address(table),
+            _address(table), _address(parts),
         )  # fmt: skip
         code.backward(arguments, threads)
     if measures is not None and table is not None:
@@ -207,6 +244,26 @@ def _team(width: int, steps: int, batch: int, inputs: int, hidden: int) -> tuple
     if 1 < threads > batch and step >= _SMALL_STEP and panels > 1:
         return min(threads, panels), True
     return max(1, min(threads, batch)), False
+
+
+def _tiles(
+    code: Kernels, team: tuple[int, bool], batch: int, hidden: int, few: bool
+) -> Kernels | None:
+    """The machine code with products by tiles, where it is there and faster; few: few weights are
+    read. Training and inference must choose the same, so that their results are."""
+    threads, by_units = team
+    rows = batch if by_units else batch // threads
+    least = _TILE_ROWS // 2 if few else _TILE_ROWS
+    if code.by_tiles is None or hidden < _TILE_UNITS or rows < least:
+        return None
+    return code.by_tiles()
+
+
+def _room(batch: int, threads: int, by_units: bool, blocks: int) -> Tensor:
+    """Zeros for the `amx.Parts` of a kernel: one for all threads, or one for each."""
+    shares = 1 if by_units else threads
+    size = shares * amx.parts_bytes(-(-batch // shares), blocks)
+    return torch.zeros(size, dtype=torch.int8)
 
 
 def _copy(tensor: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from .tile import WIDTH
 __all__ = ["GROUP", "NUMBERS", "Loop", "emit_product", "integer"]
 
 NUMBERS = frozenset({"steps", "batch", "inputs", "hidden", "keep_cells", "reverse", "by_units",
-                     "first", "last"})  # fmt: skip
+                     "first", "last", "x_blocks"})  # fmt: skip
 """The arguments that are numbers; the others are addresses."""
 GROUP = 32
 """Rows whose sums are kept at once: 8 KiB with AVX-512."""
@@ -91,7 +91,7 @@ class Loop:
         self.row_step = b.select(self.by_units, integer(1), threads)
         self.unit_share = b.select(self.by_units, thread, integer(0))
         self.unit_shares = b.select(self.by_units, threads, integer(1))
-        self.sums = self.e.buffer(GROUP * WIDTH)
+        self.sums = self.e.buffer(GROUP * WIDTH * (2 if target.amx else 1))
 
     def __getitem__(self, name: str) -> Any:
         """An argument: an address, or an i64."""

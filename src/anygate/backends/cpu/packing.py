@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import amx
 from .compiler import Kernels
 from .emit import Target
 from .tile import WIDTH
 
-__all__ = ["backward_weight", "forward_weights", "pack_gates", "pack_units", "pack_vectors"]
+__all__ = ["backward_parts", "backward_weight", "forward_parts", "forward_weights", "pack_gates",
+           "pack_units", "pack_vectors"]  # fmt: skip
 
 
 _SMALL = 1 << 18
@@ -37,19 +39,19 @@ class _Kept:
         self.found: dict[Any, _Entry] = {}
 
     def of(self, tensors: tuple[Tensor, ...], code: Kernels, thorough: bool) -> Any:
-        """`make(target, *tensors)`, or what it gave before for these tensors as they are."""
+        """`make(code, *tensors)`, or what it gave before for these tensors as they are."""
         key = (code.target, *map(id, tensors))
         entry = self.found.get(key)
         # A tensor that died takes its entry with it, unless the interpreter is in between.
         if entry is None or not _same(entry.references, tensors):
             if not all(t.is_contiguous() for t in tensors):
-                return self.make(code.target, *tensors)
+                return self.make(code, *tensors)
             forget = self._forgetter(key)
             entry = self.found[key] = _Entry([weakref.ref(t, forget) for t in tensors])
         if not entry.is_fresh(tensors, code, thorough):
             if not all(t.is_contiguous() for t in tensors):
-                return self.make(code.target, *tensors)
-            entry.made = self.make(code.target, *tensors)
+                return self.make(code, *tensors)
+            entry.made = self.make(code, *tensors)
             entry.remember(tensors, code)
         return entry.made
 
@@ -106,14 +108,14 @@ def _same(references: list[Any], tensors: tuple[Tensor, ...]) -> bool:
     return True
 
 
-def _forward_weights(target: Target, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _forward_weights(code: Kernels, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     _check_shapes(*weights)
     weight_ih, weight_hh, *biases = (w.detach() for w in weights)
     bias = biases[0] + biases[1] if biases else weight_hh.new_zeros(weight_hh.shape[0])
     return (
-        pack_gates(weight_ih, target),
-        pack_gates(weight_hh, target),
-        pack_gates(bias.unsqueeze(1), target),
+        pack_gates(weight_ih, code.target),
+        pack_gates(weight_hh, code.target),
+        pack_gates(bias.unsqueeze(1), code.target),
     )
 
 
@@ -129,11 +131,41 @@ def _check_shapes(weight_ih: Tensor, weight_hh: Tensor, *biases: Tensor) -> None
         )
 
 
-def _backward_weight(target: Target, weight_hh: Tensor) -> Tensor:
-    return pack_units(weight_hh.detach(), target)
+def _forward_parts(code: Kernels, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    weight, recurrent, bias = _forward_weights(code, *weights)
+    few = weight.shape[1] < amx.FEW_INPUTS
+    parts = _parts(code, *([recurrent] if few else [weight, recurrent]))
+    return None if parts is None else (weight, parts, bias)
+
+
+def _backward_weight(code: Kernels, weight_hh: Tensor) -> Tensor:
+    return pack_units(weight_hh.detach(), code.target)
+
+
+def _backward_parts(code: Kernels, weight_hh: Tensor) -> Tensor | None:
+    gates, hidden = weight_hh.shape
+    whole = weight_hh.detach().view(4, gates // 4, hidden)
+    padded = torch.nn.functional.pad(whole, (0, 0, 0, -hidden % amx.DEPTH))
+    return _parts(code, pack_units(padded.flatten(0, 1), code.target))
+
+
+def _parts(code: Kernels, *packed: Tensor) -> Tensor | None:
+    """Weights packed for vectors, one after the other in K, as parts for tiles; None if one is too
+    large to be split."""
+    assert code.split_weights is not None
+    panels = packed[0].shape[0]
+    sizes = [-(-weight.shape[1] // amx.DEPTH) for weight in packed]
+    parts = torch.zeros(panels * sum(sizes) * amx.PANEL_BLOCK, dtype=torch.int8)
+    first = bad = 0
+    for weight, size in zip(packed, sizes, strict=True):
+        place = weight.data_ptr(), parts.data_ptr(), panels, weight.shape[1], sum(sizes), first
+        bad |= code.split_weights(*place)
+        first += size
+    return None if bad else parts
 
 
 _forward, _backward = _Kept(_forward_weights), _Kept(_backward_weight)
+_forward_tiles, _backward_tiles = _Kept(_forward_parts), _Kept(_backward_parts)
 
 
 def forward_weights(
@@ -146,14 +178,36 @@ def forward_weights(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """weight_ih, weight_hh and the sum of the biases as the forward loop reads them; thorough: a
     change of a single element is seen."""
-    if bias_ih is None or bias_hh is None:
-        return _forward.of((weight_ih, weight_hh), code, thorough)  # type: ignore[no-any-return]
-    return _forward.of((weight_ih, weight_hh, bias_ih, bias_hh), code, thorough)  # type: ignore[no-any-return]
+    weights = _those(weight_ih, weight_hh, bias_ih, bias_hh)
+    return _forward.of(weights, code, thorough)  # type: ignore[no-any-return]
+
+
+def forward_parts(
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    code: Kernels,
+    thorough: bool,
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """weight_ih for vectors, both weights for tiles (with few inputs weight_hh alone), and the sum
+    of the biases; None if a weight is too large."""
+    weights = _those(weight_ih, weight_hh, bias_ih, bias_hh)
+    return _forward_tiles.of(weights, code, thorough)  # type: ignore[no-any-return]
+
+
+def _those(*tensors: Tensor | None) -> tuple[Tensor, ...]:
+    return tuple(t for t in tensors if t is not None)
 
 
 def backward_weight(weight_hh: Tensor, code: Kernels, thorough: bool) -> Tensor:
     """weight_hh as the backward loop reads it."""
     return _backward.of((weight_hh,), code, thorough)  # type: ignore[no-any-return]
+
+
+def backward_parts(weight_hh: Tensor, code: Kernels, thorough: bool) -> Tensor | None:
+    """The same for tiles; None if a weight is too large."""
+    return _backward_tiles.of((weight_hh,), code, thorough)  # type: ignore[no-any-return]
 
 
 def pack_gates(weight: Tensor, target: Target) -> Tensor:
