@@ -1,6 +1,6 @@
 """anygate on a CUDA device beside torch.nn.LSTM (cuDNN) and the loop by hand: alternated medians.
 
-    python benchmarks/cuda.py [--out FILE.json]
+    python benchmarks/gpu.py [--out FILE.json]
 
 A training step (forward + backward) in float32, synchronised. anygate has no fused engine for GPUs:
 this says what its eager engine costs there.
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--out", help="a JSON file; else it is printed")
     options = parser.parse_args()
     found = {
-        "command": " ".join(["benchmarks/cuda.py", *sys.argv[1:]]),
+        "command": " ".join(["benchmarks/gpu.py", *sys.argv[1:]]),
         "machine": {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__},
         "rows": [row(shape, activation) for shape in SHAPES for activation in ("tanh", "relu")],
     }
