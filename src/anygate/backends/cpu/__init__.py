@@ -1,8 +1,9 @@
 """The CPU engine: any formula, fused into the recurrence, as machine code made by LLVM.
 
-`ops` spells each primitive in vectors, `tile` is the matrix kernel, `loops` the time loops with the
-cell's Program in them, `compiler` makes machine code of it, `layer` calls it. The operator
-that torch sees is in `nn/operator.py`.
+`ops` spells each primitive in vectors, `tile` is the matrix kernel, `forward` and `backward` are
+the time loops with the cell's Program in them, `loops` what both share, `compiler` makes machine
+code of it, `layer` calls it. `amx` and `overlap` are the other matrix kernel, of processors with
+AMX. The operator that torch sees is in `nn/operator.py`.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ _LARGE_WEIGHTS = 1 << 22
 slower so, 212 ms for 188."""
 _TILE_ROWS = 16
 """With fewer batch rows for a thread than this, or half of it where few weights are read, tiles are
-not faster than vectors: at [20 8 64 128] one thread takes 0.98 of the time in inference, 1.01 in
-training, at [20 16 64 128] 0.75 and 0.91, at [20 8 64 256] 1.12 in inference (Xeon)."""
+not faster than vectors: one thread takes 0.79 of the time at [100 8 64 128], but 1.12 at
+[20 8 64 256], 1.05 at [20 7 64 256] (Xeon)."""
 _TILE_UNITS = 64
 """With fewer hidden units tiles are not faster: at [40 32 8 32] 1.08 of the time, at [20 24 8 64]
 0.95."""
