@@ -48,7 +48,15 @@ class Said:
             return f"{self.undecided} {link}"
         wording = self.held if verdict is Verdict.HELD else self.refuted
         because = part.because.rstrip(".") if part else ""
+        if not wording.startswith("{because}"):
+            because = _inside_a_sentence(because)
         return f"{wording.format(because=because, **self.values(whole))} {link}"
+
+
+def _inside_a_sentence(reason: str) -> str:
+    """Without its capital, unless that is a name's (ReLU)."""
+    first = reason.split(" ", 1)[0]
+    return reason if first[1:] != first[1:].lower() else reason[:1].lower() + reason[1:]
 
 
 @dataclass(frozen=True)
