@@ -19,7 +19,7 @@ TINY = Scale(
         **{role: Setup("adding:4", _SMALL, "time", 0.2)
            for role in ("adding", "long", "reber", "rows")},
     },
-    seeds=2, survey=1, tuning=1, tuned=("pixels",), rates=(0.02,), rounds=6, sizes=(4,), starts=1,
+    seeds=2, survey=1, tuning=1, tuned=("pixels",), factors=(1, 2), rounds=6, sizes=(4,), starts=1,
 )  # fmt: skip
 SCALES["tiny"] = TINY
 CLAIM = "relu-vision"

@@ -44,10 +44,10 @@ class Said:
         verdict = part.verdict if part else whole.verdict
         row = CLAIMS[self.claim].row
         link = f"([{row}](#claim-{row}))"
-        if verdict in (None, Verdict.UNDECIDED):
-            return f"{self.undecided} {link}"
-        wording = self.held if verdict is Verdict.HELD else self.refuted
         because = part.because.rstrip(".") if part else ""
+        if verdict in (None, Verdict.UNDECIDED):
+            return f"{self.undecided.format(because=because)} {link}"
+        wording = self.held if verdict is Verdict.HELD else self.refuted
         if not wording.startswith("{because}"):
             because = _inside_a_sentence(because)
         return f"{wording.format(because=because, **self.values(whole))} {link}"

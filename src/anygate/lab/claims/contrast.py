@@ -22,7 +22,7 @@ from .model import Effect
 ROOM = 2
 """Between the reference's mean and never solving there must be so many margins."""
 
-__all__ = ["Contrast", "best_of", "contrast", "enough", "holds", "label_of", "worst_of"]
+__all__ = ["ROOM", "Contrast", "best_of", "contrast", "enough", "holds", "label_of", "worst_of"]
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ STABILITY = tuple(
         (("clip", 0.0), ("epochs", 5), ("forget_bias", bias), ("learning_rate", rate)))
     for name in ("tanh", "relu")
     for bias in (1.0, 3.0)
-    for rate in (0.005, 0.02, 0.08)
+    for rate in (0.01, 0.03, 0.1)
 )  # fmt: skip
 """Short trainings without clipping."""
 

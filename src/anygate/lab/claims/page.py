@@ -223,9 +223,9 @@ forget bias of 1. {scale.seeds} seeds for every comparison, {scale.survey} for a
 the survey of claim 8 uses; tasks, sizes and rates were calibrated on other seeds. A seed decides
 initial weights, data and their order, so that two arms with the same seed are a pair. A run that
 diverges counts as one that never solves the task, or that guesses; none is dropped. Own learning
-rates were chosen from {", ".join(f"{r:g}" for r in scale.rates)} and the shared one, by the final
-metric on {scale.tuning} seeds of their own, on: {tuned}. Elsewhere an arm's own rate is the shared
-one.{edge}
+rates were chosen from the shared one times {", ".join(f"{f:.2g}" for f in scale.factors)}, by the
+final metric on {scale.tuning} seeds of their own, on: {tuned}. Elsewhere an arm's own rate is the
+shared one.{edge}
 
 Intervals and p values of paired differences are exact sign-flip tests, as everywhere in
 `anygate compare`; with {scale.seeds} seeds the smallest two-sided p value is {least:.3f}. Holm's

@@ -82,8 +82,9 @@ class Plan:
         ]
 
     def rates(self, arm: Arm) -> tuple[float, ...]:
-        """The rates to try: the scale's and the one that all share."""
-        return tuple(sorted({*self.scale.rates, _shared_rate(arm, self.scale)}))
+        """The rates to try: the one that all share, smaller and larger ones."""
+        shared = _shared_rate(arm, self.scale)
+        return tuple(float(f"{shared * factor:.3g}") for factor in sorted(self.scale.factors))
 
 
 def _seen(arm: Arm, spec: TrialSpec) -> TrialSpec:

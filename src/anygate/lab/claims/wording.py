@@ -88,7 +88,7 @@ def _gate(slot: str, name: str) -> Said:
     return Said(
         f"{name}, alone, every other range that we tried was worse.",
         f"{name}, alone, another range did no harm that counts: {{because}}.",
-        f"{name}, alone, our runs leave that open.",
+        f"{name}, alone, our runs leave that open: {{because}}.",
         "sigmoid-gates",
         slot,
     )
@@ -116,7 +116,7 @@ ANSWER: tuple[Question, ...] = (
             Said(
                 "With another range in all three gates at once, every one that we tried was worse.",
                 "The range from 0 to 1 is not necessary in all three gates: {because}.",
-                "Whether all three gates could have another range is left open by our runs.",
+                "Whether all three gates could have another range is left open: {because}.",
                 "sigmoid-gates", "all three gates",
             ),
             _gate("forget gate", "In the forget gate"),

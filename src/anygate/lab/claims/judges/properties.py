@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ...statistics import LEVEL
-from ..contrast import contrast
+from ..contrast import ROOM, contrast
 from ..experiments import FORGET, plain
 from ..findings import Findings
 from ..grid import Arm
@@ -106,7 +106,8 @@ def _property(
         return Part(title, Verdict.UNDECIDED, "Too few functions were run.", tuple(effects))
     margin = findings.scale.setups["adding"].margin
     here = [fits[place][name] for place in PLACES]
-    if all(abs(b) + t90 * e < margin for b, e, t90, _ in here):
+    room = 1 - float(np.mean(surveyed(findings, PLACES[0], "tanh")))
+    if room >= ROOM * margin and all(abs(b) + t90 * e < margin for b, e, t90, _ in here):
         because = f"Its effect lies within the margin of {margin:.0%} of the epochs in both places."
         return Part(title, Verdict.REFUTED, because, tuple(effects))
     if all(b - t95 * e > 0 for b, e, _, t95 in here):

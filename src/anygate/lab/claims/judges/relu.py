@@ -55,8 +55,8 @@ def _slope(findings: Findings) -> Part:
 
 def _tuned_divergence(findings: Findings) -> Part:
     name = "at its own learning rate no run leaves the finite numbers"
-    found = [(arm, findings.of(arm)) for task in TASKS
-             for arm in [_tuned(findings, Arm(task, "activation", "relu"))]]  # fmt: skip
+    arms = [Arm(task, "activation", "relu").own for task in TASKS if task in findings.scale.tuned]
+    found = [(arm, findings.of(arm)) for arm in arms]
     runs = sum(len(r) for _, r in found)
     if not runs:
         return not_run(name)
