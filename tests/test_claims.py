@@ -47,7 +47,7 @@ def test_every_row_of_the_list_is_a_claim() -> None:
     assert all(key == claim.key for key, claim in CLAIMS.items())
 
 
-@pytest.mark.parametrize("claim", CLAIMS.values(), ids=str)
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_a_claim_has_a_source_a_rule_and_experiments_that_exist(claim: Any) -> None:
     assert claim.said_by and all(key in SOURCES for key in claim.said_by)
     assert claim.refuted_if and claim.held_if and claim.measure and claim.sentence.endswith(".")
