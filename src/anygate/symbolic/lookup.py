@@ -16,7 +16,7 @@ from .errors import FormulaError, short
 from .parse import MAX_LENGTH, NOT_ELEMENTWISE, nearest, parse
 from .primitives import VARIABLE
 
-__all__ = ["names", "resolve"]
+__all__ = ["functions", "names", "resolve"]
 
 _WITH_PARAMETERS = re.compile(r"([A-Za-z]\w*)\s*\(((?:\s*[A-Za-z]\w*\s*=[^=,()]+,?)+)\)")
 
@@ -77,7 +77,7 @@ def _from_text(text: str) -> Activation:
             return known[name](**_parameters(match[1], match[2]))
     if text.isidentifier() and text not in ("x", "z", "pi", "e"):
         raise FormulaError(_unknown(text))
-    expression = parse(text, _callables())
+    expression = parse(text, functions())
     _refuse_free_symbols(text, expression)
     _refuse_number_for_parameter(text, expression)
     return Activation(text, expression)
@@ -146,7 +146,7 @@ def _refuse_number_for_parameter(text: str, expression: Expr) -> None:
 
 
 @lru_cache(maxsize=1)
-def _callables() -> dict[str, Callable[..., Expr]]:
+def functions() -> dict[str, Callable[..., Expr]]:
     """Every catalogue entry as a function inside formulas: x*relu(x)."""
     return {name: _callable(activation) for name, activation in names().items()}
 

@@ -17,7 +17,7 @@ from .primitives import PRIMITIVES, VARIABLE, Primitive, maximum, minimum, where
 
 __all__ = [
     "MAX_LENGTH", "MAX_POWER", "MAX_SIZE", "NOT_ELEMENTWISE", "beyond_float64", "is_condition",
-    "nearest", "parse",
+    "nearest", "parse", "reserved_names",
 ]  # fmt: skip
 
 MAX_LENGTH = 2000
@@ -89,12 +89,21 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Expr], int | None]] = {
 }
 
 
-def parse(text: str, activations: Mapping[str, Callable[[Expr], Expr]] | None = None) -> Expr:
+def reserved_names() -> set[str]:
+    """The words that mean something in every formula: functions of the vocabulary and constants."""
+    return {*_FUNCTIONS, *_CONSTANTS, *NOT_ELEMENTWISE}
+
+
+def parse(
+    text: str,
+    activations: Mapping[str, Callable[..., Expr]] | None = None,
+    variables: tuple[str, ...] = ("x", "z"),
+) -> Expr:
     """The expression of a formula text such as "where(x > 0, x, a*expm1(x))".
 
     Knows + - * / **, comparisons, and/or/not, `a if condition else b`, the functions of the
     vocabulary, max, min, clip, sqrt, pi and e; `activations` adds functions of one argument.
-    The variable is x or z; every other name is a parameter. Decimal numbers are exact: 0.2 is
+    The variable is x or z (or what `variables` says); every other name is a parameter. Decimal numbers are exact: 0.2 is
     1/5. Raises FormulaError with the place marked; never evaluates the text.
     """
     if not isinstance(text, str):
@@ -113,7 +122,7 @@ def parse(text: str, activations: Mapping[str, Callable[[Expr], Expr]] | None = 
     except (SyntaxError, ValueError) as error:
         _syntax_error(text, error)
     _check_size(tree)
-    result = _Reader(text, activations or {}).read(tree.body)
+    result = _Reader(text, activations or {}, variables).read(tree.body)
     if is_condition(result):
         raise FormulaError(
             f"'{short(text)}' is a condition, not a value; "
@@ -165,9 +174,15 @@ def _mark(text: str, column: int) -> str:
 
 
 class _Reader:
-    def __init__(self, text: str, activations: Mapping[str, Callable[[Expr], Expr]]) -> None:
+    def __init__(
+        self,
+        text: str,
+        activations: Mapping[str, Callable[..., Expr]],
+        variables: tuple[str, ...],
+    ) -> None:
         self.text = text
         self.activations = activations
+        self.variables = variables
         self.variable: str | None = None
         self.sizes: dict[Any, int] = {}
 
@@ -240,7 +255,7 @@ class _Reader:
 
     def _Name(self, node: ast.Name) -> Expr:
         name = node.id
-        if name in ("x", "z"):
+        if name in self.variables:
             if self.variable not in (None, name):
                 self.fail(node, "the formula uses both x and z; its one variable is x or z")
             self.variable = name

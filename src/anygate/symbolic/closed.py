@@ -1,0 +1,37 @@
+"""Derivatives that follow from the function's value alone, as sigmoid' = y*(1 - y)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import sympy
+from sympy import Expr, Symbol
+
+from .primitives import VARIABLE, Primitive
+
+__all__ = ["VALUE", "derivative_in_value"]
+
+VALUE = Symbol("the value", real=True)
+"""Stands for f(x). Its name is no identifier, so no parameter of a formula is called so."""
+
+
+@lru_cache(maxsize=512)
+def derivative_in_value(expression: Expr) -> Expr | None:
+    """f' in terms of VALUE = f(x) where x is not needed, as VALUE*(1 - VALUE) for sigmoid; None
+    where it is.
+
+    Found by structure: f = a*u(x) + b with numbers a and b, and f' made of the same u.
+    """
+    slope = expression.diff(VARIABLE)
+    if not slope.has(VARIABLE):
+        return slope
+    for inner in sorted(expression.atoms(Primitive), key=sympy.default_sort_key):
+        outer = expression.xreplace({inner: VALUE})
+        scale = outer.diff(VALUE)
+        if outer.has(VARIABLE) or not scale.is_Rational or scale == 0:
+            continue
+        in_terms_of_inner = slope.xreplace({inner: VALUE})
+        if not in_terms_of_inner.has(VARIABLE):
+            offset = outer.xreplace({VALUE: sympy.S.Zero})
+            return in_terms_of_inner.xreplace({VALUE: (VALUE - offset) / scale})
+    return None
