@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anygate.backends import eager
+from anygate.engines import eager
+from anygate.formulas import Activation, curve, sheet
+from anygate.formulas.cell import GATES
 from anygate.nn import LSTM
-from anygate.symbolic import Activation, curve, sheet
-from anygate.symbolic.cell import GATES
 
 Array = NDArray[np.float64]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anygate.formulas import resolve
 from anygate.lab.tasks import (
     SERIES,
     TASKS,
@@ -17,7 +18,6 @@ from anygate.lab.tasks import (
     find_task,
 )
 from anygate.lab.trial import TrialSpec
-from anygate.symbolic import resolve
 
 SHORT = {"adding:7": 7, "copy:1": 21, "order-6a:10": 11, "order-6b:25": 27, "noise-3c:4": 4,
          "parity:2": 2, "reber:50": 50, "anbn:20": 41}  # fmt: skip

@@ -9,7 +9,7 @@ import pickle
 import pytest
 import sympy
 
-from anygate.symbolic import ACTIVATIONS, Activation, FormulaError, curve, resolve
+from anygate.formulas import ACTIVATIONS, Activation, FormulaError, curve, resolve
 
 elu = Activation(
     "my_elu", "where(x > 0, x, a*expm1(x))", a=1.0, source="a paper", note="a note", aliases=("me",)

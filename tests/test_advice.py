@@ -14,13 +14,13 @@ from recorded import add_snapshots, add_stability
 from test_verdict import study, write_study
 
 from anygate.cli import main
+from anygate.formulas import resolve
 from anygate.lab.advice import Advice, advice, after_divergence, describe_divergence
 from anygate.lab.rates import LearningRates, Tuned
 from anygate.lab.records import Divergence, Trial
 from anygate.lab.results import load
 from anygate.lab.verdict import judge
 from anygate.nn.init import gain
-from anygate.symbolic import resolve
 
 
 def about(found: list[Advice], label: str, word: str) -> Advice:

@@ -18,8 +18,10 @@ import pytest
 from claims_tiny import CLAIM, TINY, accuracies, findings, run_tiny, solved
 from test_claims import PROPERTIES
 
-from anygate.backends.cpu.elementwise import elementwise
 from anygate.cli import Exit, main, parser
+from anygate.engines.cpu.elementwise import elementwise
+from anygate.formulas import resolve
+from anygate.formulas.program import lower
 from anygate.lab.claims import CLAIMS, QUICK, Arm, Verdict, judge_all, load, page, plan, run
 from anygate.lab.claims.answer import Said
 from anygate.lab.claims.experiments import plain
@@ -32,8 +34,6 @@ from anygate.lab.claims.wording import ANSWER
 from anygate.lab.records import StudyError, trial_from
 from anygate.lab.study import StudyConflict
 from anygate.lab.trial import Model, run_trial
-from anygate.symbolic import resolve
-from anygate.symbolic.program import lower
 
 ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from anygate import FormulaError
-from anygate.backends.base import EngineError
 from anygate.cli import Exit, main
+from anygate.engines.base import EngineError
 
 
 def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -158,7 +158,7 @@ def test_a_bug_is_not_passed_off_as_the_users(monkeypatch: pytest.MonkeyPatch) -
     def broken(_: str) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("anygate.symbolic.resolve", broken)
+    monkeypatch.setattr("anygate.formulas.resolve", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["show", "relu"])
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from anygate import __version__
+from anygate.formulas import resolve
 from anygate.lab.engines import EngineGone, open_engine
 from anygate.lab.study import Study
 from anygate.lab.tasks import Settings, find_task
-from anygate.symbolic import resolve
 
 REASON = "it is large and not installed by '.[lab,dev]'; pip install '.[cluster]' brings it"
 SETTINGS = Settings(hidden_size=4, epochs=6, batch_size=64)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from anygate.cli import Exit, main
+from anygate.formulas import resolve
 from anygate.lab import outlook as module
 from anygate.lab.grid import claim_grid, grid_folders, place, run_studies
 from anygate.lab.outlook import STEPS, outlook, trial_seconds
@@ -28,7 +29,6 @@ from anygate.lab.trial import TrialSpec
 from anygate.lab.tuned import TunedStudy
 from anygate.lab.tuning import FIRST_SEED, tuning_seeds
 from anygate.lab.verdict import judge
-from anygate.symbolic import resolve
 
 SMALL = Settings(hidden_size=4, epochs=1, batch_size=64)
 TWO = (resolve("tanh"), resolve("relu"))

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 import anygate
-from anygate.backends.reference import OPS
+from anygate.engines.reference import OPS
+from anygate.formulas import evaluate, resolve
+from anygate.formulas.cell import GATES
 from anygate.nn import LSTM, LSTMCell, init
-from anygate.symbolic import evaluate, resolve
-from anygate.symbolic.cell import GATES
 
 EULER = 0.5772156649015329
 I, H, T, B = 3, 6, 5, 2  # noqa: E741

@@ -1,4 +1,4 @@
-"""Imports run one way: symbolic <- backends <- nn <- interop, lab <- cli. Read from the sources."""
+"""Imports run one way: formulas <- cells <- engines <- nn <- interop, lab <- cli."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import pytest
 ROOT = Path(__file__).parents[1] / "src" / "anygate"
 
 MAY_USE: dict[str, set[str]] = {
-    "symbolic": set(),
-    "backends": {"symbolic"},
-    "nn": {"symbolic", "backends"},
-    "interop": {"symbolic", "backends", "nn"},
-    "lab": {"symbolic", "backends", "nn"},
-    "cli": {"symbolic", "backends", "nn", "interop", "lab"},
-    "__main__": {"symbolic", "backends", "nn", "interop", "lab", "cli"},
+    "formulas": set(),
+    "cells": {"formulas"},
+    "engines": {"formulas", "cells"},
+    "nn": {"formulas", "cells", "engines"},
+    "interop": {"formulas", "cells", "engines", "nn"},
+    "lab": {"formulas", "cells", "engines", "nn"},
+    "cli": {"formulas", "cells", "engines", "nn", "interop", "lab"},
+    "__main__": {"formulas", "cells", "engines", "nn", "interop", "lab", "cli"},
     # The face of the package: only public names, and imported when they are used.
-    "__init__": {"symbolic", "nn"},
+    "__init__": {"formulas", "cells", "engines", "nn"},
 }
 """What each layer may import besides itself and the bare package."""
 FRAMEWORKS = {"numpy", "torch", "llvmlite", "triton"}
-SYMBOLIC_MAY_USE = {"sympy", "mpmath"}
+FORMULAS_MAY_USE = {"sympy", "mpmath"}
 CLI_IMPORTED_AT_ONCE = sys.stdlib_module_names  # `anygate --help` must not wait for torch
 
 
@@ -49,7 +50,7 @@ def layer_of(module: tuple[str, ...]) -> str:
 def engine_of(module: tuple[str, ...]) -> str | None:
     """The engine that a module belongs to; None outside the engines."""
     shared = {"__init__", "base"}
-    is_engine = len(module) > 2 and module[1] == "backends" and module[2] not in shared
+    is_engine = len(module) > 2 and module[1] == "engines" and module[2] not in shared
     return module[2] if is_engine else None
 
 
@@ -64,9 +65,9 @@ def complaints(source: str, module: tuple[str, ...]) -> list[str]:
         if target[0] in FRAMEWORKS:
             frameworks.add(target[0])
         outside = target[0] != "anygate"
-        if outside and here == "symbolic":
-            if target[0] not in SYMBOLIC_MAY_USE | sys.stdlib_module_names:
-                wrong.append(f"symbolic imports {target[0]}")
+        if outside and here == "formulas":
+            if target[0] not in FORMULAS_MAY_USE | sys.stdlib_module_names:
+                wrong.append(f"formulas imports {target[0]}")
             continue
         if outside or target[:2] == ("anygate", "__version__"):
             continue
@@ -77,7 +78,7 @@ def complaints(source: str, module: tuple[str, ...]) -> list[str]:
         other = engine_of(target)
         if engine and other in engines and other != engine:
             wrong.append(f"the engine {engine} imports the engine {other}")
-    if here == "backends" and len(frameworks) > (1 if engine else 0):
+    if here == "engines" and len(frameworks) > (1 if engine else 0):
         wrong.append(f"{engine or module[-1]} imports {' and '.join(sorted(frameworks))}")
     return wrong
 
@@ -95,29 +96,29 @@ def test_imports_run_one_way(path: Path) -> None:
 
 
 def test_layers_are_there() -> None:
-    assert {"symbolic", "backends", "nn"} <= {layer_of(_module(p)) for p in FILES}
+    assert {"formulas", "engines", "nn"} <= {layer_of(_module(p)) for p in FILES}
 
 
 @pytest.mark.parametrize(
     ("module", "source", "complaint"),
     [
-        ("symbolic.parse", "from ..backends import eager", "symbolic imports backends"),
-        ("symbolic.parse", "import torch", "symbolic imports torch"),
-        ("symbolic.parse", "def f():\n    import numpy as np", "symbolic imports numpy"),
-        ("backends.eager", "from ..nn.lstm import LSTM", "backends imports nn"),
-        ("backends.eager", "from anygate.nn import LSTM", "backends imports nn"),
+        ("formulas.parse", "from ..engines import eager", "formulas imports engines"),
+        ("formulas.parse", "import torch", "formulas imports torch"),
+        ("formulas.parse", "def f():\n    import numpy as np", "formulas imports numpy"),
+        ("engines.eager", "from ..nn.lstm import LSTM", "engines imports nn"),
+        ("engines.eager", "from anygate.nn import LSTM", "engines imports nn"),
         (
-            "backends.eager",
+            "engines.eager",
             "from . import reference",
             "the engine eager imports the engine reference",
         ),
         (
-            "backends.cpu.loops",
+            "engines.cpu.loops",
             "from ..eager import run",
             "the engine cpu imports the engine eager",
         ),
-        ("backends.eager", "import numpy\nimport torch.nn", "eager imports numpy and torch"),
-        ("backends.base", "import torch", "base imports torch"),
+        ("engines.eager", "import numpy\nimport torch.nn", "eager imports numpy and torch"),
+        ("engines.base", "import torch", "base imports torch"),
         ("nn.lstm", "from .. import lab", "nn imports lab"),
         ("nn.lstm", "from ..lab.study import run", "nn imports lab"),
         ("nn.__init__", "from ..cli import main", "nn imports cli"),
@@ -133,9 +134,9 @@ def test_a_wrong_arrow_is_seen(module: str, source: str, complaint: str) -> None
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("symbolic.parse", "import ast\nfrom sympy import Expr\nfrom .errors import FormulaError"),
-        ("backends.eager", "import torch\nfrom ..symbolic.cell import Cell\nfrom .base import X"),
-        ("backends.cpu.loops", "from . import tiles\nfrom ..base import Request"),
+        ("formulas.parse", "import ast\nfrom sympy import Expr\nfrom .errors import FormulaError"),
+        ("engines.eager", "import torch\nfrom ..formulas.cell import Cell\nfrom .base import X"),
+        ("engines.cpu.loops", "from . import tiles\nfrom ..base import Request"),
         ("lab.report.page", "from . import charts\nfrom ..study import Study\nimport numpy, torch"),
         ("cli", "from . import __version__\nfrom .lab import study"),
     ],

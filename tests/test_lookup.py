@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sympy
 
-from anygate.symbolic import ACTIVATIONS, Activation, FormulaError, names, resolve
+from anygate.formulas import ACTIVATIONS, Activation, FormulaError, names, resolve
 
 
 @pytest.mark.parametrize("name", sorted(names()))

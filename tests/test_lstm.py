@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 import anygate
 from anygate import LSTM, Activation, FormulaError, LSTMCell
-from anygate.backends import AUTO, EngineError, reference
-from anygate.symbolic.cell import SLOTS
+from anygate.engines import AUTO, EngineError, reference
+from anygate.formulas.cell import SLOTS
 
 T, B, I, H = 6, 3, 4, 5  # noqa: E741
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from loop import gradients, loop, statistics
 from torch import Tensor, nn
 
+from anygate.formulas import resolve
 from anygate.lab.files import write_json
 from anygate.lab.measure import (
     BINS,
@@ -31,7 +32,6 @@ from anygate.lab.records import trial_from
 from anygate.lab.tasks import find_task
 from anygate.lab.trial import PROBE, Model, TrialSpec, run_trial
 from anygate.nn import LSTM
-from anygate.symbolic import resolve
 
 
 class Last(nn.Module):

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from mpmath import mp
 from sympy import Expr
 
-from anygate.backends import eager, reference
-from anygate.symbolic import Activation, FormulaError, evaluate, lower, resolve
-from anygate.symbolic.normalise import normalise
-from anygate.symbolic.parse import MAX_LENGTH, parse
-from anygate.symbolic.precise import PRECISE
-from anygate.symbolic.primitives import PRIMITIVES, VARIABLE
+from anygate.engines import eager, reference
+from anygate.formulas import Activation, FormulaError, evaluate, lower, resolve
+from anygate.formulas.normalise import normalise
+from anygate.formulas.parse import MAX_LENGTH, parse
+from anygate.formulas.precise import PRECISE
+from anygate.formulas.primitives import PRIMITIVES, VARIABLE
 
 SECONDS = 1.0
 x = VARIABLE

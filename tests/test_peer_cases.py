@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from anygate import LSTM
-from anygate.backends import eager, reference
+from anygate.engines import eager, reference
+from anygate.formulas import ACTIVATIONS, Activation, resolve
+from anygate.formulas.cell import PEEPHOLES, SLOTS, Cell
 from anygate.nn import operator
-from anygate.symbolic import ACTIVATIONS, Activation, resolve
-from anygate.symbolic.cell import PEEPHOLES, SLOTS, Cell
 
 FOLDER = Path(__file__).parents[2] / "shared" / "peer_cases"
 ONNX_FILES = ("ort_lstm", "ort_training_lstm", "ngraph_lstm", "onnx_node", "keras2onnx_lstm")

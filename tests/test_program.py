@@ -10,11 +10,11 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anygate.symbolic import ACTIVATIONS, evaluate, lower, render
-from anygate.symbolic.parse import parse
-from anygate.symbolic.precise import PRECISE
-from anygate.symbolic.primitives import PRIMITIVES
-from anygate.symbolic.program import Node, Program
+from anygate.formulas import ACTIVATIONS, evaluate, lower, render
+from anygate.formulas.parse import parse
+from anygate.formulas.precise import PRECISE
+from anygate.formulas.primitives import PRIMITIVES
+from anygate.formulas.program import Node, Program
 
 COUNT = {name: (lambda *a: 0) for name in PRECISE}
 
@@ -97,7 +97,7 @@ def test_values(text: str, x: float, expected: float) -> None:
 
 def test_no_overflow_on_the_way_in_float64() -> None:
     """The order of a product keeps 0*inf from appearing where the result is representable."""
-    from anygate.backends.reference import OPS
+    from anygate.engines.reference import OPS
 
     for text in ("x**2*gaussian(x)", "x**4*normal_pdf(x)"):
         program = lower({"y": parse(text)}, ("x",))
@@ -132,7 +132,7 @@ def test_unknown_inputs_and_parts() -> None:
 
 def test_every_primitive_has_a_value_and_a_derivative_in_every_table() -> None:
     """Closed: the derivative of each primitive lowers, and each engine spells each operation."""
-    from anygate.backends import eager, reference
+    from anygate.engines import eager, reference
 
     x = sympy.Symbol("x", real=True)
     for name, primitive in PRIMITIVES.items():

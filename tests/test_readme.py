@@ -40,9 +40,9 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_commands_parse_and_name_what_exists(arguments: list[str]) -> None:
+    from anygate.formulas import resolve
     from anygate.lab.tasks import find_task
     from anygate.lab.trial import slots_of
-    from anygate.symbolic import resolve
 
     options = parser().parse_args(arguments)
     for text in getattr(options, "activations", [getattr(options, "activation", "tanh")]) or []:
@@ -62,6 +62,6 @@ def test_make_targets_and_files_exist() -> None:
 
 
 def test_the_names_of_the_vocabulary_are_all_in_the_readme() -> None:
-    from anygate.symbolic.primitives import PRIMITIVES
+    from anygate.formulas.primitives import PRIMITIVES
 
     assert [n for n in PRIMITIVES if not re.search(rf"\b{n}\b", TEXT)] == []

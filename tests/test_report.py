@@ -365,7 +365,7 @@ def test_shapes_come_from_the_formula_or_else_the_label() -> None:
 def test_mathematics_is_well_formed() -> None:
     from xml.etree import ElementTree
 
-    from anygate.symbolic import resolve
+    from anygate.formulas import resolve
 
     for text in ("where(x < -1, -1, where(x > 1, 1, x))", "x*sigmoid(x)", "x/(1 + abs(x))"):
         math_ml = to_mathml(resolve(text).closed)

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from anygate.cli import main
+from anygate.formulas import resolve
 from anygate.lab.cells import Cell, load_cells, stable_rate
 from anygate.lab.records import Divergence, Trial
 from anygate.lab.results import load
 from anygate.lab.stability import FORGET_BIASES, RATE_FACTORS, SEEDS, StabilityMap
 from anygate.lab.study import Study
 from anygate.lab.tasks import find_task
-from anygate.symbolic import resolve
 
 
 def small(steps: int = 2) -> StabilityMap:

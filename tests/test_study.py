@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from anygate.formulas import resolve
 from anygate.lab import files
 from anygate.lab.engines import IDLE_SECONDS
 from anygate.lab.files import WriteError, write_json
@@ -22,7 +23,6 @@ from anygate.lab.results import load
 from anygate.lab.study import Study, StudyConflict
 from anygate.lab.tasks import TASKS, Settings, TaskError, find_task
 from anygate.lab.trial import TrialSpec, run_trial, slots_of
-from anygate.symbolic import resolve
 
 SMALL = Settings(hidden_size=4, epochs=2, batch_size=256)
 
@@ -289,7 +289,7 @@ import sys
 from pathlib import Path
 from anygate.lab.study import Study
 from anygate.lab.tasks import Settings, find_task
-from anygate.symbolic import resolve
+from anygate.formulas import resolve
 
 if __name__ == "__main__":
     activations = (resolve("tanh"), resolve("relu"))

@@ -17,11 +17,11 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from anygate import Activation, FormulaError
-from anygate.backends import EngineError
+from anygate.engines import EngineError
+from anygate.formulas import resolve
+from anygate.formulas.cell import SLOTS, Cell
 from anygate.nn import LSTM, LSTMCell
 from anygate.nn.swap import swap
-from anygate.symbolic import resolve
-from anygate.symbolic.cell import SLOTS, Cell
 
 I, H, T, B = 3, 4, 6, 2  # noqa: E741
 TORCHS = (nn.LSTM, nn.LSTMCell)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from task_folder import NAMES, fill, spec, task_of
 
+from anygate.formulas import resolve
 from anygate.lab.study import Study, StudyConflict
 from anygate.lab.tasks import (
     ACCURACY,
@@ -30,7 +31,6 @@ from anygate.lab.tasks import (
     find_task,
 )
 from anygate.lab.trial import TESTED_AT_ONCE, Model, TrialSpec, run_trial
-from anygate.symbolic import resolve
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from anygate.formulas import resolve
 from anygate.lab.records import StudyError
 from anygate.lab.tasks import Settings, find_task
 from anygate.lab.trial import TrialSpec
 from anygate.lab.tuning import FIRST_SEED, Tuned, choose, tune, tuning_seeds, tuning_trials
-from anygate.symbolic import resolve
 
 SMALL = Settings(hidden_size=4, epochs=2, batch_size=256)
 TANH = TrialSpec(find_task("digits-rows"), resolve("tanh"), "activation", 0, SMALL)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from anygate import LSTM, LSTMCell
-from anygate.symbolic.cell import PEEPHOLES
+from anygate.formulas.cell import PEEPHOLES
 
 T, B, INPUTS, H = 5, 3, 4, 6
 ENGINES = ("reference", "eager", "cpu")

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .formulas import ACTIVATIONS, Activation, FormulaError, resolve, sheet
     from .nn import LSTM, LSTMCell, init, record, swap
-    from .symbolic import ACTIVATIONS, Activation, FormulaError, resolve, sheet
 
 __version__ = "0.1.0"
 
@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 _HOME = {
-    "ACTIVATIONS": "symbolic",
-    "Activation": "symbolic",
-    "FormulaError": "symbolic",
-    "resolve": "symbolic",
-    "sheet": "symbolic",
+    "ACTIVATIONS": "formulas",
+    "Activation": "formulas",
+    "FormulaError": "formulas",
+    "resolve": "formulas",
+    "sheet": "formulas",
     "LSTM": "nn",
     "LSTMCell": "nn",
     "init": "nn",

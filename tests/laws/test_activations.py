@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from mpmath import mp
 from ulps import DIGITS, FLOATS, excess, truths, units_off
 
-from anygate.backends import eager, reference
-from anygate.backends.eager.operations import evaluate_program
-from anygate.symbolic import ACTIVATIONS, Activation, evaluate, names, sheet
-from anygate.symbolic.parse import parse
-from anygate.symbolic.precise import PRECISE
-from anygate.symbolic.structure import break_points
+from anygate.engines import eager, reference
+from anygate.engines.eager.operations import evaluate_program
+from anygate.formulas import ACTIVATIONS, Activation, evaluate, names, sheet
+from anygate.formulas.parse import parse
+from anygate.formulas.precise import PRECISE
+from anygate.formulas.structure import break_points
 
 ALL = pytest.mark.parametrize("name", ACTIVATIONS)
 ENGINES = (("reference", "float64"), ("eager", "float64"), ("eager", "float32"))

@@ -16,13 +16,13 @@ from test_engines import Case, cases, check, difference, make
 
 import anygate
 from anygate import LSTM
-from anygate.backends.cpu import amx, compiler, layer, overlap
-from anygate.backends.cpu import gradients as cpu_gradients
-from anygate.backends.cpu.emit import Target
-from anygate.backends.cpu.kernels import emit_kernels
+from anygate.engines.cpu import amx, compiler, layer, overlap
+from anygate.engines.cpu import gradients as cpu_gradients
+from anygate.engines.cpu.emit import Target
+from anygate.engines.cpu.kernels import emit_kernels
+from anygate.formulas import resolve
+from anygate.formulas.cell import Cell
 from anygate.nn import operator
-from anygate.symbolic import resolve
-from anygate.symbolic.cell import Cell
 
 here = pytest.mark.skipif(
     compiler.tile_target("float32") is None, reason="this processor or system has no AMX tiles"

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import mp
 
-from anygate.symbolic import ACTIVATIONS, evaluate, resolve
-from anygate.symbolic.cell import GATES, SLOTS, Cell, derivative_from_output
-from anygate.symbolic.precise import PRECISE
-from anygate.symbolic.program import lower
+from anygate.formulas import ACTIVATIONS, evaluate, resolve
+from anygate.formulas.cell import GATES, SLOTS, Cell, derivative_from_output
+from anygate.formulas.precise import PRECISE
+from anygate.formulas.program import lower
 
 NAMES = tuple(ACTIVATIONS)
 CELLS = st.builds(Cell, **{slot: st.sampled_from(NAMES).map(ACTIVATIONS.get) for slot in SLOTS})
@@ -82,7 +82,7 @@ def test_default_cell_against_autograd() -> None:
     grad_h, grad_c = torch.randn(2, 64, dtype=torch.float64)
     expected = torch.autograd.grad((h, c), (*z, before), (grad_h, grad_c))
 
-    from anygate.backends.eager.operations import evaluate_program
+    from anygate.engines.eager.operations import evaluate_program
 
     saved = dict(zip((f"saved_{gate}" for gate in GATES), (i, f, g, o), strict=True))
     given_ = {**saved, "c_previous": before, "c": c, "grad_h": grad_h, "grad_c": grad_c}

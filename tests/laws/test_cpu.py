@@ -25,16 +25,16 @@ from test_engines import NAMES, Case, cases, check, difference, make, near_kinks
 from torch import nn
 
 from anygate import LSTM
-from anygate.backends.cpu import cache, compiler, layer
-from anygate.backends.cpu import gradients as cpu_gradients
-from anygate.backends.cpu.emit import I64, Emitter, Target, counted, function
-from anygate.backends.cpu.kernels import emit_kernels
-from anygate.backends.cpu.ops import operations
+from anygate.engines.cpu import cache, compiler, layer
+from anygate.engines.cpu import gradients as cpu_gradients
+from anygate.engines.cpu.emit import I64, Emitter, Target, counted, function
+from anygate.engines.cpu.kernels import emit_kernels
+from anygate.engines.cpu.ops import operations
+from anygate.formulas import ACTIVATIONS, resolve
+from anygate.formulas.cell import SLOTS, Cell
+from anygate.formulas.precise import PRECISE
+from anygate.formulas.primitives import PRIMITIVES
 from anygate.nn import operator
-from anygate.symbolic import ACTIVATIONS, resolve
-from anygate.symbolic.cell import SLOTS, Cell
-from anygate.symbolic.precise import PRECISE
-from anygate.symbolic.primitives import PRIMITIVES
 
 
 def by_cpu(case: Case) -> dict[str, Any]:

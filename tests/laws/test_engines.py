@@ -20,9 +20,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from anygate.backends import AUTO, EngineError, Request, choose, eager, load, reference
-from anygate.symbolic import ACTIVATIONS, sheet
-from anygate.symbolic.cell import PEEPHOLES, SLOTS, Cell
+from anygate.engines import AUTO, EngineError, Request, choose, eager, load, reference
+from anygate.formulas import ACTIVATIONS, sheet
+from anygate.formulas.cell import PEEPHOLES, SLOTS, Cell
 
 BOUNDED = tuple(n for n, a in ACTIVATIONS.items() if sheet(a).bounded.value)
 SMOOTH = tuple(n for n, a in ACTIVATIONS.items() if not sheet(a).kinks.value)

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import anygate
+from anygate.formulas.cell import SLOTS
 from anygate.nn import LayerRecord
-from anygate.symbolic.cell import SLOTS
 
 Function = Callable[[Tensor], Tensor]
 

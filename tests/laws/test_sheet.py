@@ -12,9 +12,9 @@ import time
 import pytest
 from mpmath import mp
 
-from anygate.symbolic import ACTIVATIONS, Activation, curve, describe, resolve, sheet
-from anygate.symbolic.cell import SLOTS
-from anygate.symbolic.intervals import enclose
+from anygate.formulas import ACTIVATIONS, Activation, curve, describe, resolve, sheet
+from anygate.formulas.cell import SLOTS
+from anygate.formulas.intervals import enclose
 
 ALL = pytest.mark.parametrize("name", ACTIVATIONS)
 SLACK = 1e-12

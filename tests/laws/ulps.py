@@ -15,8 +15,8 @@ from typing import Any
 
 from mpmath import mp
 
-from anygate.symbolic.precise import PRECISE
-from anygate.symbolic.program import Program, evaluate
+from anygate.formulas.precise import PRECISE
+from anygate.formulas.program import Program, evaluate
 
 DIGITS = 50
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from ..symbolic.activation import Activation
-from ..symbolic.canonical import canonical, from_canonical
-from ..symbolic.errors import FormulaError
-from ..symbolic.program import Program
+from ..formulas.activation import Activation
+from ..formulas.canonical import canonical, from_canonical
+from ..formulas.errors import FormulaError
+from ..formulas.program import Program
 from .celltype import CellType, Product, before
 from .derive import Derived, derive
 

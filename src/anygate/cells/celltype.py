@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from sympy import Expr, Symbol
 
-from ..symbolic.activation import Activation
-from ..symbolic.errors import FormulaError, short
-from ..symbolic.lookup import functions, resolve
-from ..symbolic.parse import nearest, parse, reserved_names
+from ..formulas.activation import Activation
+from ..formulas.errors import FormulaError, short
+from ..formulas.lookup import functions, resolve
+from ..formulas.parse import nearest, parse, reserved_names
 
 __all__ = ["CellType", "Equation", "Product", "argument_of", "before", "symbol"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import sympy
 from sympy import Expr, Symbol
 
-from ..symbolic.activation import Activation
-from ..symbolic.closed import VALUE, derivative_in_value
-from ..symbolic.primitives import VARIABLE, Primitive, clip
-from ..symbolic.program import Program, lower
+from ..formulas.activation import Activation
+from ..formulas.closed import VALUE, derivative_in_value
+from ..formulas.primitives import VARIABLE, Primitive, clip
+from ..formulas.program import Program, lower
 from .celltype import CellType, argument_of, before, symbol
 
 __all__ = ["Derived", "Step", "derive", "grad", "saved_name"]

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 
 from sympy import Expr, S
 
-from ..symbolic.activation import Activation
-from ..symbolic.program import Program, lower
-from ..symbolic.sheet import sheet
+from ..formulas.activation import Activation
+from ..formulas.program import Program, lower
+from ..formulas.sheet import sheet
 from .cell import Cell
 from .celltype import argument_of, before, symbol
 from .derive import Step, grad, saved_name

@@ -8,8 +8,8 @@ from typing import Literal
 
 import sympy
 
-from ..symbolic.primitives import VARIABLE, clip
-from ..symbolic.program import Program, lower
+from ..formulas.primitives import VARIABLE, clip
+from ..formulas.program import Program, lower
 from .cell import Cell
 from .celltype import argument_of, before, symbol
 

@@ -16,11 +16,11 @@ from .report import finish
 from .request import OPTIONS, SETTINGS, merged
 
 if TYPE_CHECKING:
+    from ..formulas import Activation
     from ..lab.outlook import Part
     from ..lab.study import Study
     from ..lab.tasks import Task
     from ..lab.tuned import TunedStudy
-    from ..symbolic import Activation
 
 __all__ = ["add"]
 
@@ -88,7 +88,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _studies(request: argparse.Namespace) -> list[Study | TunedStudy]:
     """A study for each task with each slot."""
-    from ..symbolic import resolve
+    from ..formulas import resolve
 
     tasks = _tasks(request)
     activations = tuple(resolve(text) for text in request.activations)

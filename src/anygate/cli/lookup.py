@@ -37,7 +37,7 @@ def _list(options: argparse.Namespace) -> int:
             print()
             _print_columns([("also", ""), *OTHERS.items()])
         return Exit.DONE
-    from ..symbolic import ACTIVATIONS
+    from ..formulas import ACTIVATIONS
 
     if options.json:
         entries = [
@@ -70,7 +70,7 @@ def _show(options: argparse.Namespace) -> int:
             "show takes one activation. If this is one formula, quote it: "
             f"anygate show {shlex.quote(formula)}"
         )
-    from ..symbolic import describe, resolve, sheet
+    from ..formulas import describe, resolve, sheet
 
     found = sheet(resolve(options.activation))
     if options.json:

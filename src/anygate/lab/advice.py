@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..symbolic import FormulaError, Sheet, resolve, sheet
+from ..formulas import FormulaError, Sheet, resolve, sheet
 from .cells import stable_rate
 from .results import ActivationInfo, StudyResults, Trial
 from .words import join

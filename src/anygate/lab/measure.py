@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..backends import eager
+from ..engines import eager
+from ..formulas.cell import GATES
 from ..nn import LSTM, record
-from ..symbolic.cell import GATES
 
 __all__ = ["BINS", "bin_edges", "dead_units", "health", "place_of_divergence", "snapshot"]
 

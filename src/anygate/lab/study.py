@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from .. import __version__
+from ..formulas import Activation
 from ..nn import LSTM
-from ..symbolic import Activation
 from .engines import Engine, cores, on_this_machine
 from .folder import Notice, StudyConflict, claim, to_stderr
 from .records import SCHEMA

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..formulas import Activation
+from ..formulas.cell import SLOTS
 from ..nn import LSTM
 from ..nn.init import chrono_, forget_bias_, identity_
 from ..nn.slots import SHORTCUTS
-from ..symbolic import Activation
-from ..symbolic.cell import SLOTS
 from .measure import health, place_of_divergence, snapshot
 from .records import SCHEMA
 from .tasks import Settings, Task, TaskError

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..backends import eager, reference
-from ..backends.base import Choice, Measures, Request, choose, load
-from ..symbolic.cell import Cell
+from ..engines import eager, reference
+from ..engines.base import Choice, Measures, Request, choose, load
+from ..formulas.cell import Cell
 from . import operator
 from .checks import autocasting
 from .packed import run_packed

@@ -26,12 +26,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from ..backends.reference import OPS
-from ..symbolic.activation import Activation
-from ..symbolic.cell import GATES, Cell
-from ..symbolic.lookup import resolve
-from ..symbolic.program import evaluate
-from ..symbolic.structure import break_points
+from ..engines.reference import OPS
+from ..formulas.activation import Activation
+from ..formulas.cell import GATES, Cell
+from ..formulas.lookup import resolve
+from ..formulas.program import evaluate
+from ..formulas.structure import break_points
 from .cell import LSTMCell
 from .lstm import LSTM
 from .slots import ActivationLike

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from ..backends.base import Choice
-from ..symbolic.cell import Cell
+from ..engines.base import Choice
+from ..formulas.cell import Cell
 from .checks import check_pack, check_states, check_tensor, two_states
 from .dispatch import Wiring, without_autocast
 from .parameters import cell_parameters, register_parameters, reset_cell_parameters

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ..backends import eager
-from ..backends.base import CREATE_GRAPH, Measures
-from ..symbolic.activation import Activation
-from ..symbolic.cell import SLOTS, Cell
+from ..engines import eager
+from ..engines.base import CREATE_GRAPH, Measures
+from ..formulas.activation import Activation
+from ..formulas.cell import SLOTS, Cell
 from .packed import run_packed
 
 __all__ = ["cell_key", "cell_of", "run"]
@@ -154,7 +154,7 @@ def _backward_cpu(*arguments: Any, measures: Measures | None = None) -> Any:
 
 @lru_cache(maxsize=1)
 def _layer() -> Any:
-    from ..backends.cpu import layer
+    from ..engines.cpu import layer
 
     return layer
 
@@ -162,7 +162,7 @@ def _layer() -> Any:
 @lru_cache(maxsize=512)
 def _code(key: str, dtype: torch.dtype, training: bool, measuring: bool = False) -> Any:
     """Machine code by the key's text: hashing a Cell takes 15 us, which a single step would see."""
-    from ..backends.cpu.compiler import kernels
+    from ..engines.cpu.compiler import kernels
 
     return kernels(cell_of(key), str(dtype).removeprefix("torch."), training, measuring)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..symbolic.cell import PEEPHOLES, Cell
+from ..formulas.cell import PEEPHOLES, Cell
 
 __all__ = ["cell_parameters", "register_parameters", "reset_cell_parameters"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..symbolic.cell import SLOTS, Cell
-from ..symbolic.measures import COUNTS, NORMS, NUMBERS, measured
+from ..formulas.cell import SLOTS, Cell
+from ..formulas.measures import COUNTS, NORMS, NUMBERS, measured
 
 __all__ = ["LayerRecord", "Piece", "Recording", "SlotRecord"]
 

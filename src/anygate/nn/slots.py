@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 
 from sympy import Expr
 
-from ..symbolic.activation import Activation
-from ..symbolic.cell import PEEPHOLES, SLOTS, Cell
-from ..symbolic.errors import FormulaError
-from ..symbolic.lookup import resolve
+from ..formulas.activation import Activation
+from ..formulas.cell import PEEPHOLES, SLOTS, Cell
+from ..formulas.errors import FormulaError
+from ..formulas.lookup import resolve
 
 __all__ = ["SHORTCUTS", "ActivationLike", "Trainable", "make_cell", "slot_summary", "widths"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ..symbolic.cell import PEEPHOLES, SLOTS, Cell
+from ..formulas.cell import PEEPHOLES, SLOTS, Cell
 from .cell import LSTMCell
 from .lstm import LSTM
 from .slots import SHORTCUTS, ActivationLike, make_cell

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from mpmath import mp
 
+from ...formulas import resolve, sheet
+from ...formulas.activation import differentiate
+from ...formulas.precise import PRECISE
+from ...formulas.program import evaluate, lower
 from ...nn import LSTM, LSTMCell
 from ...nn.init import chrono_, forget_bias_, identity_
-from ...symbolic import resolve, sheet
-from ...symbolic.activation import differentiate
-from ...symbolic.precise import PRECISE
-from ...symbolic.program import evaluate, lower
 from .grid import Scale
 from .survey import FUNCTIONS
 
@@ -173,7 +173,7 @@ def _chrono(name: str, t_max: int) -> dict[str, float]:
 
 
 def _zero(activation: Any, x: torch.Tensor) -> float:
-    from ...backends import eager
+    from ...engines import eager
 
     return (eager.apply(activation, x) == 0).double().mean().item()
 

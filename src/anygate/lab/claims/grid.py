@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from ...symbolic import resolve
+from ...formulas import resolve
 from ..tasks import Settings, Task, find_task
 from ..trial import TrialSpec
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ...symbolic.sheet import curve
+from ...formulas.sheet import curve
 from ..files import write_text
 from .contrast import contrast
 from .experiments import ABLATIONS, OUTSIDE, PAIR, SINGLE_GATES, STABILITY, TASKS, on, plain

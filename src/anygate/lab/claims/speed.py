@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...backends.cpu.elementwise import elementwise
+from ...engines.cpu.elementwise import elementwise
+from ...formulas import resolve
+from ...formulas.cell import derivative_from_output
+from ...formulas.program import Program, lower
 from ...nn import LSTM
-from ...symbolic import resolve
-from ...symbolic.cell import derivative_from_output
-from ...symbolic.program import Program, lower
 from .grid import Scale
 
 Numbers = NDArray[np.float32]

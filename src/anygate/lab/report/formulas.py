@@ -1,6 +1,6 @@
 """The shapes of the activations: values, derivatives, saturation and readable mathematics.
 
-This is the only place of the report that asks :mod:`anygate.symbolic`, and only through
+This is the only place of the report that asks :mod:`anygate.formulas`, and only through
 :func:`shape_of`. A formula that cannot be resolved costs its picture, never the report.
 """
 
@@ -36,7 +36,7 @@ ShapeSource = Callable[[ActivationInfo], Shape | None]
 
 def shape_of(info: ActivationInfo) -> Shape | None:
     """The shape of an activation by its formula, else by its label; None if neither resolves."""
-    from anygate.symbolic import FormulaError, curve, resolve, sheet
+    from anygate.formulas import FormulaError, curve, resolve, sheet
 
     for text in (info.formula, info.label):
         try:

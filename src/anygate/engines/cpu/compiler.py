@@ -12,8 +12,8 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from ...symbolic.cell import Cell
-from ...symbolic.measures import measured
+from ...formulas.cell import Cell
+from ...formulas.measures import measured
 from . import amx, cache
 from .emit import Target
 from .kernels import emit_kernels

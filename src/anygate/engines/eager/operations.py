@@ -12,8 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ...symbolic.activation import Activation
-from ...symbolic.program import Program, bind
+from ...formulas.activation import Activation
+from ...formulas.program import Program, bind
 
 __all__ = ["OPS", "apply", "as_tensors", "bind_program", "evaluate_program", "pointwise"]
 

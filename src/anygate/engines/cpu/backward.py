@@ -7,8 +7,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from ...symbolic.cell import GATES, Cell
-from ...symbolic.measures import NORMS, measured
+from ...formulas.cell import GATES, Cell
+from ...formulas.measures import NORMS, measured
 from . import amx, overlap
 from .emit import Emitter, Target, counted, function
 from .formula import run, wanted

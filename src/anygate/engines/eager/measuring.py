@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ...symbolic.cell import SLOTS, Cell
-from ...symbolic.measures import NORMS, PARTS, measured, totals
+from ...formulas.cell import SLOTS, Cell
+from ...formulas.measures import NORMS, PARTS, measured, totals
 
 __all__ = ["backward_line", "forward_line", "in_order"]
 

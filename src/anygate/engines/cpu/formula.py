@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...symbolic.cell import Cell
-from ...symbolic.program import Program, bind
+from ...formulas.cell import Cell
+from ...formulas.program import Program, bind
 from .emit import Emitter
 from .loops import integer
 from .ops import operations

@@ -11,8 +11,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from ...symbolic.cell import SLOTS, Cell
-from ...symbolic.measures import NORMS, PARTS, Limits, measured
+from ...formulas.cell import SLOTS, Cell
+from ...formulas.measures import NORMS, PARTS, Limits, measured
 from .emit import Emitter
 from .loops import Loop, integer
 

@@ -10,7 +10,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from ..symbolic.cell import Cell
+from ..formulas.cell import Cell
 
 __all__ = [
     "AUTO",
@@ -54,7 +54,7 @@ class Measures(Protocol):
     time steps in the order of x."""
 
     def forward(self, table: Any) -> None:
-        """[threads, T, NUMBERS] of `symbolic.measures`, float64."""
+        """[threads, T, NUMBERS] of `formulas.measures`, float64."""
 
     def backward(self, table: Any) -> None:
         """[threads, T, NORMS], float64."""

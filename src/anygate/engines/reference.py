@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..symbolic.cell import GATES, SLOTS, Cell
-from ..symbolic.measures import NORMS, NUMBERS, PARTS, measured, totals
-from ..symbolic.program import evaluate
+from ..formulas.cell import GATES, SLOTS, Cell
+from ..formulas.measures import NORMS, NUMBERS, PARTS, measured, totals
+from ..formulas.program import evaluate
 from .base import Measures, Request
 
 __all__ = ["FRAMEWORK", "NAME", "OPS", "Run", "backward", "refuses", "run", "step"]

@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ...symbolic.cell import GATES, Cell, cell_lines
-from ...symbolic.measures import measured
-from ...symbolic.program import Program
+from ...formulas.cell import GATES, Cell, cell_lines
+from ...formulas.measures import measured
+from ...formulas.program import Program
 from ..base import CREATE_GRAPH, Measures
 from .measuring import backward_line, forward_line, in_order
 from .operations import as_tensors, bind_program, pointwise

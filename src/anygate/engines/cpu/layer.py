@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...symbolic.measures import NORMS, NUMBERS
+from ...formulas.measures import NORMS, NUMBERS
 from . import amx
 from .backward import BACKWARD
 from .compiler import Kernels

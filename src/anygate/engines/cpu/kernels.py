@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from ...symbolic.cell import Cell
+from ...formulas.cell import Cell
 from .amx import emit_split_weights
 from .backward import emit_backward
 from .emit import I32, I64, PTR, Target, external, function

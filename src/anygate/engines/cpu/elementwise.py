@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from ...symbolic.program import Program, bind
+from ...formulas.program import Program, bind
 from .compiler import _compile, _link, target_for
 from .emit import I64, Emitter, counted, function
 from .ops import operations
