@@ -104,7 +104,8 @@ def parse(
     Knows + - * / **, comparisons, and/or/not, `a if condition else b`, the functions of the
     vocabulary, max, min, clip, sqrt, pi and e; `activations` adds functions of one argument.
     The variable is x or z (or what `variables` says); every other name is a parameter. Decimal
-    numbers are exact: 0.2 is 1/5. Raises FormulaError with the place marked; never evaluates the text.
+    numbers are exact: 0.2 is 1/5. Raises FormulaError with the place marked; never evaluates the
+    text.
     """
     if not isinstance(text, str):
         raise FormulaError(f"a formula is a text, not {type(text).__name__}")

@@ -1,0 +1,221 @@
+"""An engine: one class that computes one direction of a recurrent layer. And which there are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..cells import Cell
+
+__all__ = [
+    "Choice",
+    "Engine",
+    "EngineError",
+    "Layer",
+    "Measures",
+    "Request",
+    "Result",
+    "choose",
+    "load",
+    "names",
+    "needs_gradient",
+    "on_change",
+    "register",
+    "unregister",
+]
+
+
+class EngineError(RuntimeError):
+    """No engine, or not the one asked for, can do what is asked. The message says why."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one run of a layer asks for.
+
+    cell: the equations and activations; device: "cpu", "cuda" ...; dtype: "float32" ...; training:
+    gradients will be needed.
+    """
+
+    cell: Cell
+    device: str
+    dtype: str
+    training: bool
+
+
+class Measures(Protocol):
+    """Receives what an engine measured inside one run of a layer; time steps in the order of x."""
+
+    def forward(self, table: Tensor) -> None:
+        """[threads, T, len(Measured.numbers)] of `cells.measures`, float64."""
+
+    def backward(self, table: Tensor) -> None:
+        """[threads, T, len(Measured.norms)], float64."""
+
+
+class Layer(NamedTuple):
+    """The tensors of one direction of one layer. Shapes for S states, H hidden units:
+
+    x [T, B, I], or [N, I] packed with batch_sizes [T] (falling, positive, N = their sum).
+    states: S tensors [B, H], those before the first step taken, in the order of the cell's states.
+    weight_ih [P_x*H, I], weight_hh [P_h*H, H]: H rows for each product that sees x, and for each
+    that sees a state, in the order of the cell type's products. bias_ih [P_x*H] and bias_hh
+    [P_h*H], or both None. vectors [len(cell.per_unit), H], or None without any.
+    masks [T, B, M, H] ([N, M, H] packed) for the type's M masks, or None without any.
+    reverse: from the last time step to the first.
+    """
+
+    x: Tensor
+    states: tuple[Tensor, ...]
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor | None = None
+    bias_hh: Tensor | None = None
+    vectors: Tensor | None = None
+    masks: Tensor | None = None
+    batch_sizes: Tensor | None = None
+    reverse: bool = False
+
+
+class Result(NamedTuple):
+    """What a run of a layer gives.
+
+    output [T, B, H] ([N, H] packed): the type's output state at every time step. states: S tensors
+    [B, H], after each row's last step taken. kept: each state at every time step, S tensors
+    [T, B, H] ([N, H]), where that was asked for. All may be changed in place.
+    """
+
+    output: Tensor
+    states: tuple[Tensor, ...]
+    kept: tuple[Tensor, ...] | None = None
+
+
+class Engine(ABC):
+    """One way to compute a layer. One object of each class is made; it keeps no state of a run."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def refuses(self, request: Request) -> str | None:
+        """The reason why this engine cannot serve the request; None if it can."""
+
+    @abstractmethod
+    def run(
+        self, key: str, layer: Layer, keep: bool = False, measures: Measures | None = None
+    ) -> Result:
+        """One direction of one layer, differentiable by autograd in every tensor but masks and
+        batch_sizes.
+
+        key: the cell, as `cells.cell_key` writes it. keep: give every state at every time step.
+        measures: receives what `cells.measures` defines, from forward and from backward.
+        """
+
+    def infer(self, key: str, layer: Layer) -> Result | None:
+        """`run` without gradients by the shortest way, where an engine has one: states may also be
+        [1, B, H], and the result's are then. None: call `run`."""
+        return None
+
+
+# ---- the registry ------------------------------------------------------------------------------
+
+_HOMES: dict[str, str | Engine] = {
+    # The order is that in which "auto" asks, the fastest first.
+    "cpu": ".cpu:CPU",
+    "eager": ".eager:Eager",
+    "reference": ".reference:Reference",
+}
+"""Engine -> the module and class, imported when they are needed, or the engine itself."""
+_NAMED_ONLY = {"reference"}
+"""Engines that run only when they are named: "reference" is the specification."""
+_changed: list[Callable[[], None]] = []
+
+
+def names() -> tuple[str, ...]:
+    """Every engine."""
+    return tuple(_HOMES)
+
+
+def register(engine: Engine, first: bool = False) -> None:
+    """Add an engine, or replace the one of its name. first: "auto" asks it before the others."""
+    others = {name: home for name, home in _HOMES.items() if name != engine.name}
+    _HOMES.clear()
+    own: dict[str, str | Engine] = {engine.name: engine}
+    _HOMES.update({**own, **others} if first else {**others, **own})
+    for forget in _changed:
+        forget()
+
+
+def unregister(name: str) -> None:
+    """Take an engine out again."""
+    del _HOMES[name]
+    for forget in _changed:
+        forget()
+
+
+def on_change(forget: Callable[[], None]) -> None:
+    """Call this whenever the engines change: a choice that was remembered may hold no longer."""
+    _changed.append(forget)
+
+
+def load(name: str) -> Engine:
+    """The engine of this name. Raises EngineError for an unknown one."""
+    home = _HOMES.get(name)
+    if home is None:
+        known = ", ".join(("auto", *_HOMES))
+        raise EngineError(f"no engine is called '{name}'; there are: {known}")
+    if isinstance(home, str):
+        module, _, kind = home.partition(":")
+        home = getattr(import_module(module, __package__), kind)()
+        assert isinstance(home, Engine)
+        _HOMES[name] = home
+    return home
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine that runs and, for each faster one, why it does not."""
+
+    name: str
+    refused: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"engine: {self.name}"]
+        lines += [f"  not {name}: {reason}" for name, reason in self.refused]
+        return "\n".join(lines)
+
+
+def choose(request: Request, engine: str = "auto") -> Choice:
+    """The first engine that takes the request, or the one named.
+
+    Raises EngineError if none does, with each one's reason.
+    """
+    candidates = [n for n in _HOMES if n not in _NAMED_ONLY] if engine == "auto" else [engine]
+    refused: list[tuple[str, str]] = []
+    for name in candidates:
+        reason = load(name).refuses(request)
+        if reason is None:
+            return Choice(name, tuple(refused))
+        refused.append((name, reason))
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in refused)
+    raise EngineError(f"no engine can run this {request.cell.type.name} ({reasons})")
+
+
+CREATE_GRAPH = (
+    "anygate.record cannot measure a backward with create_graph=True; take gradients of gradients "
+    "outside of it"
+)
+"""What an engine says when a measured backward is to be differentiated."""
+
+
+def needs_gradient(layer: Layer) -> bool:
+    """Autograd will want gradients of a run of this layer."""
+    if not torch.is_grad_enabled():
+        return False
+    tensors = (layer.x, *layer.states, *layer[2:7])
+    return any(t is not None and t.requires_grad for t in tensors)
