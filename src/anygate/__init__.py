@@ -14,12 +14,41 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+_HOME = {
+    "ACTIVATIONS": "formulas",
+    "Activation": "formulas",
+    "CellType": "cells",
+    "FormulaError": "formulas",
+    "GRU": "nn",
+    "GRUCell": "nn",
+    "LSTM": "nn",
+    "LSTMCell": "nn",
+    "Product": "cells",
+    "RNN": "nn",
+    "RNNCell": "nn",
+    "Recurrent": "nn",
+    "RecurrentCell": "nn",
+    "init": "nn",
+    "record": "nn",
+    "resolve": "formulas",
+    "sheet": "formulas",
+    "swap": "nn",
+}
+
 __all__ = [
     "ACTIVATIONS",
+    "GRU",
     "LSTM",
+    "RNN",
     "Activation",
+    "CellType",
     "FormulaError",
+    "GRUCell",
     "LSTMCell",
+    "Product",
+    "RNNCell",
+    "Recurrent",
+    "RecurrentCell",
     "__version__",
     "init",
     "record",
@@ -27,19 +56,6 @@ __all__ = [
     "sheet",
     "swap",
 ]
-
-_HOME = {
-    "ACTIVATIONS": "formulas",
-    "Activation": "formulas",
-    "FormulaError": "formulas",
-    "resolve": "formulas",
-    "sheet": "formulas",
-    "LSTM": "nn",
-    "LSTMCell": "nn",
-    "init": "nn",
-    "record": "nn",
-    "swap": "nn",
-}
 
 
 def __getattr__(name: str) -> Any:

@@ -96,13 +96,17 @@ def lstm_type(peephole: bool = False, coupled: bool = False) -> CellType:
     if peephole:
         type = type.with_(
             "peephole LSTM",
-            vectors={"peephole_i": None, "peephole_f": None, "peephole_o": None},
-            i="input_gate(z_i + peephole_i*c_before)",
-            f="forget_gate(z_f + peephole_f*c_before)",
-            o="output_gate(z_o + peephole_o*c)",
+            vectors={
+                "input_gate_peephole": None,
+                "forget_gate_peephole": None,
+                "output_gate_peephole": None,
+            },
+            i="input_gate(z_i + input_gate_peephole*c_before)",
+            f="forget_gate(z_f + forget_gate_peephole*c_before)",
+            o="output_gate(z_o + output_gate_peephole*c)",
         )
     if coupled:
-        vectors = {name: value for name, value in type.vectors if name != "peephole_f"}
+        vectors = {name: value for name, value in type.vectors if name != "forget_gate_peephole"}
         type = type.with_(f"coupled {type.name}", f="1 - i", vectors=vectors)
     return type
 

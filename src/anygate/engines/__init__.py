@@ -1,5 +1,5 @@
-"""Engines: each runs a Cell with one framework's operations. None imports another."""
+"""Engines: what computes a layer. `protocol` says what one is; each has a folder or a file here."""
 
-from .base import AUTO, ENGINES, Choice, EngineError, Request, choose, load
+from .protocol import Choice, EngineError, Request, choose, load, names, register
 
-__all__ = ["AUTO", "ENGINES", "Choice", "EngineError", "Request", "choose", "load"]
+__all__ = ["Choice", "EngineError", "Request", "choose", "load", "names", "register"]

@@ -1,19 +1,29 @@
-"""torch modules: LSTM and LSTMCell with an activation in each slot, and what works on models."""
+"""torch modules whose activations, and whose cell, can be chosen."""
 
 from . import init
-from .cell import LSTMCell
-from .lstm import LSTM
+from .gru import GRU, GRUCell
+from .lstm import LSTM, LSTMCell
 from .record import record
 from .recording import LayerRecord, Recording, SlotRecord
-from .swap import SwapSummary, swap
+from .recurrent import Recurrent, RecurrentCell
+from .rnn import RNN, RNNCell
+from .swap import Skipped, Swapped, SwapSummary, swap
 
 __all__ = [
+    "GRU",
     "LSTM",
+    "RNN",
+    "GRUCell",
     "LSTMCell",
     "LayerRecord",
+    "RNNCell",
     "Recording",
+    "Recurrent",
+    "RecurrentCell",
+    "Skipped",
     "SlotRecord",
     "SwapSummary",
+    "Swapped",
     "init",
     "record",
     "swap",

@@ -1,4 +1,4 @@
-"""What inputs and states must be, and the errors that say so."""
+"""Checks of inputs and states, with torch's error messages where it has them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["autocasting", "check_pack", "check_states", "check_tensor", "two_states"]
+__all__ = ["autocasting", "check_dim", "check_pack", "check_shapes", "check_tensor", "read_states"]
 
-State = tuple[Tensor, Tensor]
+_TORCHS_NAMES: dict[tuple[str, ...], tuple[str, ...]] = {("h", "c"): ("hx", "cx")}
 
 
 def autocasting(device_type: str) -> bool:
-    """Whether autocast is on for a device; there is none on "meta"."""
+    """Autocast is on for a device; there is none on "meta"."""
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
@@ -32,28 +32,43 @@ def check_tensor(name: str, tensor: Tensor, weight: Tensor) -> None:
         )
 
 
-def two_states(hx: Any) -> State:
-    """hx as (h, c)."""
-    if not isinstance(hx, (tuple, list)) or len(hx) != 2:
+def read_states(hx: Any, names: tuple[str, ...]) -> tuple[Tensor, ...]:
+    """hx as one tensor for each state: a tensor where the cell has one state, else a tuple."""
+    if len(names) == 1:
+        hx = (hx,)
+    elif not isinstance(hx, (tuple, list)) or len(hx) != len(names):
         what = f"{len(hx)} of them" if isinstance(hx, (tuple, list)) else type(hx).__name__
         raise (RuntimeError if isinstance(hx, (tuple, list)) else TypeError)(
-            f"the state must be 2 tensors (h, c), not {what}"
+            f"the state must be {len(names)} tensors ({', '.join(names)}), not {what}"
         )
-    for name, state in zip("hc", hx, strict=True):
+    for name, state in zip(names, hx, strict=True):
         if not isinstance(state, Tensor):
             raise TypeError(f"{name} must be a tensor, not {type(state).__name__}")
-    return hx[0], hx[1]
+    return tuple(hx)
 
 
-def check_states(hx: State, shapes: tuple[Any, Any], weight: Tensor) -> None:
-    """Shapes, dtype and device of h and c [layers, B, H]."""
-    for place, (state, shape) in enumerate(zip(hx, shapes, strict=True)):
+def check_dim(states: tuple[Tensor, ...], names: tuple[str, ...], batched: bool) -> None:
+    """All states have three dimensions, or two beside an input without a batch."""
+    dim, kind = (3, "batched 3-D") if batched else (2, "unbatched 2-D")
+    if any(state.dim() != dim for state in states):
+        called = " and ".join(_TORCHS_NAMES.get(names, ("hx",) if len(names) == 1 else names))
+        found = ", ".join(f"{state.dim()}-D" for state in states)
+        found = f"({found}) tensors" if len(states) > 1 else f"{found} tensor"
+        raise RuntimeError(f"For {kind} input, {called} should also be {dim}-D but got {found}")
+
+
+def check_shapes(
+    states: tuple[Tensor, ...], names: tuple[str, ...], shapes: tuple[Any, ...], weight: Tensor
+) -> None:
+    """Shapes [layers, B, H], dtype and device of the states."""
+    for place, (state, shape) in enumerate(zip(states, shapes, strict=True)):
         if state.shape != shape:
+            where = f"[{place}]" if len(states) > 1 else ""
             raise RuntimeError(
-                f"Expected hidden[{place}] size {tuple(shape)}, got {tuple(state.shape)}"
+                f"Expected hidden{where} size {tuple(shape)}, got {tuple(state.shape)}"
             )
         if state.dtype != weight.dtype or state.device != weight.device:
-            check_tensor("h" if place == 0 else "c", state, weight)
+            check_tensor(names[place], state, weight)
 
 
 def check_pack(data: Tensor, batch_sizes: Tensor) -> None:

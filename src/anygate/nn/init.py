@@ -1,11 +1,13 @@
-"""Initial weights of LSTMs, as functions of the module: each from a paper, in place.
+"""Initial weights of recurrent modules, as functions of the module: each from a paper, in place.
 
     anygate.init.forget_bias_(lstm, 1.0)
     anygate.init.orthogonal_(anygate.init.glorot_(lstm))
 
-All but `gain` take an anygate.LSTM, anygate.LSTMCell, torch.nn.LSTM or torch.nn.LSTMCell, change
-its parameters without a gradient, in all layers and directions, and return it. A parameter that
-is not theirs stays as it is. Gates are in the order i f g o.
+All but `gain` take a recurrent module of anygate (LSTM, GRU, RNN, Recurrent and their single-step
+cells) or of torch.nn, change its parameters without a gradient, in all layers and directions, and
+return it. A parameter that is not theirs stays as it is. A gate here is the slot that a product of
+the cell feeds: input_gate, forget_gate, candidate and output_gate of an LSTM; reset_gate,
+update_gate and candidate of a GRU; candidate of an RNN.
 
 Both biases of a gate are added, so only their sum counts: where a bias is set here, bias_ih gets
 it and bias_hh gets zero. Setting both, as is often done, doubles it.
@@ -26,15 +28,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from ..cells import Cell, CellType, Product, make
+from ..cells import builtin as types
+from ..cells.celltype import symbol
 from ..engines.reference import OPS
 from ..formulas.activation import Activation
-from ..formulas.cell import GATES, Cell
 from ..formulas.lookup import resolve
 from ..formulas.program import evaluate
 from ..formulas.structure import break_points
-from .cell import LSTMCell
-from .lstm import LSTM
-from .slots import ActivationLike
+from .design import ActivationLike
+from .layers import RecurrentLayers
+from .step import StepCell
 
 __all__ = ["chrono_", "forget_bias_", "gain", "glorot_", "identity_", "orthogonal_"]
 
@@ -42,7 +46,14 @@ M = TypeVar("M", bound=nn.Module)
 Keep = Literal["second_moment", "variance", "gradient"]
 Array = NDArray[np.float64]
 
-_MODULES = (LSTM, LSTMCell, nn.LSTM, nn.LSTMCell)
+_TORCHS: dict[type, CellType] = {
+    nn.LSTM: types.LSTM,
+    nn.LSTMCell: types.LSTM,
+    nn.GRU: types.GRU,
+    nn.GRUCell: types.GRU,
+    nn.RNN: types.ELMAN,
+    nn.RNNCell: types.ELMAN,
+}
 
 
 # ---- biases -----------------------------------------------------------------------------------
@@ -53,15 +64,21 @@ def forget_bias_(module: M, value: float = 1.0) -> M:
 
     With the usual bias near 0 the forget gate is sigmoid(0) = 1/2 and the memory halves each
     step; with 1 it keeps 0.73, with 2 it keeps 0.88 of it. With coupled=True, where the forget gate
-    is 1 - input gate, the input gate's bias is set to -value, which for a sigmoid is the same.
+    is 1 - input gate, the input gate's bias is set to -value, which for a sigmoid is the same. For
+    LSTMs; TypeError for another cell.
     Sources: Gers, Schmidhuber & Cummins 2000, Neural Computation 12(10) (the forget gate);
     Jozefowicz, Zaremba & Sutskever 2015, ICML (a bias of 1 or 2 brings the LSTM level with the
     GRU).
     """
     suffixes = _suffixes(module, "bias_ih", "bias_hh")
-    coupled = isinstance(module, LSTM | LSTMCell) and module.cell.coupled
+    slots = _cell(module).slots
+    if "input_gate" not in slots:
+        raise TypeError(
+            f"forget_bias_: this {type(module).__name__} has no forget gate; in a GRU the update "
+            "gate keeps the memory (chrono_ sets its bias)"
+        )
+    gate = ("forget_gate", value) if "forget_gate" in slots else ("input_gate", -value)
     for suffix in suffixes:
-        gate = ("input_gate", -value) if coupled else ("forget_gate", value)
         _set_bias(module, suffix, *gate)
     return module
 
@@ -71,6 +88,7 @@ def chrono_(module: M, t_max: float, generator: Generator | None = None) -> M:
 
         b_f = log(u), u ~ Uniform(1, t_max - 1) for each unit      b_i = -b_f
 
+    of an LSTM (with coupled=True b_i alone), and b_z = log(u) of a GRU's update gate,
     so that a sigmoid forget gate is 1 - 1/(u + 1) and the unit decays over u + 1 steps. The other
     gates keep theirs. Derived for gates between 0 and 1: a hard sigmoid is exactly 1 and without
     gradient from b_f = 2.5 (Keras's) or 3 (torch's) on. t_max >= 2.
@@ -80,11 +98,16 @@ def chrono_(module: M, t_max: float, generator: Generator | None = None) -> M:
         raise ValueError(
             f"chrono_: t_max is the longest memory in time steps, 2 or more, not {t_max}"
         )
-    for suffix in _suffixes(module, "bias_ih", "bias_hh"):
+    signs = {"forget_gate": 1, "input_gate": -1, "update_gate": 1}
+    suffixes = _suffixes(module, "bias_ih", "bias_hh")
+    gates = {gate: signs[gate] for gate in _cell(module).slots if gate in signs}
+    if not gates:
+        raise TypeError(f"chrono_: this {type(module).__name__} has no gate that keeps a memory")
+    for suffix in suffixes:
         like = _own(module, f"bias_ih{suffix}")
         u = _scratch(like, (_hidden(module),)).uniform_(1, t_max - 1, generator=generator)
-        _set_bias(module, suffix, "forget_gate", u.log())
-        _set_bias(module, suffix, "input_gate", -u.log())
+        for gate, sign in gates.items():
+            _set_bias(module, suffix, gate, sign * u.log())
     return module
 
 
@@ -99,8 +122,7 @@ def orthogonal_(module: M, gain: float = 1.0, generator: Generator | None = None
     Source: Saxe, McClelland & Ganguli 2014, arXiv:1312.6120.
     """
     for suffix in _suffixes(module, "weight_hh"):
-        for gate in GATES:
-            block = _block(module, f"weight_hh{suffix}", gate)
+        for block, _ in _blocks(module, "weight_hh", suffix):
             _fill(block, nn.init.orthogonal_, gain, generator)
     return module
 
@@ -110,28 +132,29 @@ def identity_(module: M, scale: float = 1.0, gates: Iterable[str] = ("candidate"
     biases zero; the other gates keep theirs.
 
     Le, Jaitly & Hinton 2015, arXiv:1504.00941 (IRNN) have one recurrent matrix, in
-    h' = relu(W x + R h + b) with R = I and b = 0. In an LSTM the candidate is what has this form,
-    g = candidate(W_ig x + W_hg h + b), so it alone is the default. `gates=GATES` (all of
-    input_gate, forget_gate, candidate, output_gate) is the W_hh = I of Cooijmans et al. 2016,
-    arXiv:1603.09025; it clears the forget gate's bias too, so set that afterwards.
+    h' = relu(W x + R h + b) with R = I and b = 0: an RNN. In an LSTM the candidate is what has this
+    form, g = candidate(W_ig x + W_hg h + b), so it alone is the default. All four gates are the
+    W_hh = I of Cooijmans et al. 2016, arXiv:1603.09025; that clears the forget gate's bias too, so
+    set it afterwards.
     Raises ValueError with projections, where the matrix [H, P] is not square.
     """
     chosen = tuple(gates)
-    if isinstance(gates, str) or not chosen or set(chosen) - set(GATES):
-        raise ValueError(f"identity_: gates are some of {', '.join(GATES)}, not {gates!r}")
     suffixes = _suffixes(module, "weight_hh")
-    if module.bias:
+    known = tuple(dict.fromkeys(_gates(_cell(module)).values()))
+    if isinstance(gates, str) or not chosen or set(chosen) - set(known):
+        raise ValueError(f"identity_: gates are some of {', '.join(known)}, not {gates!r}")
+    if _has_bias(module):
         _suffixes(module, "bias_ih", "bias_hh")
     if getattr(module, "proj_size", 0):
         raise ValueError(
             "identity_: with proj_size the recurrent matrix is not square; use orthogonal_"
         )
     for suffix in suffixes:
-        for gate in chosen:
-            block = _block(module, f"weight_hh{suffix}", gate)
-            _fill(block, lambda scratch: nn.init.eye_(scratch).mul_(scale))
-            if module.bias:
-                _set_bias(module, suffix, gate, 0.0)
+        for block, gate in _blocks(module, "weight_hh", suffix):
+            if gate in chosen:
+                _fill(block, lambda scratch: nn.init.eye_(scratch).mul_(scale))
+        for gate in chosen if _has_bias(module) else ():
+            _set_bias(module, suffix, gate, 0.0)
     return module
 
 
@@ -159,10 +182,9 @@ def glorot_(
         _suffixes(module, "weight_hr")
     gains = _gains(module, gain)
     for suffix in suffixes:
-        for name in (f"weight_ih{suffix}", f"weight_hh{suffix}"):
-            for gate in GATES:
-                block = _block(module, name, gate)
-                _fill(block, draws[distribution], gains[gate], generator)
+        for kind in ("weight_ih", "weight_hh"):
+            for block, gate in _blocks(module, kind, suffix):
+                _fill(block, draws[distribution], gains.get(gate, 1.0), generator)
         if projects:
             _fill(_own(module, f"weight_hr{suffix}"), draws[distribution], 1.0, generator)
     return module
@@ -170,13 +192,14 @@ def glorot_(
 
 def _gains(module: nn.Module, given: float | Mapping[str, float] | None) -> dict[str, float]:
     """A number for each gate."""
+    cell = _cell(module)
+    gates = tuple(dict.fromkeys(gate for gate in _gates(cell).values() if gate))
     if isinstance(given, int | float):
-        return dict.fromkeys(GATES, float(given))
+        return dict.fromkeys(("", *gates), float(given))
     by_gate = dict(given or {})
-    if unknown := sorted(by_gate.keys() - set(GATES)):
-        raise ValueError(f"glorot_: '{unknown[0]}' is no gate; gates are {', '.join(GATES)}")
-    cell = module.cell if isinstance(module, LSTM | LSTMCell) else Cell()
-    for gate in GATES:
+    if unknown := sorted(by_gate.keys() - set(gates)):
+        raise ValueError(f"glorot_: '{unknown[0]}' is no gate; gates are {', '.join(gates)}")
+    for gate in gates:
         if gate not in by_gate:
             try:
                 by_gate[gate] = _gain(cell.slots[gate], "second_moment")
@@ -268,12 +291,12 @@ def _nodes(breaks: tuple[float, ...], points: int, depth: int) -> tuple[Array, A
 def _suffixes(module: Any, *kinds: str) -> list[str]:
     """What the parameter names of each layer and direction end with, when those of these kinds
     are all there to be written."""
-    if not isinstance(module, _MODULES):
+    if not isinstance(module, (RecurrentLayers, StepCell, *_TORCHS)):
         raise TypeError(
-            "an LSTM or LSTMCell of anygate or torch.nn is initialised, not "
+            "a recurrent module of anygate or torch.nn is initialised, not "
             f"{type(module).__name__}; loop over model.modules() for those in a model"
         )
-    if "bias_ih" in kinds and not module.bias:
+    if "bias_ih" in kinds and not _has_bias(module):
         raise ValueError(f"this {type(module).__name__} has no biases to set: it has bias=False")
     suffixes = [""]
     if isinstance(module, nn.RNNBase):
@@ -300,16 +323,52 @@ def _hidden(module: nn.Module) -> int:
     return cast(int, module.hidden_size)
 
 
-def _block(module: nn.Module, name: str, gate: str) -> Tensor:
-    """The rows of one gate, [H] or [H, columns]."""
-    k, hidden = GATES.index(gate), _hidden(module)
-    return _own(module, name)[k * hidden : (k + 1) * hidden]
+def _has_bias(module: Any) -> bool:
+    return bool(module.bias)
 
 
-def _set_bias(module: nn.Module, suffix: str, gate: str, value: float | Tensor) -> None:
+def _cell(module: Any) -> Cell:
+    """The cell that a module of anygate or torch computes."""
+    if isinstance(module, RecurrentLayers | StepCell):
+        return module.cell
+    type = next(t for cls, t in _TORCHS.items() if isinstance(module, cls))
+    if type is types.ELMAN:
+        return make(type, {"candidate": resolve(module.nonlinearity)})
+    return make(type)
+
+
+def _gates(cell: Cell) -> dict[Product, str]:
+    """For each product, the slot that it feeds; "" where it feeds none directly."""
+    found = dict.fromkeys(cell.type.products, "")
+    for product in found:
+        reached = {symbol(product.name)}
+        for equation in cell.type.equations:
+            if not reached & equation.expression.free_symbols:
+                continue
+            if equation.kind == "slot":
+                found[product] = equation.name
+                break
+            reached.add(symbol(equation.name))
+    return found
+
+
+def _blocks(module: Any, kind: str, suffix: str) -> list[tuple[Tensor, str]]:
+    """The rows of each product in a parameter, [H] or [H, columns], and the gate it feeds. kind:
+    weight_ih, weight_hh, bias_ih or bias_hh."""
+    gates, hidden = _gates(_cell(module)), _hidden(module)
+    seen = [g for p, g in gates.items() if (p.input if kind.endswith("ih") else p.recurrent)]
+    whole = _own(module, f"{kind}{suffix}")
+    return [(whole[k * hidden : (k + 1) * hidden], gate) for k, gate in enumerate(seen)]
+
+
+def _set_bias(module: Any, suffix: str, gate: str, value: float | Tensor) -> None:
     with torch.no_grad():
-        _block(module, f"bias_ih{suffix}", gate).copy_(torch.as_tensor(value))
-        _block(module, f"bias_hh{suffix}", gate).zero_()
+        for block, name in _blocks(module, "bias_ih", suffix):
+            if name == gate:
+                block.copy_(torch.as_tensor(value))
+        for block, name in _blocks(module, "bias_hh", suffix):
+            if name == gate:
+                block.zero_()
 
 
 def _scratch(like: Tensor, shape: Any) -> Tensor:

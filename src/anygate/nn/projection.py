@@ -1,47 +1,51 @@
-"""The LSTM with a projected hidden state (Sak et al. 2014), by the LSTM without.
+"""A projected hidden state (Sak et al. 2014), by the cell without.
 
-    h = W_hr m    with m = o * cell_output(c)
+    h = W_hr m    with m the cell's first state
 
-so R h = (R W_hr) m: with the recurrent weight R W_hr [4H, H] the state m takes h's place and the
+so R h = (R W_hr) m: with the recurrent weight R W_hr [P_h*H, H] the state m takes h's place and the
 outputs are projected afterwards, all steps at once. An h0 that is not zero is no W_hr m0; it comes
-in as further inputs of the first step, with R as their weights.
+in as further inputs of the first step, with R as their weights. So every product must see x and h,
+and no line may use h before the step, which the LSTM fulfils.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..engines.protocol import Layer, Result
 
 __all__ = ["run_projected"]
 
 
 def run_projected(
-    run: Callable[..., tuple[Tensor, Tensor, Tensor]],
-    x: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    weights: tuple[Any, ...],
-    weight_hr: Tensor,
-    parameters: dict[str, Tensor] | None,
-    batch_sizes: Tensor | None,
-    reverse: bool,
-    started: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As `Wiring.run`, with h0 [B, P], weight_hh [4H, P] and weight_hr [P, H]; output [T, B, P] (or
-    [N, P] packed) and h [B, P]. started: h0 may be other than zero."""
-    weight_ih, weight_hh, *biases = weights
+    run: Callable[[Layer], Result], layer: Layer, weight_hr: Tensor, started: bool
+) -> Result:
+    """run(layer) for a layer whose first state is projected: states[0] [B, P], weight_hh
+    [P_h*H, P], weight_hr [P, H]; output [T, B, P] (or [N, P] packed) and states[0] [B, P].
+    started: that state may be other than zero."""
+    x, (h0, *others) = layer.x, layer.states
+    weight_ih, weight_hh = layer.weight_ih, layer.weight_hh
     if started:
-        x = torch.cat([x, _first_steps(x, h0, batch_sizes, reverse)], -1)
+        first = _first_steps(x, h0, layer.batch_sizes, layer.reverse).to(x.dtype)
+        x = torch.cat([x, first], -1)
         weight_ih = torch.cat([weight_ih, weight_hh], 1)
-    output, m, c = run(
-        x, torch.zeros_like(c0), c0, weight_ih, weight_hh @ weight_hr, *biases,
-        parameters, batch_sizes, reverse,
-    )  # fmt: skip
+    result = run(
+        layer._replace(
+            x=x,
+            states=(torch.zeros_like(others[0]), *others),
+            weight_ih=weight_ih,
+            weight_hh=weight_hh @ weight_hr,
+        )
+    )
     project = torch.nn.functional.linear
-    return project(output, weight_hr), project(m, weight_hr), c
+    m, *rest = result.states
+    kept = result.kept
+    if kept is not None:
+        kept = (project(kept[0], weight_hr), *kept[1:])
+    return Result(project(result.output, weight_hr), (project(m, weight_hr), *rest), kept)
 
 
 def _first_steps(x: Tensor, h0: Tensor, batch_sizes: Tensor | None, reverse: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""record: measure inside the LSTMs of a model while it runs."""
+"""record: measure inside the recurrent modules of a model while it runs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 from torch import nn
 
-from .cell import LSTMCell
-from .lstm import LSTM
+from .layers import RecurrentLayers
 from .recorder import ACTIVE, Recorder
 from .recording import Recording
+from .step import StepCell
 
 __all__ = ["record"]
 
 
 @contextmanager
 def record(model: nn.Module, every: int = 1) -> Iterator[Recording]:
-    """Measure what happens inside every anygate.LSTM and LSTMCell of a model.
+    """Measure what happens inside every LSTM, GRU, RNN, Recurrent and single-step cell of a model.
 
         with anygate.record(model, every=50) as recording:
             for x, y in batches:
@@ -31,17 +31,18 @@ def record(model: nn.Module, every: int = 1) -> Iterator[Recording]:
 
     Per layer, direction, slot and time step: mean and spread of the values, shares that are
     saturated, near a bound and of slope zero, numbers that are not finite; per time step the
-    largest |c| and the norms of dL/dh and dL/dc, total and direct (`LayerRecord`, `SlotRecord`).
+    largest |c| and the norms of dL/dh and dL/dc, or of the states that the cell has, total and
+    direct (`LayerRecord`, `SlotRecord`).
     They are summed up inside the kernels while these run: nothing is kept for single units, and
     nothing is measured outside of the context.
 
     every: only each N-th call of the model is measured, the first one included; the others run as
     always. The model computes the same numbers either way.
 
-    Raises ValueError for a model without LSTMs of this library, one that torch.compile made, one
+    Raises ValueError for a model without such modules, one that torch.compile made, one
     that is recorded already, or an `every` below 1. A measured call raises RuntimeError under
     torch.func, vmap and create_graph=True, and for a packed sequence on another engine than cpu.
-    Warns at the end if no LSTM ran.
+    Warns at the end if none ran.
     """
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ValueError(f"every must be a whole number from 1, not {every!r}")
@@ -55,7 +56,8 @@ def record(model: nn.Module, every: int = 1) -> Iterator[Recording]:
             ACTIVE.pop(module, None)
     if not recorder.recording.pieces:
         warnings.warn(
-            "anygate.record measured nothing: no LSTM of the model ran (or torch.compile ran it)",
+            "anygate.record measured nothing: no recurrent module of the model ran (or torch.compile "
+            "ran it)",
             stacklevel=3,
         )
 
@@ -69,13 +71,15 @@ def _modules(model: nn.Module) -> dict[nn.Module, str]:
             "record the model before it is compiled, or a copy that is not"
         )
     found: dict[nn.Module, str] = {
-        m: name for name, m in model.named_modules() if isinstance(m, LSTM | LSTMCell)
+        m: name for name, m in model.named_modules() if isinstance(m, RecurrentLayers | StepCell)
     }
     if not found:
         hint = ""
-        if any(isinstance(m, nn.LSTM | nn.LSTMCell) for m in model.modules()):
+        if any(isinstance(m, nn.RNNBase | nn.RNNCellBase) for m in model.modules()):
             hint = "; anygate.swap(model) turns torch's into such, with the same weights"
-        raise ValueError(f"the model has no anygate.LSTM or anygate.LSTMCell{hint}")
+        raise ValueError(
+            f"the model has no recurrent module of anygate (LSTM, GRU, RNN, Recurrent){hint}"
+        )
     if twice := [name for m, name in found.items() if m in ACTIVE]:
         raise ValueError(f"'{twice[0]}' is being recorded already")
     return found

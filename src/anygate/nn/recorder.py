@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..formulas.cell import Cell
+from ..cells import Cell
 from .recording import Piece, Recording
 
 __all__ = ["Call", "Recorder", "recorded_call"]

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formulas.cell import SLOTS, Cell
-from ..formulas.measures import COUNTS, NORMS, NUMBERS, measured
+from ..cells import Cell
+from ..cells.measures import COUNTS, Measured, measured
 
 __all__ = ["LayerRecord", "Piece", "Recording", "SlotRecord"]
 
 Array = NDArray[np.float64]
-_MAX = NUMBERS.index(("cell", "max"))
 
 
 @dataclass(frozen=True)
@@ -55,44 +54,48 @@ class LayerRecord:
 
     step: which call of the model, from 0. layer: the module's name in the model and its layer,
     such as "encoder.l0" or "l1_reverse". call: 0, or how often the module had run before in the
-    same call of the model. slots: by name. max_abs_cell [T]: largest |c|. grad_h, grad_c [T]: norms
-    of dL/dh and dL/dc over the batch, h and c being those of each time step. grad_h_direct,
-    grad_c_direct [T]: what of them does not come through a later time step; the gradient of an
-    output that retain_grad() shows is that alone, and makes everything before the last step look
-    vanished. None where no backward ran; the direct ones are None for an LSTMCell, which sees no
-    difference. With proj_size, h is the state before the projection. Index t is the place in the
-    sequence, in the reverse direction too.
+    same call of the model. slots: by name. lines: numbers per time step, [T], by name; each is an
+    attribute too:
+    max_abs_STATE (max_abs_c of an LSTM), the largest size of a state other than the output.
+    grad_STATE (grad_h, grad_c), the norm of dL by the state at a time step, over the batch.
+    grad_STATE_direct, what of it does not come through a later time step; the gradient of an output
+    that retain_grad() shows is that alone, and makes everything before the last step look vanished.
+    Gradients are None where no backward ran; the direct ones are None for a single-step cell, which
+    sees no difference. With proj_size, h is the state before the projection. Index t is the place
+    in the sequence, in the reverse direction too.
     """
 
     step: int
     layer: str
     call: int
     slots: dict[str, SlotRecord]
-    max_abs_cell: Array
-    grad_h: Array | None
-    grad_c: Array | None
-    grad_h_direct: Array | None
-    grad_c_direct: Array | None
+    lines: dict[str, Array | None]
     reverse: bool = False
+
+    def __getattr__(self, name: str) -> Any:
+        lines = self.__dict__.get("lines", {})
+        if name in lines:
+            return lines[name]
+        raise AttributeError(f"a LayerRecord has no '{name}'; its lines are: {', '.join(lines)}")
 
     @property
     def time_steps(self) -> int:
         """T."""
-        return len(self.max_abs_cell)
+        return len(next(iter(self.slots.values())).mean)
 
     def scalars(self) -> dict[str, float]:
         """For loggers, by "LAYER/SLOT/mean" and the like: means over the time steps of each slot's
-        statistics that are finite, the largest |c|, and the gradients' norms at the first and the
-        last time step."""
+        statistics that are finite, the largest size of the states, and the gradients' norms at the
+        first and the last time step."""
         found = {
             f"{self.layer}/{slot}/{name}": float(np.mean(getattr(s, name)))
             for slot, s in self.slots.items()
             for name in STATISTICS
         }
-        found[f"{self.layer}/max_abs_cell"] = float(self.max_abs_cell.max())
-        for name in NORMS:
-            line = getattr(self, name)
-            if line is not None:
+        for name, line in self.lines.items():
+            if line is not None and name.startswith("max_abs"):
+                found[f"{self.layer}/{name}"] = float(line.max())
+            elif line is not None:
                 found[f"{self.layer}/{name}/first_time_step"] = float(line[0])
                 found[f"{self.layer}/{name}/last_time_step"] = float(line[-1])
         return {name: value for name, value in found.items() if np.isfinite(value)}
@@ -101,8 +104,8 @@ class LayerRecord:
         """Slot and time step of the first value that is not finite, in the order in which the steps
         were taken and then of the slots; None if all are."""
         found = []
-        for place, slot in enumerate(SLOTS):
-            steps = np.flatnonzero(self.slots[slot].not_finite)
+        for place, (slot, seen) in enumerate(self.slots.items()):
+            steps = np.flatnonzero(seen.not_finite)
             if len(steps):
                 t = int(steps[-1 if self.reverse else 0])
                 found.append((-t if self.reverse else t, place, slot, t))
@@ -111,8 +114,8 @@ class LayerRecord:
 
 @dataclass
 class Piece:
-    """What engines tell of one call of one layer and direction, as they tell it (`Measures`). rows:
-    of the batch, in each of the time steps or in all."""
+    """What an engine measured in one call of one layer and direction (a `Measures`). rows: of the
+    batch, in each of the time steps or in all."""
 
     step: int
     layer: str
@@ -125,19 +128,26 @@ class Piece:
     tables: dict[str, Any] = field(default_factory=dict)
 
     def forward(self, table: Any) -> None:
-        """[threads, T, NUMBERS]."""
+        """[threads, T, numbers of `Measured`]."""
         self.tables["forward"] = table
 
     def backward(self, table: Any) -> None:
-        """[threads, T, NORMS]; of several backward passes the last one counts."""
+        """[threads, T, norms of `Measured`]; of several backward passes the last one counts."""
         self.tables["backward"] = table
 
     @property
+    def measured(self) -> Measured:
+        """What the columns of the tables are."""
+        return measured(self.cell)
+
+    @property
     def numbers(self) -> Array:
-        """[T, NUMBERS]."""
+        """[T, numbers], over all threads."""
         parts = np.asarray(self.tables["forward"])
         found: Array = parts.sum(0)
-        found[:, _MAX] = parts[..., _MAX].max(0)
+        for column, (_, name) in enumerate(self.measured.numbers):
+            if name == "max":
+                found[:, column] = parts[..., column].max(0)
         return found
 
     @property
@@ -152,22 +162,32 @@ def _layer_record(pieces: list[Piece]) -> LayerRecord:
     first = pieces[0]
     table = np.concatenate([p.numbers for p in pieces])
     counts = np.concatenate([p.counts for p in pieces])
-    norms: dict[str, Array | None] = dict.fromkeys(NORMS)
+    columns = first.measured
+    lines: dict[str, Array | None] = {
+        f"max_abs_{state}": table[:, k]
+        for k, (state, name) in enumerate(columns.numbers)
+        if name == "max"
+    }
+    norms = [_norm_name(*norm) for norm in columns.norms]
+    lines |= dict.fromkeys(norms)
     if all("backward" in p.tables for p in pieces):
         found = np.sqrt(np.concatenate([np.asarray(p.tables["backward"]).sum(0) for p in pieces]))
-        norms |= {n: found[:, k] for k, n in enumerate(NORMS)}
-    if first.one_step:
-        norms |= {name: None for name in NORMS if name.endswith("direct")}
-    slots = {slot: _slot_record(first.cell, slot, table, counts) for slot in SLOTS}
-    largest = table[:, _MAX]
-    return LayerRecord(
-        first.step, first.layer, first.call, slots, largest, **norms, reverse=first.reverse
-    )
+        lines |= {
+            name: found[:, k]
+            for k, name in enumerate(norms)
+            if not (first.one_step and name.endswith("direct"))
+        }
+    slots = {slot: _slot_record(columns, slot, table, counts) for slot in first.cell.slots}
+    return LayerRecord(first.step, first.layer, first.call, slots, lines, first.reverse)
 
 
-def _slot_record(cell: Cell, slot: str, table: Array, counts: Array) -> SlotRecord:
-    held = measured(cell).limits[slot]
-    column = {name: table[:, NUMBERS.index((slot, name))] for name in COUNTS}
+def _norm_name(state: str, kind: str) -> str:
+    return f"grad_{state}_direct" if kind == "direct" else f"grad_{state}"
+
+
+def _slot_record(columns: Measured, slot: str, table: Array, counts: Array) -> SlotRecord:
+    held = columns.limits[slot]
+    column = {name: table[:, columns.numbers.index((slot, name))] for name in COUNTS}
     with np.errstate(all="ignore"):  # a batch of no rows has no mean
         share = {name: numbers / counts for name, numbers in column.items()}
         spread = np.sqrt(np.maximum(share["squares"] - share["sum"] ** 2, 0.0))
@@ -225,13 +245,12 @@ class Recording:
 
     def table(self) -> list[dict[str, Any]]:
         """A row for each record, slot and time step, for pandas.DataFrame and the like: step,
-        layer, call, slot, t, the fields of SlotRecord, and max_abs_cell and the gradients' norms,
-        which stand in every slot's row."""
+        layer, call, slot, t, the fields of SlotRecord, and the record's lines, which stand in every
+        slot's row."""
         rows = []
         for r in self.records:
-            shared = {"max_abs_cell": r.max_abs_cell} | {n: getattr(r, n) for n in NORMS}
             for slot, s in r.slots.items():
-                columns = {name: getattr(s, name) for name in STATISTICS} | shared
+                columns = {name: getattr(s, name) for name in STATISTICS} | r.lines
                 for t in range(r.time_steps):
                     numbers = {k: None if v is None else float(v[t]) for k, v in columns.items()}
                     head = {"step": r.step, "layer": r.layer, "call": r.call, "slot": slot, "t": t}
@@ -239,18 +258,18 @@ class Recording:
         return rows
 
     def arrays(self) -> dict[str, Array]:
-        """By name: "LAYER/step" [n], "LAYER/SLOT/mean" and the like, "LAYER/max_abs_cell",
-        "LAYER/grad_h" and the like, each [n, longest T], NaN where there is no number."""
+        """By name: "LAYER/step" [n], "LAYER/SLOT/mean" and the like, and "LAYER/grad_h" and the
+        like, each [n, longest T], NaN where there is no number."""
         found: dict[str, Array] = {}
         for layer in self.layers:
             own = [r for r in self.records if r.layer == layer]
             found[f"{layer}/step"] = np.array([r.step for r in own], dtype=np.float64)
-            for slot in SLOTS:
+            for slot in own[0].slots:
                 for name in STATISTICS:
                     lines = [getattr(r.slots[slot], name) for r in own]
                     found[f"{layer}/{slot}/{name}"] = _padded(lines, own)
-            for name in ("max_abs_cell", *NORMS):
-                found[f"{layer}/{name}"] = _padded([getattr(r, name) for r in own], own)
+            for name in own[0].lines:
+                found[f"{layer}/{name}"] = _padded([r.lines[name] for r in own], own)
         return found
 
     def to_tensorboard(self, writer: Any, tag: str = "anygate") -> None:
@@ -282,17 +301,27 @@ def _padded(lines: list[Array | None], records: list[LayerRecord]) -> Array:
 
 
 def _show(r: LayerRecord) -> str:
-    lines = [f"{r.layer}, call {r.step}, {r.time_steps} time steps: largest |c| "
-             f"{r.max_abs_cell.max():.3g}"]  # fmt: skip
+    title = f"{r.layer}, call {r.step}, {r.time_steps} time steps"
+    sizes = [
+        f"largest |{name.removeprefix('max_abs_')}| {line.max():.3g}"
+        for name, line in r.lines.items()
+        if line is not None and name.startswith("max_abs") and len(line)
+    ]
+    lines = [": ".join([title, *sizes[:1]]) + "".join(f", {size}" for size in sizes[1:])]
     lines.append(f"  {'':12} {'mean':>9} {'spread':>9} {'saturated':>9} {'zero slope':>10}")
     for slot, s in r.slots.items():
         share = "" if np.isnan(s.saturated).all() else f"{s.saturated.mean():.1%}"
-        lines.append(f"  {slot:12} {s.mean.mean():9.3g} {s.spread.mean():9.3g} {share:>9} "
-                     f"{s.zero_slope.mean():>10.1%}")  # fmt: skip
-    if r.grad_h is not None and r.grad_c is not None:
-        ends = (r.grad_h[0], r.grad_h[-1], r.grad_c[0], r.grad_c[-1])
-        lines.append("  |dL/dh| {:.3g} at the first time step, {:.3g} at the last; "
-                     "|dL/dc| {:.3g} and {:.3g}".format(*ends))  # fmt: skip
+        lines.append(
+            f"  {slot:12} {s.mean.mean():9.3g} {s.spread.mean():9.3g} {share:>9} "
+            f"{s.zero_slope.mean():>10.1%}"
+        )
+    ends = [
+        f"|dL/d{name.removeprefix('grad_')}| {line[0]:.3g} at the first time step, "
+        f"{line[-1]:.3g} at the last"
+        for name, line in r.lines.items()
+        if line is not None and name.startswith("grad") and not name.endswith("direct")
+    ]
+    lines += [f"  {'; '.join(ends)}"] if ends else []
     if bad := r.first_bad():
         lines.append(f"  not finite, first in {bad[0]} at time step {bad[1]} (from 0)")
     return "\n".join(lines)

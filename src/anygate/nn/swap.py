@@ -1,4 +1,4 @@
-"""swap: other activations in a model that exists, by changing the class of its LSTM modules."""
+"""swap: other activations in a model that exists, by changing the class of its modules."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ..formulas.cell import PEEPHOLES, SLOTS, Cell
-from .cell import LSTMCell
-from .lstm import LSTM
-from .slots import SHORTCUTS, ActivationLike, make_cell
+from ..cells import Cell, make
+from ..formulas.errors import FormulaError
+from ..formulas.lookup import resolve
+from .design import ActivationLike, shortcuts
+from .gru import GRU, GRUCell
+from .layers import RecurrentLayers
+from .lstm import LSTM, LSTMCell
+from .rnn import RNN, RNNCell
+from .step import StepCell
 
 __all__ = ["Skipped", "SwapSummary", "Swapped", "swap"]
 
@@ -25,9 +30,18 @@ Match: TypeAlias = str | Iterable[str] | Callable[[str, nn.Module], bool]
 Named: TypeAlias = tuple[nn.Module, tuple[str, ...]]
 """A module and all its names in the model."""
 
-_OURS: dict[type, type] = {nn.LSTM: LSTM, nn.LSTMCell: LSTMCell}
+_OURS: dict[type, type] = {
+    nn.LSTM: LSTM,
+    nn.LSTMCell: LSTMCell,
+    nn.GRU: GRU,
+    nn.GRUCell: GRUCell,
+    nn.RNN: RNN,
+    nn.RNNCell: RNNCell,
+}
 _TORCHS: dict[type, type] = {ours: torchs for torchs, ours in _OURS.items()}
 _KINDS = (*_OURS, *_TORCHS)
+_OTHERS = (nn.RNNBase, nn.RNNCellBase)
+"""Recurrent modules that are of none of these kinds are named in the summary."""
 _META = torch.device("meta")
 
 
@@ -59,7 +73,7 @@ class Swapped:
 
 @dataclass(frozen=True)
 class Skipped:
-    """One LSTM that was left as it is, and why."""
+    """One recurrent module that was left as it is, and why."""
 
     names: tuple[str, ...]
     reason: str
@@ -70,7 +84,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class SwapSummary:
-    """What `swap` did with each LSTM of the model; printed, a line for each."""
+    """What `swap` did with each recurrent module of the model; printed, a line for each."""
 
     replaced: tuple[Swapped, ...]
     skipped: tuple[Skipped, ...]
@@ -87,38 +101,36 @@ def swap(
     activation: ActivationLike | None = None,
     *,
     gate_activation: ActivationLike | None = None,
-    input_gate: ActivationLike | None = None,
-    forget_gate: ActivationLike | None = None,
-    candidate: ActivationLike | None = None,
-    output_gate: ActivationLike | None = None,
-    cell_output: ActivationLike | None = None,
     match: Match | None = None,
-    to: type[nn.Module] | None = None,
+    to: Any = None,
     engine: str | None = None,
     strict: bool = True,
     **options: Any,
 ) -> SwapSummary:
-    """Makes every torch.nn.LSTM and LSTMCell of `model` an anygate.LSTM or LSTMCell, in place.
+    """Makes every torch.nn.LSTM, GRU, RNN and their cells in `model` anygate's, in place.
 
         anygate.swap(model, activation="relu")           # candidate and cell output
         anygate.swap(model, "relu", match="decoder.*")   # some of them
+        anygate.swap(model, forget_gate="hard_sigmoid")  # one slot
         anygate.swap(model)                              # same outputs, to rounding
-        anygate.swap(model, to=torch.nn.LSTM)            # and back
+        anygate.swap(model, to=torch.nn)                 # and back
 
-    activation to cell_output, engine and further keyword arguments are anygate.LSTM's. What is
-    not given stays: tanh and sigmoid in torch's modules, in anygate's whatever they have.
+    activation, gate_activation, engine and further keyword arguments are those of anygate.LSTM, GRU
+    and RNN: a slot (forget_gate="hard_sigmoid"), peephole=True, clip=3.0 ... What is not given
+    stays: tanh and sigmoid in torch's modules, in anygate's whatever they have.
     match: which modules, by name as in `model.named_modules()`: a name or a glob in which * also
     crosses dots ("encoder.*"), several of them, or a function (name, module) -> bool. A module
     with several names is taken if one of them fits.
-    to: torch.nn.LSTM makes torch's modules again, cells included; only where they compute the
-    same, which is with sigmoid and tanh in all slots.
-    strict: raise for an LSTM that is meant but cannot be changed (a subclass with code of its own,
-    TorchScript, a replaced `forward`), and if none is meant. With False it is skipped, and the
-    summary says why.
+    to: torch.nn makes torch's modules again; only where they compute the same, which is with
+    sigmoid and tanh (RNN: tanh or relu) in all slots. A class (torch.nn.LSTM, anygate.GRU) means
+    the modules of that name alone, cells included.
+    strict: raise for a module that is meant but cannot be changed (a subclass with code of its own,
+    TorchScript, a replaced `forward`, a slot that its kind does not have), and if none is meant.
+    With False it is skipped, and the summary says why.
 
     The module objects stay the ones they are and only get another class, as torch's own
     parametrizations do it. So all that holds one of them goes on holding it, also where the model
-    itself is an LSTM: parents, shared places, hooks and their handles, names in state_dict,
+    itself is one of them: parents, shared places, hooks and their handles, names in state_dict,
     attributes, buffers, parametrizations, pruning, training mode, device, dtype. The Parameter
     objects stay too: an optimizer that has them goes on training them, with its state. To keep the
     model as it is, swap a copy: `swap(copy.deepcopy(model), "relu")`.
@@ -128,18 +140,16 @@ def swap(
     that cannot be used, EngineError for an unknown engine, TypeError for a wrong argument and
     ValueError for modules that cannot be changed, each with its name and reason.
     """
-    slots = (input_gate, forget_gate, candidate, output_gate, cell_output)
-    named = dict(zip(SLOTS, slots, strict=True)) | {
-        "activation": activation, "gate_activation": gate_activation, "engine": engine,
-    }  # fmt: skip
+    named = {"activation": activation, "gate_activation": gate_activation, "engine": engine}
     given = {name: value for name, value in named.items() if value is not None} | options
-    _check_arguments(model, to, given)
-    meant, skipped = _sort(model, match, strict)
+    torchs, family = _read_to(to)
+    _check_arguments(model, torchs, given)
+    meant, skipped = _sort(model, match, family, strict)
     plans: list[_Plan] = []
     problems: list[Skipped] = []
     for module, names in meant:
         try:
-            plan = _plan(module, names, given, to)
+            plan = _plan(module, names, given, torchs)
         except _Cannot as reason:
             problems.append(Skipped(names, str(reason)))
         else:
@@ -160,61 +170,77 @@ class _Cannot(Exception):
     """Why one module cannot be changed."""
 
 
-def _check_arguments(model: Any, to: Any, given: dict[str, Any]) -> None:
+def _read_to(to: Any) -> tuple[bool, str]:
+    """Torch's modules are asked for; and the family that is meant ("LSTM"), or "" for all."""
+    if to is None or getattr(to, "__name__", "") == "anygate":
+        return False, ""
+    if to is nn:
+        return True, ""
+    for torchs, ours in _OURS.items():
+        if to in (torchs, ours):
+            return to is torchs, _family(torchs)
+    raise TypeError(
+        f"swap: to= is torch.nn, or a class such as torch.nn.LSTM or anygate.GRU, not {to!r:.80}"
+    )
+
+
+def _family(cls: type) -> str:
+    """ "LSTM" of LSTM and LSTMCell."""
+    return cls.__name__.removesuffix("Cell")
+
+
+def _check_arguments(model: Any, torchs: bool, given: dict[str, Any]) -> None:
     """Raises for what is wrong whatever the model holds."""
-    if to not in (None, LSTM, nn.LSTM):
-        raise TypeError(
-            f"swap: to= is torch.nn.LSTM or anygate.LSTM (LSTMCells follow), not {to!r:.80}"
-        )
     if not isinstance(model, nn.Module):
         raise TypeError(f"swap: the model is a torch.nn.Module, not {type(model).__name__}")
-    slots = (*SHORTCUTS, *SLOTS)
-    known = (*slots, *_option_names(LSTM))
+    known = tuple(dict.fromkeys(name for ours in _TORCHS for name in _own_arguments(ours)))
     if unknown := sorted(given.keys() - set(known)):
         raise TypeError(
-            f"swap has no argument '{unknown[0]}'; of anygate.LSTM it takes: {', '.join(known)}"
+            f"swap has no argument '{unknown[0]}'; of anygate's modules it takes: "
+            f"{', '.join(known)}"
         )
-    if to is nn.LSTM and "engine" in given:
-        raise TypeError("swap: torch.nn.LSTM has no engine to choose; leave engine= out")
-    make_cell(**{name: value for name, value in given.items() if name in slots})
+    if torchs and "engine" in given:
+        raise TypeError("swap: torch's modules have no engine to choose; leave engine= out")
+    for name in given.keys() & _slot_names():
+        try:
+            resolve(given[name])
+        except FormulaError as error:
+            raise FormulaError(f"{name}: {error}") from None
 
 
-def _option_names(ours: type) -> tuple[str, ...]:
-    """anygate's own arguments besides the activations: engine ..."""
+def _own_arguments(ours: type) -> tuple[str, ...]:
+    """Arguments of anygate's class that torch's does not have: slots and options."""
     parameters = inspect.signature(ours).parameters.values()
-    own = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    return tuple(name for name in own if name not in (*SHORTCUTS, *SLOTS))
+    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
-def _arguments_of(module: nn.Module) -> dict[str, Any]:
-    """The arguments with which anygate's constructor makes such a module; none for torch's."""
-    if not isinstance(module, LSTM | LSTMCell):
+def _slot_names() -> set[str]:
+    """Every slot and shortcut of every kind of module."""
+    types = [cast(Any, ours)._torch_type for ours in _TORCHS]
+    return {s for t in types for s, _ in t.slots} | {"activation", "gate_activation"}
+
+
+def _arguments_of(module: Any) -> dict[str, Any]:
+    """The arguments with which anygate's constructor makes such a module."""
+    if isinstance(module, nn.RNN | nn.RNNCell):
+        return {} if module.nonlinearity == "tanh" else {"candidate": module.nonlinearity}
+    if not isinstance(module, RecurrentLayers | StepCell):
         return {}
-    default = Cell().slots
+    default = make(module._torch_type).slots
     slots = {slot: a for slot, a in module.cell.slots.items() if a != default[slot]}
-    return {**slots, **{name: _option(module, name) for name in _option_names(_base(module))}}
-
-
-def _option(module: LSTM | LSTMCell, name: str) -> Any:
-    """The value that an argument of the constructor has."""
-    if name == "trainable":
-        return _trainable(module)
-    return getattr(module._wiring if name == "engine" else module.cell, name)
-
-
-def _trainable(module: LSTM | LSTMCell) -> dict[str, str] | Literal[False]:
-    """What is learnt: SLOT.PARAMETER -> "shared" or "unit"; False for nothing."""
-    names = [name for name in module.cell.per_unit if name not in PEEPHOLES]
-    suffix = "_l0" if isinstance(module, nn.RNNBase) else ""
-    values = {name: getattr(module, name.replace(".", "_") + suffix) for name in names}
-    return {name: "unit" if v.dim() else "shared" for name, v in values.items()} or False
+    return {**slots, **module._options, "trainable": dict(module._design.learnt) or False}
 
 
 def _merged(module: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
     """Arguments of anygate's constructor: those given, the rest as `module` has them. A slot that
     is given takes the parameters that its activation learnt with it."""
-    touched = {slot for name in given for slot in SHORTCUTS.get(name, (name,))}
+    ours = cast(Any, _OURS.get(_TORCHS.get(_base(module), _base(module))))
+    groups = shortcuts(ours._torch_type)
+    given = {k: v for k, v in given.items() if groups.get(k, True)}  # an RNN has no gates
+    touched = {slot for name in given for slot in groups.get(name, (name,))}
     kept = {k: v for k, v in _arguments_of(module).items() if k not in touched}
+    if given.get("coupled"):
+        kept.pop("forget_gate", None)
     if learnt := kept.get("trainable"):
         kept["trainable"] = {k: v for k, v in learnt.items() if k.split(".")[0] not in touched}
     return {**kept, **given}
@@ -223,21 +249,33 @@ def _merged(module: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
 # ---- which modules ----------------------------------------------------------------------------
 
 
-def _sort(model: nn.Module, match: Match | None, strict: bool) -> tuple[list[Named], list[Skipped]]:
-    """The LSTMs that `match` means, and those that it leaves out."""
+def _sort(
+    model: nn.Module, match: Match | None, family: str, strict: bool
+) -> tuple[list[Named], list[Skipped]]:
+    """The modules that `match` and `to` mean, and those that are left out."""
     fits = _predicate(match)
-    found = _lstms(model)
+    found = _recurrent(model)
     meant: list[Named] = []
-    rest: list[Named] = []
+    skipped: list[Skipped] = []
+    known: list[Named] = []
     for module, names in found:
-        wanted = any(fits(name, module) for name in names)
-        (meant if wanted else rest).append((module, names))
-    if strict and not found:
-        raise ValueError(f"swap: no LSTM or LSTMCell in this {type(model).__name__}")
+        if not isinstance(module, _KINDS) and not _scripted(module):
+            reason = f"is {_base(module).__name__}, which swap does not know"
+            skipped.append(Skipped(names, reason))
+            continue
+        known.append((module, names))
+        if not any(fits(name, module) for name in names):
+            skipped.append(Skipped(names, "match= leaves it out"))
+        elif family and family not in {_family(cls) for cls in _base(module).__mro__}:
+            skipped.append(Skipped(names, f"to= means {family} alone"))
+        else:
+            meant.append((module, names))
+    if strict and not known:
+        raise ValueError(f"swap: no LSTM, GRU or RNN in this {type(model).__name__}")
     if strict and not meant:
-        all_names = ", ".join(_shown(names) for _, names in found)
-        raise ValueError(f"swap: match= fits none of the LSTMs, which are: {all_names}")
-    return meant, [Skipped(names, "match= leaves it out") for _, names in rest]
+        all_names = ", ".join(_shown(names) for _, names in known)
+        raise ValueError(f"swap: match= and to= fit none of the modules, which are: {all_names}")
+    return meant, skipped
 
 
 def _predicate(match: Match | None) -> Callable[[str, nn.Module], bool]:
@@ -254,11 +292,11 @@ def _predicate(match: Match | None) -> Callable[[str, nn.Module], bool]:
     return lambda name, module: any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _lstms(model: nn.Module) -> list[Named]:
-    """Every LSTM and LSTMCell with all its names, in the order of model.named_modules()."""
+def _recurrent(model: nn.Module) -> list[Named]:
+    """Every recurrent module with all its names, in the order of model.named_modules()."""
     found: dict[int, tuple[nn.Module, list[str]]] = {}
     for name, module in _named(model, "", ()):
-        if isinstance(module, _KINDS) or _scripted(module):
+        if isinstance(module, _OTHERS) or _scripted(module):
             found.setdefault(id(module), (module, []))[1].append(name)
     return [(module, tuple(names)) for module, names in found.values()]
 
@@ -275,7 +313,7 @@ def _named(
 
 def _scripted(module: nn.Module) -> bool:
     return isinstance(module, torch.jit.ScriptModule) and (
-        getattr(module, "original_name", "") in ("LSTM", "LSTMCell")
+        getattr(module, "original_name", "") in {cls.__name__ for cls in _OURS}
     )
 
 
@@ -323,7 +361,7 @@ class _Plan:
 
 
 def _plan(
-    module: nn.Module, names: tuple[str, ...], given: dict[str, Any], to: Any
+    module: nn.Module, names: tuple[str, ...], given: dict[str, Any], back: bool
 ) -> _Plan | None:
     """How to change a module; None if nothing changes. Raises _Cannot with the reason."""
     base = _base(module)
@@ -331,23 +369,30 @@ def _plan(
     torchs = _TORCHS.get(base, base)
     ours = _OURS[torchs]
     arguments = _merged(module, given)
+    if unknown := sorted(arguments.keys() - set(_own_arguments(ours))):
+        raise _Cannot(f"{ours.__name__} has no {unknown[0]}; match= leaves modules out")
     try:
         target = cast(Any, _build(ours, module, _META, **arguments))
     except (ValueError, TypeError, NotImplementedError) as error:
         raise _Cannot(str(error)) from error
     cell = target.cell
-    if to is nn.LSTM:
-        _check_default(target)
-        target = _build(torchs, module, _META)
-    source: nn.Module = _build(base, module, _META, **_arguments_of(module))
-    same_arguments = _arguments_of(source) == _arguments_of(cast(nn.Module, target))
+    plain_arguments: dict[str, Any] = {}
+    if back:
+        plain_arguments = _check_default(target)
+        target = _build(torchs, module, _META, **plain_arguments)
+    own_arguments = {} if base in _OURS else _arguments_of(module)
+    if isinstance(module, nn.RNN | nn.RNNCell):
+        own_arguments = {"nonlinearity": module.nonlinearity}
+    source: nn.Module = _build(base, module, _META, **own_arguments)
+    same_arguments = _arguments_of(source) == _arguments_of(target)
     if type(target) is base and same_arguments:
         return None
     plain = vars(_build(torchs, module, _META)).keys()
     own = {k: v for k, v in vars(target).items() if k not in plain}
+    named = {k: vars(target)[k] for k in ("mode", "nonlinearity") if k in vars(target)}
     before = vars(source).keys() - plain
     if taken := sorted(own.keys() & vars(module).keys() - before):
-        raise _Cannot(f"it has an attribute '{taken[0]}' that anygate.LSTM needs; rename it")
+        raise _Cannot(f"it has an attribute '{taken[0]}' that anygate's module needs; rename it")
     dropped, new = _parameters(module, source, target)
     added: dict[str, nn.Parameter | None] = {}
     if new:
@@ -356,7 +401,13 @@ def _plan(
         added = {name: made._parameters[name] for name in new}
     entry = Swapped(names, _text(module), _text(target), cell, tuple(new), tuple(dropped))
     return _Plan(
-        module, _class(module, type(target)), entry, own, before - own.keys(), added, dropped
+        module,
+        _class(module, type(target)),
+        entry,
+        own | named,
+        before - own.keys(),
+        added,
+        dropped,
     )
 
 
@@ -372,20 +423,22 @@ def _parameters(
     if lost := [name for name in dropped if name not in module._parameters]:
         raise _Cannot(f"{lost[0]} is parametrized or pruned; remove that first")
     if taken := [name for name in added if name not in dropped and hasattr(module, name)]:
-        raise _Cannot(f"it has an attribute '{taken[0]}' that anygate.LSTM needs; rename it")
+        raise _Cannot(f"it has an attribute '{taken[0]}' that anygate's module needs; rename it")
     return dropped, added
 
 
 def _remade(source: Any, target: Any) -> set[str]:
     """Parameters of the same name in both that are other ones: of another activation, or learnt
     for each unit and not for the layer."""
-    if not (isinstance(source, LSTM | LSTMCell) and isinstance(target, LSTM | LSTMCell)):
+    ours = (RecurrentLayers, StepCell)
+    if not (isinstance(source, ours) and isinstance(target, ours)):
         return set()
     found: set[str] = set()
-    for name, width in (_trainable(source) or {}).items():
+    widths = dict(target._design.learnt)
+    for name, width in source._design.learnt:
         slot, attribute = name.split(".")[0], name.replace(".", "_")
-        same = source.cell.slots[slot] == target.cell.slots[slot]
-        if not same or (_trainable(target) or {}).get(name) != width:
+        same = source.cell.slots[slot] == target.cell.slots.get(slot)
+        if not same or widths.get(name) != width:
             found |= {
                 n for n in source._parameters if n == attribute or n.startswith(f"{attribute}_l")
             }
@@ -410,26 +463,33 @@ def _check_kind(module: nn.Module, base: type) -> None:
         )
 
 
-def _check_default(module: LSTM | LSTMCell) -> None:
-    """Whether torch's module computes the same; engine= does not matter for that."""
-    default = Cell().slots
+def _check_default(module: Any) -> dict[str, Any]:
+    """The arguments of torch's module that computes the same; engine= does not matter for that.
+    Raises _Cannot where there is none."""
+    default = make(module._torch_type).slots
     other = {
         slot: activation.label
         for slot, activation in module.cell.slots.items()
         if activation.closed != default[slot].closed
     }
-    remedy = ["activation='tanh', gate_activation='sigmoid'"] if other else []
-    for name in _option_names(type(module)):
+    found: dict[str, Any] = {}
+    if isinstance(module, RNN | RNNCell) and other.get("candidate") == "relu":
+        found = {"nonlinearity": other.pop("candidate")}
+    defaults = [f"{a}={s!r}" for a, s in (("activation", "tanh"), ("gate_activation", "sigmoid"))]
+    remedy = [", ".join(defaults[: 2 if module._torch_type.gates else 1])] if other else []
+    for name, value in module._options.items():
         usual = inspect.signature(type(module)).parameters[name].default
-        if name != "engine" and (value := _option(module, name)) != usual:
+        value = dict(module._design.learnt) or False if name == "trainable" else value
+        if name != "engine" and value != usual:
             other[name] = value
             remedy.append(f"{name}={usual!r}")
     if other:
         here = ", ".join(f"{name}={value}" for name, value in other.items())
         raise _Cannot(
-            f"torch.nn.LSTM computes sigmoid and tanh only, and here is {here}; to give that up, "
-            f"say {', '.join(remedy)} in the same call"
+            f"torch.nn.{type(module).__name__} computes sigmoid and tanh only, and here is {here}; "
+            f"to give that up, say {', '.join(remedy)} in the same call"
         )
+    return found
 
 
 def _build(cls: type, module: Any, device: Any, dtype: Any = None, **arguments: Any) -> nn.Module:
@@ -439,7 +499,8 @@ def _build(cls: type, module: Any, device: Any, dtype: Any = None, **arguments: 
     options: dict[str, Any] = {"bias": module.bias, "device": device, "dtype": dtype, **arguments}
     if not isinstance(module, nn.RNNBase):
         return cast(nn.Module, cls(*sizes, **options))
-    for name in ("num_layers", "batch_first", "bidirectional", "proj_size"):
+    sizes_too = ("num_layers", "batch_first", "bidirectional")
+    for name in (*sizes_too, *(["proj_size"] if issubclass(cls, nn.LSTM | LSTM) else [])):
         options[name] = getattr(module, name)
     built = cls(*sizes, **options)
     built.dropout = module.dropout

@@ -1,0 +1,358 @@
+"""RecurrentLayers: layers and directions of any cell, as torch.nn.RNNBase has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from ..cells import Cell, CellType
+from ..engines.protocol import Choice, Layer, Result
+from .checks import check_dim, check_pack, check_shapes, check_tensor, read_states
+from .design import Design, summary
+from .parameters import cell_vectors, register_parameters, reset_cell_parameters
+from .projection import run_projected
+from .recorder import Call, recorded_call
+from .run import explain, infer, run_layer, without_autocast
+from .sequences import Segments, read_steps
+
+__all__ = ["RecurrentLayers"]
+
+States = tuple[Tensor, ...]
+
+
+class RecurrentLayers(nn.RNNBase):
+    """Layers of one cell, forward and backward in time: what LSTM, GRU, RNN and Recurrent share.
+
+    A torch.nn.RNNBase, but no nn.LSTM, nn.GRU or nn.RNN: torch.compile refuses every instance of
+    those that it does not know.
+    """
+
+    _torch_type: CellType
+    """The cell whose activations torch's module of this name has."""
+
+    def __init__(
+        self,
+        mode: str,
+        design: Design,
+        options: dict[str, Any],
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            mode, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            proj_size, device, dtype,
+        )  # fmt: skip
+        self._design = design
+        self._options = options
+        self._size_weights(device, dtype)
+        register_parameters(self, design, self._suffixes, device=device, dtype=dtype)
+
+    def _size_weights(self, device: Any, dtype: Any) -> None:
+        """Give the weights H rows for each product that the cell has, where torch's mode has
+        another number."""
+        products = self._design.base.products
+        rows = {
+            "ih": self.hidden_size * sum(p.input for p in products),
+            "hh": self.hidden_size * sum(p.recurrent for p in products),
+        }
+        changed = False
+        for suffix in self._suffixes:
+            for kind, count in rows.items():
+                for name in (f"weight_{kind}{suffix}", f"bias_{kind}{suffix}"):
+                    old = self._parameters.get(name)
+                    if old is not None and len(old) != count:
+                        empty = torch.empty(count, *old.shape[1:], device=device, dtype=dtype)
+                        setattr(self, name, nn.Parameter(empty))
+                        changed = True
+        if changed:
+            nn.RNNBase.reset_parameters(self)
+
+    # ---- what it is ----------------------------------------------------------------------------
+
+    @property
+    def cell(self) -> Cell:
+        """The equations and the activations in the slots (without noise: those of evaluation)."""
+        return self._design.cell
+
+    def explain(self, input: Tensor) -> Choice:
+        """The engine that `forward(input)` will use and, for each faster one, why it does not."""
+        return explain(self._design, self.training, input, self._own("weight_ih_l0"))
+
+    def extra_repr(self) -> str:
+        """torch's, and what differs from torch's module."""
+        found = summary(self._design, self._torch_type, self._options)
+        return super().extra_repr() + (f", {found}" if found else "")
+
+    def reset_parameters(self) -> None:
+        """As torch's module; activations' parameters to the numbers of their formula."""
+        super().reset_parameters()
+        if "_design" in self.__dict__:  # not while the base class is made
+            reset_cell_parameters(self, self._design, self._suffixes)
+
+    def flatten_parameters(self) -> None:
+        """Nothing: cuDNN's one block of weights is not what the engines read."""
+
+    # ---- forward -------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input: Any,
+        hx: Any = None,
+        *,
+        lengths: Any = None,
+        mask: Any = None,
+        reset: Any = None,
+        return_states: bool = False,
+    ) -> Any:
+        """The output and the state after the last step; see the class for shapes.
+
+        lengths [B]: row b has lengths[b] steps (0 is allowed); what comes after is not computed.
+        mask [T, B] ([B, T] with batch_first): True where a step is valid; others are passed over,
+        the state stays. reset, of the same shape: True where a new sequence begins, so that the
+        state before the step is zero, as at the first step of an episode. Outputs of steps that are
+        not valid are zeros.
+        return_states: also return every state at every time step of every layer, as hx has it with
+        a time axis: [num_layers * directions, T, B, H] ([..., B, T, H] with batch_first,
+        [..., T, H] unbatched, [..., N, H] packed).
+        """
+        if isinstance(input, PackedSequence):
+            if not (lengths is None and mask is None and reset is None):
+                raise ValueError(
+                    "a PackedSequence holds its lengths; pad it (pad_packed_sequence) to give "
+                    "lengths=, mask= or reset="
+                )
+            return self._forward_packed(input, hx, return_states)
+        self._check_input(input)
+        batched = input.dim() == 3
+        x = input if batched else input.unsqueeze(1)
+        if batched and self.batch_first:
+            x = x.transpose(0, 1)
+        segments = None
+        if not (lengths is None and mask is None and reset is None):
+            if not batched:
+                raise ValueError("lengths=, mask= and reset= are for a batch: input [T, B, I]")
+            segments = read_steps(x, lengths, mask, reset, self.batch_first)
+        states = self._states(x, x.size(1), hx, batched)
+        output, ends, kept = self._run(x, states, hx is not None, None, segments, return_states)
+        if not batched:
+            output, ends = output.squeeze(1), tuple(state.squeeze(1) for state in ends)
+            kept = tuple(state.squeeze(2) for state in kept)
+        elif self.batch_first:
+            output, kept = output.transpose(0, 1), tuple(s.transpose(1, 2) for s in kept)
+        return self._results(output, ends, kept, return_states)
+
+    def _forward_packed(self, input: PackedSequence, hx: Any, return_states: bool) -> Any:
+        data, batch_sizes, order, back = input
+        check_pack(data, batch_sizes)
+        self._check_features(data)
+        rows = int(batch_sizes[0])
+        states = self._states(data, rows, hx, True)
+        if hx is not None:
+            states = tuple(_permuted(state, order) for state in states)
+        if int(batch_sizes[-1]) == rows:  # all of one length
+            x = data.view(len(batch_sizes), rows, -1)
+            output, ends, kept = self._run(x, states, hx is not None, None, None, return_states)
+            output, kept = output.flatten(0, 1), tuple(state.flatten(1, 2) for state in kept)
+        else:
+            output, ends, kept = self._run(
+                data, states, hx is not None, batch_sizes, None, return_states
+            )
+        packed = PackedSequence(output, batch_sizes, order, back)
+        ends = tuple(_permuted(state, back) for state in ends)
+        return self._results(packed, ends, kept, return_states)
+
+    def _results(self, output: Any, ends: States, kept: States, return_states: bool) -> Any:
+        def shown(states: States) -> Any:
+            return states if len(states) > 1 else states[0]
+
+        return (output, shown(ends), shown(kept)) if return_states else (output, shown(ends))
+
+    def _check_input(self, input: Tensor) -> None:
+        if input.dim() not in (2, 3):
+            raise ValueError(
+                f"{self._name()}: Expected input to be 2D or 3D, got {input.dim()}D instead"
+            )
+        self._check_features(input)
+        steps = input.size(1 if self.batch_first and input.dim() == 3 else 0)
+        if steps == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _check_features(self, input: Tensor) -> None:
+        weight = self._own("weight_ih_l0")
+        if input.dtype != weight.dtype or input.device != weight.device:
+            check_tensor("input", input, weight)
+        if input.size(-1) != self.input_size:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, "
+                f"got {input.size(-1)}"
+            )
+
+    def _shapes(self, batch: int) -> tuple[tuple[int, int, int], ...]:
+        """Of the states: [num_layers * directions, B, H], the first with proj_size in H's place."""
+        count = self.num_layers * (2 if self.bidirectional else 1)
+        first = (count, batch, self.proj_size or self.hidden_size)
+        return first, *[(count, batch, self.hidden_size)] * (len(self._design.base.states) - 1)
+
+    def _states(self, x: Tensor, batch: int, hx: Any, batched: bool) -> States:
+        """The states before the first step, [num_layers * directions, B, H]."""
+        shapes = self._shapes(batch)
+        if hx is None:
+            first = x.new_zeros(shapes[0])
+            return tuple(first if shape == shapes[0] else x.new_zeros(shape) for shape in shapes)
+        names = self._design.base.states
+        states = read_states(hx, names)
+        check_dim(states, names, batched)
+        if not batched:
+            states = tuple(state.unsqueeze(1) for state in states)
+        check_shapes(states, names, shapes, self._own("weight_ih_l0"))
+        return states
+
+    def get_expected_cell_size(
+        self, input: Tensor, batch_sizes: Tensor | None
+    ) -> tuple[int, int, int]:
+        """Shape of the last state for an input, or for a pack's data with its batch_sizes."""
+        if batch_sizes is not None:
+            return self._shapes(int(batch_sizes[0]))[-1]
+        return self._shapes(input.size(0 if self.batch_first else 1))[-1]
+
+    def check_forward_args(self, input: Tensor, hidden: Any, batch_sizes: Tensor | None) -> None:
+        """Raises RuntimeError for an input or a state of the wrong shape."""
+        self.check_input(input, batch_sizes)
+        states = hidden if isinstance(hidden, (tuple, list)) else (hidden,)
+        expected = (
+            self.get_expected_hidden_size(input, batch_sizes),
+            *[self.get_expected_cell_size(input, batch_sizes)] * (len(states) - 1),
+        )
+        for place, (state, shape) in enumerate(zip(states, expected, strict=True)):
+            where = f"[{place}]" if len(states) > 1 else ""
+            self.check_hidden_size(state, shape, f"Expected hidden{where} size {{}}, got {{}}")
+
+    def permute_hidden(self, hx: Any, permutation: Tensor | None) -> Any:
+        """The state with the rows in another order."""
+        if isinstance(hx, Tensor):
+            return _permuted(hx, permutation)
+        return tuple(_permuted(state, permutation) for state in hx)
+
+    # ---- layers --------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        x: Tensor,
+        states: States,
+        started: bool,
+        batch_sizes: Tensor | None,
+        segments: Segments | None,
+        keep: bool,
+    ) -> tuple[Tensor, States, States]:
+        """All layers and directions, time first: the output, the states after the last step, and
+        each state at every time step if keep. started: the states were given."""
+        call = recorded_call(self)
+        noisy = self.training and self._design.training_cell is not self._design.cell
+        plain = not (self.bidirectional or self.proj_size or keep or noisy or segments)
+        if plain and call is None and self.num_layers == 1:
+            vectors = cell_vectors(self, self._design, "_l0")
+            layer = Layer(x, states, *self._weights("_l0"), vectors, None, batch_sizes)
+            found = infer(self._design, layer)
+            if found is not None:
+                return found.output, found.states, ()
+        ends: list[States] = []
+        kept: list[States] = []
+        for number in range(self.num_layers):
+            outputs = []
+            for suffix in ("", "_reverse")[: 2 if self.bidirectional else 1]:
+                own = tuple(state.select(0, len(ends)) for state in states)
+                name = f"_l{number}{suffix}"
+                result = self._run_layer(name, x, own, started, batch_sizes, segments, keep, call)
+                outputs.append(result.output)
+                ends.append(result.states)
+                kept.append(result.kept or ())
+            x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
+            if self.dropout and number < self.num_layers - 1:
+                x = nn.functional.dropout(x, self.dropout, self.training)
+        last = tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
+        return x, last, tuple(torch.stack(parts) for parts in zip(*kept, strict=True))
+
+    def _run_layer(
+        self,
+        suffix: str,
+        x: Tensor,
+        states: States,
+        started: bool,
+        batch_sizes: Tensor | None,
+        segments: Segments | None,
+        keep: bool,
+        call: Call | None,
+    ) -> Result:
+        layer = Layer(
+            x, states, *self._weights(suffix), cell_vectors(self, self._design, suffix), None,
+            batch_sizes, suffix.endswith("_reverse"),
+        )  # fmt: skip
+        whole = layer
+        if segments is not None:
+            layer = segments.pack(whole)
+            if not len(layer.x):
+                return segments.nothing(whole, self._output_size(), keep)
+            started = True
+        measures = None
+        if call is not None:
+            cell = self._design.training_cell if self.training else self.cell
+            measures = call.measures(cell, suffix, layer.states[-1], layer.batch_sizes)
+        run: Callable[[Layer], Result] = partial(
+            run_layer, self._design, training=self.training, keep=keep, measures=measures
+        )
+        if self.proj_size:
+            weight_hr = self._own(f"weight_hr{suffix}")
+            run = partial(run_projected, run, weight_hr=weight_hr, started=started)
+        if self.proj_size or layer.batch_sizes is not None:
+            result = without_autocast(run, layer, bool(self.proj_size))
+        else:
+            result = run(layer)
+        return result if segments is None else segments.unpack(whole, result)
+
+    def _output_size(self) -> int:
+        return self.proj_size or self.hidden_size
+
+    def layer_weights(self, layer: int, suffix: str = "") -> tuple[Tensor, Tensor, Tensor | None]:
+        """weight_ih [P_x*H, I], weight_hh [P_h*H, H] and the sum of both biases (None without) of
+        one layer; suffix "_reverse" for the backward direction. For cells whose products all see x
+        and h."""
+        weight_ih, weight_hh, bias_ih, bias_hh = self._weights(f"_l{layer}{suffix}")
+        bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
+        return weight_ih, weight_hh, bias
+
+    def _weights(self, suffix: str) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        own = self._own
+        weights = own("weight_ih" + suffix), own("weight_hh" + suffix)
+        if not self.bias:
+            return (*weights, None, None)
+        return (*weights, own("bias_ih" + suffix), own("bias_hh" + suffix))
+
+    def _own(self, name: str) -> Tensor:
+        """A parameter; parametrized ones are attributes of the class."""
+        found = self._parameters.get(name)
+        return cast(Tensor, getattr(self, name)) if found is None else found
+
+    @property
+    def _suffixes(self) -> list[str]:
+        ways = ("", "_reverse")[: 2 if self.bidirectional else 1]
+        return [f"_l{layer}{way}" for layer in range(self.num_layers) for way in ways]
+
+
+def _permuted(state: Tensor, order: Tensor | None) -> Tensor:
+    return state if order is None else state.index_select(1, order)

@@ -1,0 +1,158 @@
+"""Between torch modules and engines: which engine runs, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ..cells import cell_of
+from ..cells.builtin import RECURRENT_DROPOUT
+from ..engines.protocol import (
+    Choice,
+    Engine,
+    Layer,
+    Measures,
+    Request,
+    Result,
+    choose,
+    load,
+    on_change,
+)
+from .checks import autocasting
+from .design import Design
+
+__all__ = ["explain", "infer", "run_layer", "without_autocast"]
+
+
+def explain(design: Design, training: bool, x: Tensor, weight: Tensor) -> Choice:
+    """The engine for x and weights like `weight`, and why no faster one."""
+    key = design.training_key if training else design.key
+    return _choose(key, design.engine, *_circumstances(x, weight))
+
+
+def infer(design: Design, layer: Layer) -> Result | None:
+    """`run_layer` without gradients by the shortest way that the engine has: a single time step
+    takes less than all that `run_layer` looks at. States [1, B, H]. None: call `run_layer`."""
+    if torch.is_grad_enabled() or torch._C._is_any_autocast_enabled():
+        return None
+    engine = _engine(design.key, design.engine, layer.x.device.type, layer.x.dtype, False)
+    return engine.infer(design.key, layer)
+
+
+def run_layer(
+    design: Design,
+    layer: Layer,
+    training: bool = False,
+    keep: bool = False,
+    measures: Measures | None = None,
+) -> Result:
+    """One direction of one layer, as `Engine.run`; under autocast in its dtype, as torch's modules.
+
+    training: with the design's noise, whose masks are drawn here from torch's generator. The states
+    are those of `design.base`.
+    """
+    device = layer.x.device.type
+    if autocasting(device):
+        dtype = torch.get_autocast_dtype(device)
+        with torch.autocast(device, enabled=False):
+            return run_layer(design, _cast(layer, dtype), training, keep, measures)
+    noisy = training and design.training_cell is not design.cell
+    key = design.training_key if noisy else design.key
+    if noisy and design.training_cell.type.masks:
+        layer = _with_masks(design, layer)
+    engine = _engine(key, design.engine, *_circumstances(layer.x, layer.weight_ih))
+    result = engine.run(key, layer, keep, measures)
+    extra = len(result.states) - len(design.base.states)  # what recurrent dropout needs inside
+    if not extra:
+        return result
+    kept = None if result.kept is None else result.kept[extra:]
+    return Result(result.output, result.states[extra:], kept)
+
+
+def _with_masks(design: Design, layer: Layer) -> Layer:
+    """The layer with this call's noise: masks [T, B, M, H] ([N, M, H] packed)."""
+    h = layer.states[0]
+    rates = dict(design.zoneout)
+    masks = []
+    states = layer.states
+    for name in design.training_cell.type.masks:
+        if name == RECURRENT_DROPOUT:
+            kept = h.new_empty(h.shape).bernoulli_(1 - design.recurrent_dropout)
+            kept = kept / (1 - design.recurrent_dropout)
+            masks.append(_for_all_steps(kept, layer))
+            states = (h * kept, *states)
+        else:
+            shape = (*layer.x.shape[:-1], h.shape[-1])
+            masks.append(h.new_empty(shape).bernoulli_(rates[name.removeprefix("zoneout_")]))
+    return layer._replace(masks=torch.stack(masks, -2), states=states)
+
+
+def _for_all_steps(rows: Tensor, layer: Layer) -> Tensor:
+    """[B, H] at every time step: [T, B, H], or [N, H] packed."""
+    if layer.batch_sizes is None:
+        return rows.expand(layer.x.shape[0], *rows.shape)
+    sizes = layer.batch_sizes
+    begins = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+    row = torch.arange(layer.x.shape[0]) - begins
+    return rows[row.to(rows.device)]
+
+
+def without_autocast(
+    run: Callable[[Layer], Result], layer: Layer, projected: bool = False
+) -> Result:
+    """run(layer) in the weights' dtype even under autocast, with the dtypes that torch gives where
+    it has no half-precision kernel (packs, single steps): x's, but autocast's for what a projection
+    gives."""
+    device, dtype = layer.x.device.type, layer.x.dtype
+    if not autocasting(device):
+        return run(layer)
+    with torch.autocast(device, enabled=False):
+        result = run(_cast(layer, layer.weight_ih.dtype, always=True))
+    narrow = torch.get_autocast_dtype(device) if projected else dtype
+    first, *others = result.states
+    return Result(
+        result.output.to(narrow),
+        (first.to(narrow), *(state.to(dtype) for state in others)),
+        None if result.kept is None else tuple(state.to(dtype) for state in result.kept),
+    )
+
+
+def _cast(layer: Layer, dtype: torch.dtype, always: bool = False) -> Layer:
+    """The floating-point tensors in another dtype; float64 stays, as autocast does, unless
+    always."""
+
+    def cast(tensor: Any) -> Any:
+        if isinstance(tensor, tuple):
+            return tuple(map(cast, tensor))
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            return tensor
+        return tensor if tensor.dtype == torch.float64 and not always else tensor.to(dtype)
+
+    return Layer(*map(cast, layer))
+
+
+def _circumstances(x: Tensor, weight: Tensor) -> tuple[str, torch.dtype, bool]:
+    """Device, dtype, and that gradients will be needed."""
+    training = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    return x.device.type, x.dtype, training
+
+
+@lru_cache(maxsize=512)
+def _choose(key: str, engine: str, device: str, dtype: torch.dtype, training: bool) -> Choice:
+    request = Request(cell_of(key), device, str(dtype).removeprefix("torch."), training)
+    return choose(request, engine)
+
+
+on_change(_choose.cache_clear)
+
+
+def _engine(key: str, engine: str, device: str, dtype: torch.dtype, training: bool) -> Engine:
+    """A constant for torch.compile, which cannot trace a registry."""
+    return load(_choose(key, engine, device, dtype, training).name)
+
+
+_engine = cast(Any, torch.compiler.assume_constant_result)(_engine)

@@ -1,0 +1,129 @@
+"""StepCell: one time step of any cell, as torch.nn.RNNCellBase has it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..cells import Cell, CellType
+from ..engines.protocol import Choice, Layer
+from .checks import check_tensor, read_states
+from .design import Design, summary
+from .parameters import cell_vectors, register_parameters, reset_cell_parameters
+from .recorder import recorded_call
+from .run import explain, run_layer, without_autocast
+
+__all__ = ["StepCell"]
+
+States = tuple[Tensor, ...]
+
+
+class StepCell(nn.RNNCellBase):
+    """One time step of one cell: what LSTMCell, GRUCell, RNNCell and RecurrentCell share."""
+
+    _torch_type: CellType
+    """The cell whose activations torch's module of this name has."""
+
+    def __init__(
+        self,
+        design: Design,
+        options: dict[str, Any],
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        if design.recurrent_dropout:
+            raise ValueError(
+                "recurrent_dropout keeps one mask for a whole sequence, which a single step does "
+                "not see; multiply the state by a mask of your own between the steps"
+            )
+        products = design.base.products
+        inputs, recurrent = (
+            sum(getattr(p, kind) for p in products) for kind in ("input", "recurrent")
+        )
+        super().__init__(input_size, hidden_size, bias, inputs, device=device, dtype=dtype)
+        if recurrent != inputs:
+            shape = (recurrent * hidden_size, hidden_size)
+            self.weight_hh = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+            if bias:
+                self.bias_hh = nn.Parameter(torch.empty(shape[0], device=device, dtype=dtype))
+            super().reset_parameters()
+        self._design = design
+        self._options = options
+        register_parameters(self, design, [""], device=device, dtype=dtype)
+
+    def reset_parameters(self) -> None:
+        """As torch's module; activations' parameters to the numbers of their formula."""
+        super().reset_parameters()
+        if "_design" in self.__dict__:  # not while the base class is made
+            reset_cell_parameters(self, self._design, [""])
+
+    @property
+    def cell(self) -> Cell:
+        """The equations and the activations in the slots."""
+        return self._design.cell
+
+    def explain(self, input: Tensor) -> Choice:
+        """The engine that `forward(input)` will use, and why."""
+        return explain(self._design, self.training, input, self.weight_ih)
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """The state after one step; zeros are the state before it if none is given."""
+        name = type(self).__name__
+        if input.dim() not in (1, 2):
+            raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
+        if input.size(-1) != self.input_size:
+            raise RuntimeError(
+                f"input has inconsistent input_size: got {input.size(-1)} "
+                f"expected {self.input_size}"
+            )
+        if input.dtype != self.weight_ih.dtype or input.device != self.weight_ih.device:
+            check_tensor("input", input, self.weight_ih)
+        batched = input.dim() == 2
+        x = input if batched else input.unsqueeze(0)
+        layer = Layer(
+            x.unsqueeze(0), self._states(x, hx, batched), self.weight_ih, self.weight_hh,
+            self.bias_ih, self.bias_hh, cell_vectors(self, self._design, ""),
+        )  # fmt: skip
+        run = partial(run_layer, self._design, training=self.training)
+        call = recorded_call(self)
+        if call is not None:
+            cell = self._design.training_cell if self.training else self.cell
+            run = partial(run, measures=call.measures(cell, "", layer.states[-1], None))
+        states = without_autocast(run, layer).states
+        if not batched:
+            states = tuple(state.squeeze(0) for state in states)
+        return states if len(states) > 1 else states[0]
+
+    def _states(self, x: Tensor, hx: Any, batched: bool) -> States:
+        names = self._design.base.states
+        shape = (x.size(0), self.hidden_size)
+        if hx is None:
+            zeros = x.new_zeros(shape)
+            return (zeros,) * len(names)
+        states = read_states(hx, names)
+        kind = type(self).__name__
+        for place, (name, state) in enumerate(zip(names, states, strict=True)):
+            if state.dim() not in (1, 2):
+                where = f"[{place}]" if len(names) > 1 else ""
+                raise ValueError(
+                    f"{kind}: Expected hx{where} to be 1D or 2D, got {state.dim()}D instead"
+                )
+            wanted = shape if batched else shape[1:]
+            if state.shape != wanted:
+                raise RuntimeError(
+                    f"{kind}: expected {name} of {tuple(wanted)}, got {tuple(state.shape)}"
+                )
+            check_tensor(name, state, self.weight_ih)
+        return states if batched else tuple(state.unsqueeze(0) for state in states)
+
+    def extra_repr(self) -> str:
+        """torch's, and what differs from torch's module."""
+        sizes = f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        found = summary(self._design, self._torch_type, self._options)
+        return sizes + (f", {found}" if found else "")
