@@ -57,7 +57,7 @@ def by_loop(
             n.removesuffix(suffix): p
             for n, p in module.named_parameters()
             if n.endswith(f"l0{suffix}")
-        }  # noqa: E501
+        }
         wrapped = Functional(single, own)
         y, end = one_direction(
             wrapped, x, tuple(s[k : k + 1] for s in states), valid, reset, bool(suffix)

@@ -11,7 +11,6 @@ from anygate.engines.eager import OPS as OPERATIONS
 from anygate.engines.protocol import Engine, Layer, Measures, Request, Result
 from anygate.formulas.program import evaluate
 
-
 OPS = {**OPERATIONS, "const": lambda value: torch.tensor(float(value), dtype=torch.float64)}
 
 
