@@ -25,7 +25,8 @@ class Action:
     value called `inputs[0]` (before clipping), its parameters called SLOT.PARAMETER; program gives
     the value too. "mean": the mean over the hidden units of what program gives.
     inputs: what program takes. slopes: the derivative of what program gives by each input.
-    A program's only output is "value".
+    A program's only output is "value". expression: what program computes, for derivatives of any
+    order.
     """
 
     kind: Literal["product", "line", "slot", "mean"]
@@ -33,6 +34,7 @@ class Action:
     inputs: tuple[str, ...] = ()
     program: Program | None = None
     slopes: tuple[tuple[str, Program], ...] = ()
+    expression: sympy.Expr | None = None
 
 
 @lru_cache(maxsize=256)
@@ -92,4 +94,4 @@ def _action(
     used = sorted(s.name for s in expression.free_symbols if s.name != first)
     inputs = (first, *used) if first else tuple(used)
     slopes = tuple((by, lower({"value": expression.diff(symbol(by))}, inputs)) for by in inputs)
-    return Action(kind, name, inputs, lower({"value": expression}, inputs), slopes)
+    return Action(kind, name, inputs, lower({"value": expression}, inputs), slopes, expression)

@@ -1,35 +1,74 @@
-"""torch operations: any device, any dtype, any order of derivative.
+"""torch operations: any cell, any device, any dtype, any order of derivative.
 
-The first derivative runs the cell's derived backward Program; a derivative of that (double
-backward) is taken through `Pointwise`, whose own derivative is the derived formula again. In
-neither does autograd go through a `where`.
+Where a step needs one product, the first derivative runs the cell's derived backward Program. All
+else (other cells, derivatives of derivatives, torch.func, forward mode) goes line by line through
+`pointwise`, whose derivative is the derived formula again. In neither does autograd go through a
+`where`.
 """
 
 from __future__ import annotations
 
-from ..base import Request
-from .layer import gradients, plain, run, step, trace
-from .operations import OPS, apply
+import torch
+from torch.autograd import forward_ad
 
-__all__ = [
-    "FRAMEWORK",
-    "NAME",
-    "OPS",
-    "apply",
-    "gradients",
-    "plain",
-    "refuses",
-    "run",
-    "step",
-    "trace",
-]
+from ...cells import Cell, cell_of
+from ..measuring import check_measurable
+from ..packed import run_packed
+from ..protocol import Engine, EngineError, Layer, Measures, Request, Result
+from .layer import derived
+from .operations import OPS
+from .plain import plain
+from .pointwise import Formula, apply, pointwise
 
-NAME = "eager"
-FRAMEWORK = "torch"
+__all__ = ["OPS", "Eager", "Formula", "apply", "pointwise"]
 
 
-def refuses(request: Request) -> str | None:
-    """Nothing is refused but numbers without a fraction."""
-    if request.dtype.startswith(("float", "bfloat")):
-        return None
-    return f"it computes with real numbers, not {request.dtype}"
+class Eager(Engine):
+    """Runs every cell in torch operations."""
+
+    name = "eager"
+
+    def refuses(self, request: Request) -> str | None:
+        """Nothing is refused but numbers without a fraction."""
+        if request.dtype.startswith(("float", "bfloat")):
+            return None
+        return f"it computes with real numbers, not {request.dtype}"
+
+    def run(
+        self, key: str, layer: Layer, keep: bool = False, measures: Measures | None = None
+    ) -> Result:
+        cell = cell_of(key)
+        if measures is not None:
+            check_measurable(cell, layer, self.name)
+        if measures is None and (_one_by_one(cell) or _transformed()):
+            return self.plain(key, layer, keep)
+        if _transformed():
+            raise EngineError(
+                "anygate.record measures plain calls; take torch.compile, torch.func, vmap and "
+                "forward-mode differentiation off while it records"
+            )
+        if layer.batch_sizes is not None:
+            return run_packed(lambda part: derived(cell, part, keep, None), layer, keep)
+        return derived(cell, layer, keep, measures)
+
+    def plain(self, key: str, layer: Layer, keep: bool = False) -> Result:
+        """`run` in operations that torch differentiates itself: in both modes, to any order, under
+        torch.func's transforms; slower."""
+        cell = cell_of(key)
+        if layer.batch_sizes is not None:
+            return run_packed(lambda part: plain(cell, part, keep), layer, keep)
+        return plain(cell, layer, keep)
+
+
+def _one_by_one(cell: Cell) -> bool:
+    """Whether a step has no Programs of its own."""
+    return cell.type.kind in ("two products", "reduction")
+
+
+def _transformed() -> bool:
+    """Whether torch.func or forward mode looks inside, where an autograd Function may not stand."""
+    if torch.compiler.is_compiling():
+        return False
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+    )

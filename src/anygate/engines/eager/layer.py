@@ -1,282 +1,249 @@
-"""One direction of one layer in torch operations: its time loop, and back through it."""
+"""A layer by its derived Programs: the time loop, and back through it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from ...formulas.cell import GATES, Cell, cell_lines
-from ...formulas.measures import measured
-from ...formulas.program import Program
-from ..base import CREATE_GRAPH, Measures
+from ...cells import Cell
+from ...cells.celltype import before
+from ...cells.derive import grad, saved_name
+from ...cells.measures import direct, measured
+from ..protocol import CREATE_GRAPH, Layer, Measures, Result, needs_gradient
 from .measuring import backward_line, forward_line, in_order
-from .operations import as_tensors, bind_program, pointwise
+from .operations import as_tensors, bind_program
+from .plain import gradients, order
 
-__all__ = ["gradients", "plain", "run", "step", "trace"]
+__all__ = ["derived"]
 
-Triple = tuple[Tensor, Tensor, Tensor]
-
-
-def step(
-    cell: Cell, z: Tensor, c: Tensor, parameters: Mapping[str, Any] | None = None
-) -> dict[str, Tensor]:
-    """One time step from pre-activations z [B, 4H] (i f g o) and c [B, H]: h, c and
-    saved_GATE, each [B, H]. Not differentiable by autograd: see `run`."""
-    return _stepper(cell.forward, c, {**cell.parameters, **(parameters or {})})(z, c)
+_Step = dict[str, Tensor]
 
 
-def _stepper(
-    program: Program, like: Tensor, parameters: Mapping[str, Any]
-) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
-    """`step` made ready for many steps."""
-    run = bind_program(program, like)
-    fixed = as_tensors(parameters, like)
-
-    def one(z: Tensor, c: Tensor) -> dict[str, Tensor]:
-        return run({**fixed, **dict(zip(_Z, z.chunk(4, -1), strict=True)), "c_previous": c})
-
-    return one
+def derived(cell: Cell, layer: Layer, keep: bool, measures: Measures | None) -> Result:
+    """A layer of equal lengths of a cell whose step needs one product or none."""
+    if not needs_gradient(layer):
+        return _forward(cell, layer, keep, measures, [])
+    fixed = (cell, layer.masks, layer.reverse, keep, measures)
+    tensors = (*layer[2:7], *layer.states)
+    results = cast(Any, _Layer.apply)(*fixed, layer.x, *tensors)
+    count = 1 + len(layer.states)
+    return Result(results[0], results[1:count], results[count:] if keep else None)
 
 
-_Z = tuple(f"z_{gate}" for gate in GATES)
-_SAVED = tuple(f"saved_{gate}" for gate in GATES)
-_GRAD_Z = tuple(f"grad_z_{gate}" for gate in GATES)
+def _fixed(cell: Cell, layer: Layer) -> _Step:
+    """The parameters: numbers, and [H] for those that each unit has its own of."""
+    vectors = () if layer.vectors is None else layer.vectors.unbind(0)
+    values = {**cell.parameters, **dict(zip(cell.per_unit, vectors, strict=True))}
+    return as_tensors(values, layer.states[0])
 
 
-def run(
-    cell: Cell,
-    x: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias: Tensor | None,
-    parameters: Mapping[str, Any] | None = None,
-    reverse: bool = False,
-    measures: Measures | None = None,
-) -> Triple:
-    """One direction of one layer; arguments and results as in `Engine.run`."""
-    values = {**cell.parameters, **(parameters or {})}
-    tensors = tuple(values[name] for name in cell.parameters)
-    arguments = (x, h0, c0, weight_ih, weight_hh, bias, *tensors)
-    if torch.is_grad_enabled() and any(
-        isinstance(a, Tensor) and a.requires_grad for a in arguments
-    ):
-        return cast(Triple, _Layer.apply(cell, reverse, measures, *arguments))  # type: ignore[no-untyped-call]
-    return _forward(cell, reverse, *arguments, saving=None, measures=measures)
+def _masks(cell: Cell, layer: Layer, t: int) -> _Step:
+    if layer.masks is None:
+        return {}
+    masks = layer.masks[t].to(layer.states[0].dtype).unbind(1)
+    return dict(zip(cell.type.masks, masks, strict=True))
 
 
-def trace(
-    cell: Cell,
-    x: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias: Tensor | None,
-    reverse: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """What happens inside one direction of one layer: the pre-activations z [T, B, 4H] (i f g o)
-    and the cell states c [T, B, H], without gradients. Arguments as in `Engine.run`."""
-    with torch.no_grad():
-        z_x = torch.nn.functional.linear(x, weight_ih, bias)
-        cells = x.new_zeros(len(x), *c0.shape)
-        h, c = h0, c0
-        step = _stepper(cell.forward, c0, cell.parameters)
-        for t in _order(len(x), reverse):
-            z_x[t].addmm_(h, weight_hh.t())
-            now = step(z_x[t], c)
-            h, c = now["h"], now["c"]
-            cells[t] = c
-        return z_x, cells
+def _producer(cell: Cell, layer: Layer) -> Callable[[int, Tensor], _Step]:
+    """The products of a time step from the first state before it. The input's share is one product
+    for all steps."""
+    products = cell.type.products
+    inputs = [p.name for p in products if p.input]
+    recurrent = [p.name for p in products if p.recurrent]
+    weight = layer.weight_hh.t()
+    if inputs == recurrent:
+        bias = layer.bias_ih
+        if bias is not None and layer.bias_hh is not None:
+            bias = bias + layer.bias_hh
+        z_x = torch.nn.functional.linear(layer.x, layer.weight_ih, bias)
+
+        def one(t: int, h: Tensor) -> _Step:
+            z = torch.addmm(z_x[t], h, weight)
+            return dict(zip(inputs, z.chunk(len(inputs), -1), strict=True))
+
+        return one
+    z_x = torch.nn.functional.linear(layer.x, layer.weight_ih, layer.bias_ih)
+
+    def apart(t: int, h: Tensor) -> _Step:
+        found = dict(zip(inputs, z_x[t].chunk(max(1, len(inputs)), -1), strict=False))
+        if recurrent:
+            z_h = torch.nn.functional.linear(h, layer.weight_hh, layer.bias_hh)
+            for name, part in zip(recurrent, z_h.chunk(len(recurrent), -1), strict=True):
+                found[name] = found[name] + part if name in found else part
+        return found
+
+    return apart
 
 
 def _forward(
-    cell: Cell,
-    reverse: bool,
-    x: Tensor,
-    h: Tensor,
-    c: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias: Tensor | None,
-    *parameters: Any,
-    saving: list[dict[str, Tensor]] | None,
-    measures: Measures | None,
-) -> Triple:
-    """The time loop. The input's share of z is one product for all steps."""
-    z_x = torch.nn.functional.linear(x, weight_ih, bias)
-    recurrent = weight_hh.t()
+    cell: Cell, layer: Layer, keep: bool, measures: Measures | None, steps: list[_Step]
+) -> Result:
+    """The time loop; steps receives what the Program gives at each step taken. The results are
+    copies, so that they can be changed in place."""
+    names = cell.type.states
+    products, fixed = _producer(cell, layer), _fixed(cell, layer)
     program = cell.forward if measures is None else measured(cell).forward
-    step = _stepper(program, c, dict(zip(cell.parameters, parameters, strict=True)))
-    outputs: list[Tensor] = [h] * len(x)
+    run = bind_program(program, layer.states[0])
+    saved = (*names, *map(saved_name, cell.saved))
+    states = layer.states
+    taken: dict[int, tuple[Tensor, ...]] = {}
     lines: dict[int, Tensor] = {}
-    for t in _order(len(x), reverse):
-        now = step(torch.addmm(z_x[t], h, recurrent), c)
-        outputs[t], c = now["h"], now["c"]
-        h = outputs[t]
-        if saving is not None:
-            saving.append(now)
+    for t in order(len(layer.x), layer.reverse):
+        previous = dict(zip(map(before, names), states, strict=True))
+        now = run({**fixed, **_masks(cell, layer, t), **products(t, states[0]), **previous})
+        states = taken[t] = tuple(now[name] for name in names)
+        steps.append({name: now[name] for name in saved})
         if measures is not None:
             lines[t] = forward_line(cell, now)
     if measures is not None:
-        measures.forward(in_order(lines))
-    return torch.stack(outputs) if outputs else x.new_zeros(0, *h.shape), h.clone(), c.clone()
+        measures.forward(in_order(lines, len(measured(cell).numbers)))
+    kept = (_stack(layer, (taken[t][k] for t in range(len(taken)))) for k in range(len(names)))
+    output = names.index(cell.type.output)
+    return Result(
+        _stack(layer, (taken[t][output] for t in range(len(taken)))),
+        tuple(state.clone() for state in states),
+        tuple(kept) if keep else None,
+    )
+
+
+def _stack(layer: Layer, steps: Iterable[Tensor]) -> Tensor:
+    """[T, B, H], for T = 0 too."""
+    found = list(steps)
+    return torch.stack(found) if found else layer.x.new_zeros(0, *layer.states[0].shape)
 
 
 class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, cell: Cell, reverse: bool, measures: Measures | None, *arguments: Any
-    ) -> Any:
-        saving: list[dict[str, Tensor]] = []
-        results = _forward(cell, reverse, *arguments, saving=saving, measures=measures)
-        ctx.cell, ctx.reverse, ctx.steps = cell, reverse, len(saving)
-        ctx.measures = measures
-        ctx.numbers = tuple(None if isinstance(a, Tensor) else (a,) for a in arguments)
-        per_step = [now[name] for name in (*_SAVED, "c") for now in saving]
-        tensors = [a for a in arguments if isinstance(a, Tensor)]
-        ctx.save_for_backward(results[0], *tensors, *per_step)
-        return results
+        ctx: Any, cell: Cell, masks: Tensor | None, reverse: bool, keep: bool,
+        measures: Measures | None, *tensors: Any,
+    ) -> Any:  # fmt: skip
+        layer = _layer(tensors, masks, reverse)
+        steps: list[_Step] = []
+        result = _forward(cell, layer, keep, measures, steps)
+        ctx.cell, ctx.reverse, ctx.keep, ctx.measures = cell, reverse, keep, measures
+        ctx.steps = len(steps)
+        ctx.names = tuple(steps[0]) if steps else ()
+        per_step = [step[name] for step in steps for name in ctx.names]
+        ctx.save_for_backward(masks, *tensors, *per_step)
+        ctx.tensors = len(tensors)
+        return (result.output, *result.states, *(result.kept or ()))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        output, *saved = ctx.saved_tensors
-        rest = iter(saved)
-        arguments = [next(rest) if n is None else n[0] for n in ctx.numbers]
+        masks, *rest = ctx.saved_tensors
+        layer = _layer(rest[: ctx.tensors], masks, ctx.reverse)
+        needed = ctx.needs_input_grad[5:]
         if torch.is_grad_enabled():  # create_graph: these gradients will be differentiated
             if ctx.measures is not None:
                 raise RuntimeError(CREATE_GRAPH)
-            needed = ctx.needs_input_grad[3:]
-            return None, None, None, *gradients(ctx.cell, ctx.reverse, arguments, grads, needed)
-        flat = list(rest)
-        per_step = {
-            name: flat[i * ctx.steps : (i + 1) * ctx.steps] for i, name in enumerate((*_SAVED, "c"))
-        }
-        results = _backward(ctx.cell, ctx.reverse, arguments, output, per_step, grads, ctx.measures)
-        return None, None, None, *results
+            results = gradients(ctx.cell, layer, ctx.keep, grads, needed)
+        else:
+            flat, width = rest[ctx.tensors :], len(ctx.names)
+            steps = [
+                dict(zip(ctx.names, flat[k * width : (k + 1) * width], strict=True))
+                for k in range(ctx.steps)
+            ]
+            results = _backward(ctx.cell, layer, steps, grads, needed, ctx.measures)
+        return None, None, None, None, None, *results
+
+
+def _layer(tensors: Any, masks: Tensor | None, reverse: bool) -> Layer:
+    """From x, weight_ih, weight_hh, bias_ih, bias_hh, vectors, states."""
+    x, weight_ih, weight_hh, bias_ih, bias_hh, vectors, *states = tensors
+    weights = (weight_ih, weight_hh, bias_ih, bias_hh, vectors)
+    return Layer(x, tuple(states), *weights, masks, None, reverse)
 
 
 def _backward(
     cell: Cell,
-    reverse: bool,
-    arguments: list[Any],
-    output: Tensor,
-    per_step: dict[str, list[Tensor]],
-    grads: Triple,
+    layer: Layer,
+    steps: list[_Step],
+    grads: tuple[Tensor, ...],
+    needed: tuple[bool, ...],
     measures: Measures | None,
 ) -> list[Tensor | None]:
-    """Back through time, then the weights' gradients as one product each over all steps."""
-    x, h0, c0, weight_ih, weight_hh, bias, *parameters = arguments
-    grad_output, dh, dc = grads
-    steps = list(_order(len(x), reverse))
-    values = dict(zip(cell.parameters, parameters, strict=True))
+    """Back through time, then the weights' gradients as one product each over all steps. No two
+    results share memory."""
+    names, products = cell.type.states, cell.type.products
+    inputs = [grad(p.name) for p in products if p.input]
+    recurrent = [grad(p.name) for p in products if p.recurrent]
+    count = len(names)
+    grad_output, grad_kept = grads[0], grads[1 + count :]
+    arriving = list(grads[1 : 1 + count])
     program = cell.backward if measures is None else measured(cell).backward
-    run, fixed = bind_program(program, h0), as_tensors(values, h0)
+    run, fixed = bind_program(program, layer.states[0]), _fixed(cell, layer)
+    times = list(order(len(layer.x), layer.reverse))
+    dz_x: dict[int, Tensor] = {}
+    dz_h: dict[int, Tensor] = {}
     lines: dict[int, Tensor] = {}
-    dz = x.new_zeros(len(x), x.shape[1], weight_hh.shape[0])
-    by_parameter: dict[str, Tensor] = {}
-    for position in reversed(range(len(steps))):
-        t = steps[position]
-        inputs = {name: per_step[name][position] for name in _SAVED}
-        inputs["c"] = per_step["c"][position]
-        inputs["c_previous"] = per_step["c"][position - 1] if position else c0
-        inputs |= {"grad_h": dh + grad_output[t], "grad_c": dc, **fixed}
+    by_vector: dict[str, Tensor] = {}
+    h_before: dict[int, Tensor] = {}
+    for position in reversed(range(len(times))):
+        t, last = times[position], position == len(times) - 1
+        states = layer.states if position == 0 else [steps[position - 1][n] for n in names]
+        given = {**steps[position], **fixed, **_masks(cell, layer, t)}
+        given.update(zip(map(before, names), states, strict=True))
+        for k, name in enumerate(names):
+            here = grad_kept[k][t] if grad_kept else None
+            if name == cell.type.output:
+                here = grad_output[t] if here is None else here + grad_output[t]
+            whole = arriving[k] if here is None else arriving[k] + here
+            given[grad(name)] = whole
+            if measures is not None:
+                nothing = torch.zeros_like(whole) if here is None else here
+                given[direct(name)] = whole if last else nothing
+        back = run(given)
         if measures is not None:
-            last = position == len(steps) - 1
-            inputs["direct_h"] = inputs["grad_h"] if last else grad_output[t]
-            inputs["direct_c"] = dc if last else torch.zeros_like(dc)
-        back = run(inputs)
-        if measures is not None:
-            lines[t] = backward_line(inputs, back)
-        torch.cat([back[name] for name in _GRAD_Z], -1, out=dz[t])
-        dh, dc = dz[t] @ weight_hh, back["grad_c_previous"]
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                share = back[f"grad_{name}"].expand_as(dc)
-                by_parameter[name] = by_parameter[name] + share if name in by_parameter else share
+            lines[t] = backward_line(cell, back)
+        arriving = [back[grad(before(name))] for name in names]
+        if inputs:
+            dz_x[t] = torch.cat([back[name] for name in inputs], -1)
+        if recurrent:
+            same = inputs == recurrent
+            dz_h[t] = dz_x[t] if same else torch.cat([back[name] for name in recurrent], -1)
+            arriving[0] = arriving[0] + dz_h[t] @ layer.weight_hh
+        h_before[t] = states[0]
+        for name in cell.per_unit:
+            share = back[grad(name)].expand_as(arriving[0])
+            by_vector[name] = by_vector[name] + share if name in by_vector else share
     if measures is not None:
-        measures.backward(in_order(lines))
-    if not steps:
-        h_before = output
-    elif reverse:
-        h_before = torch.cat([output[1:], h0[None]])
-    else:
-        h_before = torch.cat([h0[None], output[:-1]])
-    flat = dz.flatten(0, 1)
-    return [
-        dz @ weight_ih,
-        dh,
-        dc,
-        flat.t() @ x.flatten(0, 1),
-        flat.t() @ h_before.flatten(0, 1),
-        None if bias is None else flat.sum(0),
-        *(
-            by_parameter[name].sum_to_size(value.shape) if name in by_parameter else None
-            for name, value in values.items()
-        ),
-    ]
+        measures.backward(in_order(lines, len(measured(cell).norms)))
+    weights = _weights(layer, _rows(layer, dz_x, 2), _rows(layer, dz_h, 3), h_before, needed)
+    vectors = None
+    if layer.vectors is not None:
+        nothing = layer.states[0].new_zeros(layer.states[0].shape)
+        vectors = torch.stack([by_vector.get(name, nothing).sum(0) for name in cell.per_unit])
+    return [*weights, vectors, *(state.clone() for state in arriving)]
 
 
-def gradients(
-    cell: Cell,
-    reverse: bool,
-    arguments: list[Any],
-    grads: tuple[Any, ...],
-    needed: Any = None,
+def _rows(layer: Layer, dz: Mapping[int, Tensor], weight: int) -> Tensor:
+    """dz of all time steps, [T, B, P*H]; weight: where in a Layer its weights are."""
+    if dz:
+        return torch.stack([dz[t] for t in sorted(dz)])
+    rows = layer[weight].shape[0]  # type: ignore[union-attr]
+    return layer.x.new_zeros(*layer.x.shape[:2], rows)
+
+
+def _weights(
+    layer: Layer,
+    dz_x: Tensor,
+    dz_h: Tensor,
+    h_before: Mapping[int, Tensor],
+    needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
-    """Gradients by `arguments` (x, h0, c0, weight_ih, weight_hh, bias or None, parameters) as a
-    graph that can be differentiated again, given those by output, h and c. needed: for which."""
-    needed = [isinstance(a, Tensor) for a in arguments] if needed is None else needed
-    # A view of each: one tensor given twice (h0 as c0) has its own gradient in each place.
-    arguments = [a.view_as(a) if n else a for a, n in zip(arguments, needed, strict=True)]
-    results = plain(cell, reverse, *arguments)
-    wanted = [a for a, need in zip(arguments, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(results, wanted, grads, create_graph=True, allow_unused=True))
-    return [next(found) if need else None for need in needed]
-
-
-def plain(
-    cell: Cell,
-    reverse: bool,
-    x: Tensor,
-    h: Tensor,
-    c: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias: Tensor | None,
-    *parameters: Any,
-) -> Triple:
-    """One direction of one layer in torch operations that torch differentiates itself, in both
-    modes, to any order and under torch.func's transforms; as `run`, but slower."""
-    fixed = as_tensors(dict(zip(cell.parameters, parameters, strict=True)), h)
-    lines = [
-        (line, None if line.program is None else bind_program(line.program, h))
-        for line in cell_lines(cell)
+    """Gradients by x, weight_ih, weight_hh, bias_ih, bias_hh."""
+    flat_x, flat_h = dz_x.flatten(0, 1), dz_h.flatten(0, 1)
+    found: list[Callable[[], Tensor]] = [
+        lambda: dz_x @ layer.weight_ih,
+        lambda: flat_x.t() @ layer.x.flatten(0, 1),
+        lambda: flat_h.t() @ _stack(layer, (h_before[t] for t in sorted(h_before))).flatten(0, 1),
+        lambda: flat_x.sum(0),
+        lambda: flat_h.sum(0),
     ]
-    bound = math.inf if cell.clip is None else cell.clip
-    outputs: list[Tensor] = [h] * len(x)
-    for t in _order(len(x), reverse):
-        z = torch.nn.functional.linear(x[t], weight_ih, bias) + h @ weight_hh.t()
-        seen = {**fixed, **dict(zip(_Z, z.chunk(4, -1), strict=True)), "c_previous": c}
-        for line, run in lines:
-            if run is not None:
-                seen[line.name] = run(seen)[line.name]
-                continue
-            activation = cell.slots[line.name]
-            own = tuple(seen[f"{line.name}.{name}"] for name in activation.parameters)
-            argument = seen[line.argument]
-            argument = argument if cell.clip is None else argument.clamp(-bound, bound)
-            seen[line.name] = pointwise(activation, argument, own)
-        h, c = seen["h"], seen["c"]
-        outputs[t] = h
-    output = torch.stack(outputs) if outputs else x.new_zeros(0, *h.shape)
-    return output, h, c
-
-
-def _order(steps: int, reverse: bool) -> range:
-    return range(steps - 1, -1, -1) if reverse else range(steps)
+    return [
+        make() if need else None for make, need in zip(found, needed[: len(found)], strict=True)
+    ]

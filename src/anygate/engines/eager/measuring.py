@@ -7,35 +7,35 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ...formulas.cell import SLOTS, Cell
-from ...formulas.measures import NORMS, PARTS, measured, totals
+from ...cells import Cell
+from ...cells.measures import PARTS, direct, measured, part_of, total, totals
 
 __all__ = ["backward_line", "forward_line", "in_order"]
 
 
 def forward_line(cell: Cell, now: Mapping[str, Tensor]) -> Tensor:
-    """NUMBERS, from what the measured forward Program gave."""
-    held = measured(cell).limits
+    """`Measured.numbers`, from what the measured forward Program gave."""
+    found = measured(cell)
     numbers: list[Tensor] = []
-    for slot in SLOTS:
-        value, slope, argument = (now[f"{part}_{slot}"].double() for part in PARTS)
-        numbers += totals(held[slot], value, slope, argument)
-    size = now["c"].double().abs()
-    largest = size.nan_to_num(0.0, posinf=torch.inf).amax() if size.numel() else size.sum()
-    return torch.stack([n.double() for n in (*numbers, largest)])
+    for slot in cell.slots:
+        parts = (now[part_of(part, slot)].double() for part in PARTS)
+        numbers += totals(found.limits[slot], *parts)
+    for state, _ in found.numbers[len(numbers) :]:
+        size = now[state].double().abs()
+        largest = size.nan_to_num(0.0, posinf=torch.inf).amax() if size.numel() else size.sum()
+        numbers.append(largest)
+    return torch.stack([n.double() for n in numbers])
 
 
-def backward_line(inputs: Mapping[str, Tensor], back: Mapping[str, Tensor]) -> Tensor:
-    """NORMS, from what the measured backward Program took and gave."""
-    gradients = {
-        "grad_h": inputs["grad_h"],
-        "grad_h_direct": inputs["direct_h"],
-        "grad_c": back["grad_c_total"],
-        "grad_c_direct": back["grad_c_direct"],
-    }
-    return torch.stack([gradients[name].double().square().sum() for name in NORMS])
+def backward_line(cell: Cell, back: Mapping[str, Tensor]) -> Tensor:
+    """`Measured.norms`, from what the measured backward Program gave."""
+    names = {"grad": total, "direct": direct}
+    norms = measured(cell).norms
+    return torch.stack([back[names[kind](s)].double().square().sum() for s, kind in norms])
 
 
-def in_order(lines: Mapping[int, Tensor]) -> Tensor:
-    """The lines of all time steps, [1, T, numbers]."""
+def in_order(lines: Mapping[int, Tensor], width: int) -> Tensor:
+    """The lines of all time steps, [1, T, width]."""
+    if not lines:
+        return torch.zeros(1, 0, width, dtype=torch.float64)
     return torch.stack([lines[t] for t in sorted(lines)]).detach().cpu().unsqueeze(0)

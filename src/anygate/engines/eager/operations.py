@@ -1,21 +1,18 @@
-"""How torch spells each operation, Programs as functions of tensors, and one activation that can be
-differentiated as often as one likes."""
+"""How torch spells each operation, and Programs as functions of tensors."""
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...formulas.activation import Activation
 from ...formulas.program import Program, bind
 
-__all__ = ["OPS", "apply", "as_tensors", "bind_program", "evaluate_program", "pointwise"]
+__all__ = ["HALF", "OPS", "as_tensors", "bind_program", "evaluate_program"]
 
 # ---- operations -----------------------------------------------------------------------------
 # Accuracy against mpmath (tests/laws): all within 2 ulp in float32 and float64, with one
@@ -121,11 +118,11 @@ def _scalar(value: Any, like: Tensor) -> Tensor:
     """A number as a tensor without dimensions. Measured on [64, 32]: `1 - y` takes 4.4 us with a
     Python number and 1.6 us with this; and torch.where of two Python numbers is float32 whatever
     surrounds it, so that 0.2 would lose eight digits in float64."""
-    dtype = torch.float32 if like.dtype in _HALF else like.dtype
+    dtype = torch.float32 if like.dtype in HALF else like.dtype
     return torch.full((), float(value), dtype=dtype, device=like.device)
 
 
-_HALF = (torch.float16, torch.bfloat16)
+HALF = (torch.float16, torch.bfloat16)
 
 
 def bind_program(program: Program, like: Tensor) -> Bound:
@@ -137,7 +134,7 @@ def bind_program(program: Program, like: Tensor) -> Bound:
     def whole(inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         return {k: v if v.dim() else v.expand_as(like) for k, v in run(inputs).items()}
 
-    if like.dtype not in _HALF:
+    if like.dtype not in HALF:
         return whole
     return lambda inputs: {
         k: v.to(like.dtype) for k, v in whole({k: v.float() for k, v in inputs.items()}).items()
@@ -153,76 +150,3 @@ def evaluate_program(
 
 def as_tensors(values: Mapping[str, Any], like: Tensor) -> dict[str, Tensor]:
     return {k: v if isinstance(v, Tensor) else _scalar(v, like) for k, v in values.items()}
-
-
-# ---- one activation, differentiable as often as one likes ----------------------------------
-
-
-def apply(activation: Activation, x: Tensor, parameters: Mapping[str, Any] | None = None) -> Tensor:
-    """f(x) elementwise, shape and dtype of x. Its gradient, of any order, is the derived
-    formula; parameters given as tensors get gradients too."""
-    values = {**activation.parameters, **(parameters or {})}
-    return pointwise(activation, x, tuple(values[name] for name in activation.parameters))
-
-
-def pointwise(activation: Activation, x: Tensor, parameters: tuple[Any, ...]) -> Tensor:
-    return cast(Tensor, _Pointwise.apply(activation, x, *parameters))  # type: ignore[no-untyped-call]
-
-
-class _Pointwise(torch.autograd.Function):
-    """Differentiable in both modes and to any order, under torch.func's transforms too."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(activation: Activation, x: Tensor, *parameters: Any) -> Tensor:
-        inputs = dict(zip(activation.inputs, (x, *parameters), strict=True))
-        value = evaluate_program(activation.value_program, inputs, x)["value"]
-        return value.clone() if value is x else value
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        activation, x, *parameters = inputs
-        ctx.activation = activation
-        ctx.numbers = tuple(None if isinstance(p, Tensor) else p for p in parameters)
-        tensors = (x, *(p for p in parameters if isinstance(p, Tensor)))
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        (grad,) = grads
-        return None, *(
-            None if by is None else (grad * by).sum_to_size(shape)
-            for by, shape in _slopes_at(ctx, ctx.needs_input_grad[1:])
-        )
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        given = [t is not None for t in tangents[1:]]
-        terms = [
-            t * by
-            for t, (by, _) in zip(tangents[1:], _slopes_at(ctx, given), strict=True)
-            if by is not None
-        ]
-        return sum(terms[1:], terms[0])
-
-
-def _slopes_at(ctx: Any, wanted: Any) -> Iterator[tuple[Tensor | None, Any]]:
-    """The derivative by x and by each parameter, where it is wanted, and that input's shape."""
-    x, *tensors = ctx.saved_tensors
-    rest = iter(tensors)
-    parameters = tuple(next(rest) if p is None else p for p in ctx.numbers)
-    values = dict(zip(ctx.activation.parameters, parameters, strict=True))
-    inputs = zip(ctx.activation.inputs, (x, *parameters), strict=True)
-    for (name, value), need in zip(inputs, wanted, strict=True):
-        if not (isinstance(value, Tensor) and need):
-            yield None, None
-            continue
-        slope = _slope(ctx.activation, name)
-        yield pointwise(slope, x, tuple(values[p] for p in slope.parameters)), value.shape
-
-
-@lru_cache(maxsize=512)
-def _slope(activation: Activation, by: str) -> Activation:
-    return activation.derivative() if by == "x" else activation.derivative_by(by)
