@@ -56,8 +56,8 @@ def record(model: nn.Module, every: int = 1) -> Iterator[Recording]:
             ACTIVE.pop(module, None)
     if not recorder.recording.pieces:
         warnings.warn(
-            "anygate.record measured nothing: no recurrent module of the model ran (or torch.compile "
-            "ran it)",
+            "anygate.record measured nothing: no recurrent module of the model ran (or "
+            "torch.compile ran it)",
             stacklevel=3,
         )
 
