@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ __all__ = ["record"]
 
 
 @contextmanager
-def record(model: nn.Module, every: int = 1) -> Iterator[Recording]:
+def record(model: nn.Module, every: int = 1, units: Sequence[int] = ()) -> Iterator[Recording]:
     """Measure what happens inside every LSTM, GRU, RNN, Recurrent and single-step cell of a model.
 
         with anygate.record(model, every=50) as recording:
@@ -38,6 +38,9 @@ def record(model: nn.Module, every: int = 1) -> Iterator[Recording]:
 
     every: only each N-th call of the model is measured, the first one included; the others run as
     always. The model computes the same numbers either way.
+    units: hidden units whose values are kept too, at every time step and of every row:
+    `records[k].values["forget_gate"]` [T, B, len(units)], and of the states. They are computed
+    again from the states, which takes about as long as the reference engine does.
 
     Raises ValueError for a model without such modules, one that torch.compile made, one
     that is recorded already, or an `every` below 1. A measured call raises RuntimeError under
@@ -46,7 +49,10 @@ def record(model: nn.Module, every: int = 1) -> Iterator[Recording]:
     """
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ValueError(f"every must be a whole number from 1, not {every!r}")
-    recorder = Recorder(model, _modules(model), every)
+    chosen = tuple(units)
+    if not all(isinstance(u, int) and not isinstance(u, bool) and u >= 0 for u in chosen):
+        raise ValueError(f"units are numbers of hidden units, from 0, not {units!r}")
+    recorder = Recorder(model, _modules(model), every, chosen)
     ACTIVE.update(dict.fromkeys(recorder.modules, recorder))
     try:
         yield recorder.recording

@@ -18,8 +18,14 @@ class Recorder:
     that runs outside of a call of the model, from a training loop that calls the parts, counts for
     itself."""
 
-    def __init__(self, model: nn.Module, modules: dict[nn.Module, str], every: int) -> None:
-        self.modules, self.every = modules, every
+    def __init__(
+        self,
+        model: nn.Module,
+        modules: dict[nn.Module, str],
+        every: int,
+        units: tuple[int, ...] = (),
+    ) -> None:
+        self.modules, self.every, self.units = modules, every, units
         self.recording = Recording()
         self.step = -1
         self.depth = 0
@@ -54,23 +60,31 @@ class Recorder:
             return None
         before = self.before.get(module, 0)
         self.before[module] = before + 1
-        return Call(self.recording, self.modules[module], step, before)
+        return Call(self.recording, self.modules[module], step, before, self.units)
 
 
 class Call:
     """One measured call of a module."""
 
-    def __init__(self, recording: Recording, name: str, step: int, call: int) -> None:
+    def __init__(
+        self, recording: Recording, name: str, step: int, call: int, units: tuple[int, ...]
+    ) -> None:
         self.recording, self.name, self.step, self.call = recording, name, step, call
+        self.units = units
 
     def measures(self, cell: Cell, suffix: str, state: Tensor, batch_sizes: Tensor | None) -> Piece:
-        """What an engine tells of one layer and direction: suffix "_l0_reverse", or "" for an
-        LSTMCell; state [B, H]."""
+        """Receives what an engine measures in one layer and direction: suffix "_l0_reverse", or ""
+        for a single-step cell; state [B, H]. Raises ValueError for a unit that is not there."""
+        if self.units and max(self.units) >= state.shape[-1]:
+            raise ValueError(
+                f"record: '{self.name}' has {state.shape[-1]} hidden units, from 0; there is no "
+                f"unit {max(self.units)}"
+            )
         rows = state.shape[0] if batch_sizes is None else batch_sizes
         layer = ".".join(part for part in (self.name, suffix.removeprefix("_")) if part)
         piece = Piece(
             self.step, layer or "cell", 0 if not suffix else self.call, cell,
-            rows, state.shape[-1], suffix.endswith("_reverse"), one_step=not suffix,
+            rows, state.shape[-1], suffix.endswith("_reverse"), not suffix, self.units,
         )  # fmt: skip
         self.recording.pieces.append(piece)
         return piece

@@ -63,6 +63,8 @@ class LayerRecord:
     Gradients are None where no backward ran; the direct ones are None for a single-step cell, which
     sees no difference. With proj_size, h is the state before the projection. Index t is the place
     in the sequence, in the reverse direction too.
+    values: with `record(units=...)`, the values of single units, [T, B, units] ([N, units] packed)
+    by slot and by state.
     """
 
     step: int
@@ -71,6 +73,7 @@ class LayerRecord:
     slots: dict[str, SlotRecord]
     lines: dict[str, Array | None]
     reverse: bool = False
+    values: dict[str, Array] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
         lines = self.__dict__.get("lines", {})
@@ -125,7 +128,9 @@ class Piece:
     hidden: int
     reverse: bool
     one_step: bool = False
+    units: tuple[int, ...] = ()
     tables: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Array] = field(default_factory=dict)
 
     def forward(self, table: Any) -> None:
         """[threads, T, numbers of `Measured`]."""
@@ -178,7 +183,8 @@ def _layer_record(pieces: list[Piece]) -> LayerRecord:
             if not (first.one_step and name.endswith("direct"))
         }
     slots = {slot: _slot_record(columns, slot, table, counts) for slot in first.cell.slots}
-    return LayerRecord(first.step, first.layer, first.call, slots, lines, first.reverse)
+    values = {name: np.concatenate([p.values[name] for p in pieces]) for name in first.values}
+    return LayerRecord(first.step, first.layer, first.call, slots, lines, first.reverse, values)
 
 
 def _norm_name(state: str, kind: str) -> str:

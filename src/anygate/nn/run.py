@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..cells import cell_of
 from ..cells.builtin import RECURRENT_DROPOUT
+from ..engines.inside import unit_values
 from ..engines.protocol import (
     Choice,
     Engine,
     Layer,
-    Measures,
     Request,
     Result,
     choose,
@@ -24,6 +24,7 @@ from ..engines.protocol import (
 )
 from .checks import autocasting
 from .design import Design
+from .recording import Piece
 
 __all__ = ["explain", "infer", "run_layer", "without_autocast"]
 
@@ -48,7 +49,7 @@ def run_layer(
     layer: Layer,
     training: bool = False,
     keep: bool = False,
-    measures: Measures | None = None,
+    measures: Piece | None = None,
 ) -> Result:
     """One direction of one layer, as `Engine.run`; under autocast in its dtype, as torch's modules.
 
@@ -65,7 +66,10 @@ def run_layer(
     if noisy and design.training_cell.type.masks:
         layer = _with_masks(design, layer)
     engine = _engine(key, design.engine, *_circumstances(layer.x, layer.weight_ih))
-    result = engine.run(key, layer, keep, measures)
+    units = () if measures is None else measures.units
+    result = engine.run(key, layer, keep or bool(units), measures)
+    if measures is not None and units:
+        measures.values = unit_values(cell_of(key), layer, result, units)
     extra = len(result.states) - len(design.base.states)  # what recurrent dropout needs inside
     if not extra:
         return result

@@ -1,0 +1,79 @@
+"""Every value inside a layer that has run: from its input and its states, by the reference's lines.
+
+A step's states are known once the layer has run, so all steps can be computed side by side, as the
+rows of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..cells import Cell
+from .protocol import Layer, Result
+from .reference.loop import Arrays, forward
+
+__all__ = ["unit_values"]
+
+
+def unit_values(
+    cell: Cell, layer: Layer, result: Result, units: Sequence[int]
+) -> dict[str, NDArray[np.float64]]:
+    """The values of some hidden units at every time step, [T, B, len(units)] ([N, len(units)]
+    packed), in float64: of each slot f(a), and of each state.
+
+    result: what a run of the layer with keep=True gave.
+    """
+    assert result.kept is not None
+    rows = layer.x.shape[:-1]
+    previous = _previous_rows(layer)
+    states = tuple(
+        _array(torch.cat([start, kept.flatten(0, -2)])[previous])
+        for start, kept in zip(layer.states, result.kept, strict=True)
+    )
+    optional = (layer.bias_ih, layer.bias_hh, layer.vectors)
+    masks = None if layer.masks is None else _array(layer.masks.flatten(0, -3))[None]
+    one_step = Arrays(
+        _array(layer.x.flatten(0, -2))[None],
+        states,
+        _array(layer.weight_ih),
+        _array(layer.weight_hh),
+        *(None if tensor is None else _array(tensor) for tensor in optional),
+        masks,
+    )
+    seen = forward(cell, one_step).seen[0]
+    picked = list(units)
+    return {
+        name: seen[name][:, picked].reshape(*rows, len(picked))
+        for name in (*cell.slots, *cell.type.states)
+    }
+
+
+def _previous_rows(layer: Layer) -> Tensor:
+    """For each row of x, flat: the row of cat(states before the layer, states of all rows) that
+    holds the states before it, [N]."""
+    batch = layer.states[0].shape[0]
+    if layer.batch_sizes is None:
+        steps = layer.x.shape[0]
+        sizes = torch.full((steps,), batch, dtype=torch.long)
+    else:
+        sizes = layer.batch_sizes
+    begins = sizes.cumsum(0) - sizes
+    step = torch.repeat_interleave(sizes)
+    row = torch.arange(len(step)) - begins[step]
+    if not layer.reverse:
+        before = torch.where(step > 0, begins[(step - 1).clamp(min=0)] + row, -1)
+    else:
+        after = (step + 1).clamp(max=max(len(sizes) - 1, 0))
+        goes_on = (step + 1 < len(sizes)) & (row < sizes[after])
+        before = torch.where(goes_on, begins[after] + row, -1)
+    found = torch.where(before < 0, row, before + batch)
+    return found.to(layer.x.device)
+
+
+def _array(tensor: Tensor) -> NDArray[np.float64]:
+    return tensor.detach().cpu().to(torch.float64).numpy()
