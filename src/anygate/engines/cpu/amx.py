@@ -126,7 +126,7 @@ def configured(loop: Loop) -> Iterator[None]:
     with b.goto_entry_block():
         table = b.alloca(ir.ArrayType(I64, 8))
         table.align, table.type = 64, PTR
-    most = loop.most(loop.least(loop.mine(loop["batch"]), integer(ROWS)), integer(1))
+    most = loop.maximum(loop.minimum(loop.thread_rows(loop["batch"]), integer(ROWS)), integer(1))
     rows = [b.trunc(most, I8)] * 7 + [ir.Constant(I8, ROWS)]
     for word in range(8):
         b.store(integer(1 if word == 0 else 0), b.gep(table, [integer(word)], source_etype=I64))

@@ -12,11 +12,12 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from ...formulas.cell import Cell
-from ...formulas.measures import measured
+from ...cells import Cell
+from ...cells.measures import measured
 from . import amx, cache
 from .emit import Target
 from .kernels import emit_kernels
+from .layout import Layout, layout_of
 from .openmp import openmp_path
 
 __all__ = ["Kernels", "kernels", "target_for", "tile_target"]
@@ -29,9 +30,13 @@ llvm.initialize_native_asmprinter()
 class Kernels:
     """Machine code of one cell: forward(arguments, threads) and, for training, backward; and
     fingerprint(table, count) and sample of weights. by_tiles(): the same with products by tiles,
-    which alone have split_weights (amx.py); None where there are no tiles."""
+    which alone have split_weights (amx.py); None where there are no tiles. numbers, norms: how many
+    a measuring kernel writes for a time step, forward and backward."""
 
     target: Target
+    layout: Layout
+    numbers: int
+    norms: int
     forward: Callable[[Any, int], None]
     backward: Callable[[Any, int], None] | None
     fingerprint: Callable[[Any, int], int]
@@ -72,7 +77,8 @@ def kernels(
 ) -> Kernels:
     """The machine code for a cell: from the cache, or compiled (half a second). tiles: with
     products by tiles."""
-    given = tile_target(dtype)
+    layout = layout_of(cell)
+    given = tile_target(dtype) if layout.is_square else None
     target = given if tiles else target_for(dtype)
     assert target is not None
     key = _key(cell, target, training, measuring)
@@ -99,7 +105,10 @@ def kernels(
     by_tiles = None
     if given is not None and not tiles:
         by_tiles = functools.partial(kernels, cell, dtype, training, measuring, tiles=True)
-    return Kernels(target, forward, backward, fingerprint, sample, split, by_tiles, engine)
+    found = measured(cell) if measuring else None
+    sizes = (len(found.numbers), len(found.norms)) if found else (0, 0)
+    calls = forward, backward, fingerprint, sample, split, by_tiles
+    return Kernels(target, layout, *sizes, *calls, engine)
 
 
 def _key(cell: Cell, target: Target, training: bool, measuring: bool = False) -> str:
@@ -111,6 +120,7 @@ def _key(cell: Cell, target: Target, training: bool, measuring: bool = False) ->
         programs,
         sorted(cell.parameters.items()),
         cell.per_unit,
+        layout_of(cell),
         target,
         training,
         llvm.get_host_cpu_name(),

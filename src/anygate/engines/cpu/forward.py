@@ -4,92 +4,150 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
-from ...formulas.cell import GATES, Cell
-from ...formulas.measures import NUMBERS, measured
+from ...cells import Cell
+from ...cells.celltype import before
+from ...cells.derive import saved_name
+from ...cells.measures import measured
 from . import amx, overlap
 from .emit import Emitter, Target, counted, function
-from .formula import run, wanted
-from .loops import Loop, integer
+from .formula import evaluate, only
+from .layout import Layout, layout_of
+from .loops import Loop, emit_product, integer
 from .measuring import Sums, add_slots
-from .tile import WIDTH
+from .strips import Strip, call_step
 
-__all__ = ["FORWARD", "emit_forward"]
-
-FORWARD = ("steps", "batch", "inputs", "hidden", "offsets", "x", "z_x", "weight", "recurrent",
-           "bias", "vectors", "h0", "c0", "output", "cells", "keep_cells", "saved", "reverse",
-           "by_units", "arrived", "measures", "parts", "x_blocks")  # fmt: skip
-"""N rows in all: T*B, or those of a packed batch, where offsets [T + 1] tells the first row of each
-time step (else it is null). x [N, I] with inputs = I, or z_x [N, 4H] with inputs = 0; weight and
-recurrent packed [panel, K, gate, lane]; bias [panel, gate, lane]; vectors [number, padded H], the
-cell's parameters of each unit; arrived: an i64 that is 0; output [N, H]; cells [N, H] with
-keep_cells, else [B, H], which begins as c0; saved [N, 4H]; measures [threads, T, NUMBERS]
-float64, of a measuring kernel. By tiles (amx.py): parts: room for the parts of x and h, x_blocks
-blocks of K of x, 0 where x is multiplied by vectors; recurrent holds the parts of both weights, of
-the blocks that there are."""
+__all__ = ["emit_forward", "forward_arguments"]
 
 
-def emit_step(
+def forward_arguments(states: int) -> tuple[str, ...]:
+    """The names of the kernel's arguments for a cell of so many states.
+
+    N rows in all: T*B, or those of a packed batch, where offsets [T + 1] has the first row of each
+    time step (else it is null). P panels, of which the first n_x see x and the last n_h state 0.
+    x [N, I] with inputs = I, or z_x [N, n_x*H], in the order of weight_ih, with inputs = 0; weight
+    packed [group of units, I, n_x, lane], recurrent [group, H, n_h, lane]; bias [group, P, lane];
+    vectors [number, padded H], the cell's parameters of each unit; masks [N, M*H]; saved [N, K*H].
+    start0, start1 ...: the states before the first step, [B, H]; state0, state1 ...: the states of
+    all steps, [N, H]. Without `keep`, those that are neither state 0 nor the output are [B, H] in
+    place, begin as what start0 ... hold, and start0 ... are the same addresses.
+    arrived: an i64 that is 0. measures [threads, T, numbers] float64, of a measuring kernel. By
+    tiles (amx.py): parts: room for the parts of x and h, x_blocks blocks of K of x, 0 where x is
+    multiplied by vectors; recurrent holds the parts of both weights, of the blocks that there are.
+    """
+    return (
+        "steps",
+        "batch",
+        "inputs",
+        "hidden",
+        "offsets",
+        "x",
+        "z_x",
+        "weight",
+        "recurrent",
+        "bias",
+        "vectors",
+        "masks",
+        "saved",
+        "keep",
+        "reverse",
+        "by_units",
+        "arrived",
+        "measures",
+        "parts",
+        "x_blocks",
+        *(f"start{k}" for k in range(states)),
+        *(f"state{k}" for k in range(states)),
+    )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The cell's formula on one vector of units of one row: forward_step(z, STATE_before that are
+    used..., masks if there are any, new states..., saved for training, vectors, measures, stride,
+    vector_stride, units). reads: the numbers of the states that are used."""
+
+    function: ir.Function
+    reads: tuple[int, ...]
+
+
+def _emit_step(
     module: ir.Module, target: Target, cell: Cell, training: bool, measuring: bool
-) -> ir.Function:
-    """forward_step(z, c_previous, c, h, saved, vectors, sums, gate_stride, vector_stride, units) on
-    one vector of units of one row, of which `units` are the layer's; z holds the four gates'
-    vectors, sums what is measured."""
-    step = function(module, "forward_step", 7, 3)
+) -> _Step:
+    kind, layout = cell.type, layout_of(cell)
+    saved = cell.saved if training else ()
+    program = measured(cell).forward if measuring else cell.forward
+    unused = {saved_name(name) for name in cell.saved} - {saved_name(name) for name in saved}
+    program = only(program, tuple(name for name, _ in program.outputs if name not in unused))
+    reads = tuple(k for k, s in enumerate(kind.states) if before(s) in program.inputs)
+    pointers = 1 + len(reads) + bool(layout.masks) + layout.states + bool(saved) + 2
+    step = function(module, "forward_step", pointers, 3)
     step.linkage = "internal"
     e = Emitter(ir.IRBuilder(step.append_basic_block("entry")), target)
-    z, c_previous, c, h, saved, vectors, sums, stride, vector_stride, units = step.args
-    inputs = {f"z_{gate}": e.load(e.at(z, k * target.lanes)) for k, gate in enumerate(GATES)}
-    inputs["c_previous"] = e.load(c_previous)
-    program = measured(cell).forward if measuring else cell.forward
-    outputs = run(e, cell, wanted(program, training), inputs, vectors, vector_stride)
-    e.store(outputs["c"], c)
-    e.store(outputs["h"], h)
-    if training:
-        for k, gate in enumerate(GATES):
-            place = e.at(saved, e.builder.mul(stride, integer(k)))
-            e.store(outputs[f"saved_{gate}"], place)
+    places = iter(step.args)
+    z = next(places)
+    inputs = {p.name: e.load(e.at(z, k * target.lanes)) for k, p in enumerate(cell.products)}
+    inputs |= {before(kind.states[k]): e.load(next(places)) for k in reads}
+    stride, vector_stride, units = step.args[-3:]
+    if layout.masks:
+        inputs |= _load_all(e, kind.masks, next(places), stride)
+    results = [(state, next(places)) for state in kind.states]
+    saved_at = next(places) if saved else None
+    vectors, sums = next(places), next(places)
+    outputs = evaluate(e, cell, program, inputs, vectors, vector_stride)
+    for state, place in results:
+        e.store(outputs[state], place)
+    for k, name in enumerate(saved):
+        e.store(outputs[saved_name(name)], e.at(saved_at, e.builder.mul(stride, integer(k))))
     if measuring:
-        add_slots(Sums(NUMBERS, e, sums), cell, outputs, units)
+        add_slots(Sums(measured(cell).numbers, e, sums), cell, outputs, units)
     e.builder.ret_void()
-    return step
+    return _Step(step, reads)
+
+
+def _load_all(e: Emitter, names: tuple[str, ...], place: Any, stride: Any) -> dict[str, Any]:
+    """Vectors that lie `stride` numbers apart, by name."""
+    return {
+        name: e.load(e.at(place, e.builder.mul(stride, integer(k)))) for k, name in enumerate(names)
+    }
 
 
 def emit_forward(
-    module: ir.Module, target: Target, cell: Cell, product: ir.Function, training: bool,
-    measuring: bool,
-) -> ir.Function:  # fmt: skip
+    module: ir.Module, target: Target, cell: Cell, training: bool, measuring: bool
+) -> ir.Function:
     """Define forward_share(arguments, thread, threads)."""
-    step = emit_step(module, target, cell, training, measuring)
-    loop = Loop(module, "forward_share", target, FORWARD)
-    b, e = loop.builder, loop.e
-    hidden = loop["hidden"]
-    spare = {name: e.buffer(size) for name, size in
-             (("c_previous", 1), ("c", 1), ("h", 1), ("saved", WIDTH))}  # fmt: skip
-    sums = Sums(NUMBERS, e) if measuring else None
+    layout = layout_of(cell)
+    step = _emit_step(module, target, cell, training, measuring)
+    names = forward_arguments(layout.states)
+    loop = Loop(module, "forward_share", target, names, layout.panels)
+    b = loop.builder
+    sums = Sums(measured(cell).numbers, loop.e) if measuring else None
     parts = None
     if target.amx:
-        blocks = b.add(loop["x_blocks"], loop.ceiling(hidden, integer(amx.DEPTH)))
+        blocks = b.add(loop["x_blocks"], loop.ceiling(loop["hidden"], integer(amx.DEPTH)))
         parts = amx.Parts(loop, blocks)
-    with loop.body(), _ready(loop, parts), counted(b, integer(0), loop["steps"]) as s:
-        t, before, after = loop.times(s)
+    with loop.body(), _prepared(loop, parts), counted(b, integer(0), loop["steps"]) as s:
+        t, t_before, t_after = loop.times(s)
         now, count = loop.place(t)
-        earlier, count_before = loop.place(before)
-        rows = loop.mine(count)
+        earlier, count_before = loop.place(t_before)
+        rows = loop.thread_rows(count)
         if sums is not None:
             sums.clear()
 
         def finish(place: Any, panel: Any, z: Any) -> None:
-            _finish_row(loop, step, spare, training, z, loop.row(place), panel,
-                        now, earlier, count_before, sums)  # fmt: skip
+            row = loop.row(place)
+            _finish_row(
+                loop, layout, step, training, z, row, panel, now, earlier, count_before, sums
+            )
 
         if parts:
-            _by_tiles(loop, product, parts, s, now, after, count, rows, finish)
+            _by_tiles(loop, layout, parts, s, now, t_after, count, rows, finish)
         else:
-            _by_vectors(loop, product, now, earlier, count_before, rows, finish)
+            _by_vectors(loop, layout, now, earlier, count_before, rows, finish)
         if sums is not None:
             sums.write(sums.line(loop, t))
         loop.finish_step(b.add(s, integer(1)))
@@ -97,63 +155,79 @@ def emit_forward(
 
 
 def _by_vectors(
-    loop: Loop, product: ir.Function, now: Any, earlier: Any, count_before: Any, rows: Any,
-    finish: Any,
-) -> None:  # fmt: skip
+    loop: Loop, layout: Layout, now: Any, earlier: Any, count_before: Any, rows: Any, finish: Any
+) -> None:
     """A time step whose products are made by vectors."""
     b, hidden = loop.builder, loop["hidden"]
     from_x = b.icmp_signed(">", loop["inputs"], integer(0))
-    continuing = loop.least(rows, loop.mine(count_before))
+    continuing = loop.minimum(rows, loop.thread_rows(count_before))
+    columns = len(layout.from_h)
+    product = emit_product(loop.module, loop.target, columns, layout.panels)
+    width = integer(columns * loop.target.lanes)
     with counted(b, *loop.panels(loop.lanes)) as panel, loop.groups(rows) as (first, size):
         row = loop.row(first)
-        _start_sums(loop, from_x, now, first, size, panel, loop.sums)
-        with b.if_then(from_x):
-            _add_x(loop, product, now, first, size, panel, loop.sums)
-        recurrent = loop.element(loop["recurrent"], (b.mul(panel, hidden), loop.line))
+        _start_sums(loop, layout, from_x, now, first, size, panel, loop.sums)
+        if layout.from_x:
+            with b.if_then(from_x):
+                _add_x(loop, layout, now, first, size, panel, loop.sums)
+        recurrent = loop.element(loop["recurrent"], (b.mul(panel, hidden), width))
         lda = b.mul(loop.row_step, hidden)
         going = loop.split(first, size, continuing)
-        h = loop.element(loop["output"], (b.add(earlier, row), hidden))
-        b.call(product, [h, recurrent, loop.sums, going, lda, hidden])
-        h = loop.element(loop["h0"], (loop.row(b.add(first, going)), hidden))
-        sums = loop.element(loop.sums, (going, loop.line))
-        b.call(product, [h, recurrent, sums, b.sub(size, going), lda, hidden])
+        state_sums = loop.e.at(loop.sums, layout.first_from_h * loop.target.lanes)
+        h = loop.element(loop["state0"], (b.add(earlier, row), hidden))
+        b.call(product, [h, recurrent, state_sums, going, lda, hidden])
+        h = loop.element(loop["start0"], (loop.row(b.add(first, going)), hidden))
+        rest = loop.element(state_sums, (going, loop.line))
+        b.call(product, [h, recurrent, rest, b.sub(size, going), lda, hidden])
         with counted(b, integer(0), size) as i:
             finish(b.add(first, i), panel, loop.element(loop.sums, (i, loop.line)))
 
 
 def _by_tiles(
-    loop: Loop, product: ir.Function, parts: amx.Parts, s: Any, now: Any, after: Any, count: Any,
-    rows: Any, finish: Any,
-) -> None:  # fmt: skip
+    loop: Loop,
+    layout: Layout,
+    parts: amx.Parts,
+    s: Any,
+    now: Any,
+    t_after: Any,
+    count: Any,
+    rows: Any,
+    finish: Any,
+) -> None:
     """A time step whose products are made by tiles; and the parts of x and h for the next one."""
     b, hidden = loop.builder, loop["hidden"]
     from_x = b.icmp_signed("==", loop["x_blocks"], integer(0))
 
     def start(group: overlap.Group) -> None:
         where = now, group.first, group.size, group.panel, group.sums
-        _start_sums(loop, ir.Constant(ir.IntType(1), 1), *where)
+        _start_sums(loop, layout, ir.Constant(ir.IntType(1), 1), *where)
         with b.if_then(from_x):
-            _add_x(loop, product, *where)
+            _add_x(loop, layout, *where)
 
     def finish_row(group: overlap.Group, i: Any) -> None:
         finish(b.add(group.first, i), group.panel, loop.element(group.sums, (i, loop.line)))
 
     first, last = (b.mul(p, integer(amx.DEPTH)) for p in loop.panels(integer(amx.DEPTH)))
-    last = loop.least(last, hidden)
+    last = loop.minimum(last, hidden)
     panels = b.sdiv(first, loop.lanes), loop.ceiling(last, loop.lanes)
     overlap.multiply(parts, b.sub(s, integer(1)), panels, rows, start, finish_row)
-    output = loop.element(loop["output"], (now, hidden), (first, integer(1)))
+    states = loop.element(loop["state0"], (now, hidden), (first, integer(1)))
     column = b.add(b.mul(loop["x_blocks"], integer(amx.DEPTH)), first)
-    parts.write(s, (integer(0), rows), column, b.sub(last, first),
-                lambda i: loop.element(output, (loop.row(i), hidden)))  # fmt: skip
-    later, count_later = loop.place(after)
+    parts.write(
+        s,
+        (integer(0), rows),
+        column,
+        b.sub(last, first),
+        lambda i: loop.element(states, (loop.row(i), hidden)),
+    )
+    later, count_later = loop.place(t_after)
     _begin(loop, parts, s, later, count, count_later, loop.unit_share, loop.unit_shares)
 
 
 @contextmanager
-def _ready(loop: Loop, parts: amx.Parts | None) -> Iterator[None]:
-    """Before the first time step by tiles: of what threads share each writes all, and all the
-    same."""
+def _prepared(loop: Loop, parts: amx.Parts | None) -> Iterator[None]:
+    """The kernel's code, before it by tiles the parts of the first time step: of what threads share
+    each writes all, and all the same."""
     b = loop.builder
     if parts is None:
         yield
@@ -167,95 +241,134 @@ def _ready(loop: Loop, parts: amx.Parts | None) -> Iterator[None]:
 
 
 def _begin(
-    loop: Loop, parts: amx.Parts, s: Any, now: Any, count_before: Any, count: Any, share: Any,
+    loop: Loop,
+    parts: amx.Parts,
+    s: Any,
+    now: Any,
+    count_before: Any,
+    count: Any,
+    share: Any,
     shares: Any,
-) -> None:  # fmt: skip
-    """Parts of a time step's x, and of h0 for rows whose first step it is: a share of the rows."""
+) -> None:
+    """Parts of a time step's x, and of start0 for rows whose first step it is: a share of the
+    rows."""
     b, hidden, inputs = loop.builder, loop["hidden"], loop["inputs"]
 
-    def mine(first: Any, last: Any) -> tuple[Any, Any]:
-        size = loop.most(b.sub(last, first), integer(0))
+    def share_of(first: Any, last: Any) -> tuple[Any, Any]:
+        size = loop.maximum(b.sub(last, first), integer(0))
         ends = (b.sdiv(b.mul(size, k), shares) for k in (share, b.add(share, integer(1))))
         start, stop = (b.add(first, end) for end in ends)
         return start, stop
 
-    rows, continuing = loop.mine(count), loop.mine(count_before)
+    rows, continuing = loop.thread_rows(count), loop.thread_rows(count_before)
     inputs = b.select(b.icmp_signed(">", loop["x_blocks"], integer(0)), inputs, integer(0))
-    parts.write(s, mine(integer(0), rows), integer(0), inputs,
-                lambda i: loop.element(loop["x"], (b.add(now, loop.row(i)), inputs)))  # fmt: skip
+    parts.write(
+        s,
+        share_of(integer(0), rows),
+        integer(0),
+        inputs,
+        lambda i: loop.element(loop["x"], (b.add(now, loop.row(i)), inputs)),
+    )
     column = b.mul(loop["x_blocks"], integer(amx.DEPTH))
-    parts.write(s, mine(continuing, rows), column, hidden,
-                lambda i: loop.element(loop["h0"], (loop.row(i), hidden)))  # fmt: skip
+    parts.write(
+        s,
+        share_of(continuing, rows),
+        column,
+        hidden,
+        lambda i: loop.element(loop["start0"], (loop.row(i), hidden)),
+    )
 
 
 def _add_x(
-    loop: Loop, product: ir.Function, now: Any, first: Any, size: Any, panel: Any, sums: Any
+    loop: Loop, layout: Layout, now: Any, first: Any, size: Any, panel: Any, sums: Any
 ) -> None:
     """The product with x, by vectors."""
-    b, inputs = loop.builder, loop["inputs"]
+    b, inputs, columns = loop.builder, loop["inputs"], len(layout.from_x)
+    product = emit_product(loop.module, loop.target, columns, layout.panels)
     x = loop.element(loop["x"], (b.add(now, loop.row(first)), inputs))
-    weight = loop.element(loop["weight"], (b.mul(panel, inputs), loop.line))
+    width = integer(columns * loop.target.lanes)
+    weight = loop.element(loop["weight"], (b.mul(panel, inputs), width))
     b.call(product, [x, weight, sums, size, b.mul(loop.row_step, inputs), inputs])
 
 
 def _start_sums(
-    loop: Loop, from_x: Any, now: Any, first: Any, size: Any, panel: Any, sums: Any
+    loop: Loop,
+    layout: Layout,
+    from_x: Any,
+    now: Any,
+    first: Any,
+    size: Any,
+    panel: Any,
+    sums: Any,
 ) -> None:
     """The bias, or the input's share z_x where that was computed before."""
     b, e, lanes = loop.builder, loop.e, loop.target.lanes
     unit = b.mul(panel, loop.lanes)
     left = b.sub(loop["hidden"], unit)
     bias = loop.element(loop["bias"], (panel, loop.line))
+
+    def copy_bias(to: Any, panels: range) -> None:
+        for k in panels:
+            e.store(e.load(e.at(bias, k * lanes)), e.at(to, k * lanes))
+
     with counted(b, integer(0), size) as i:
         to = loop.element(sums, (i, loop.line))
+        if not layout.from_x:
+            copy_bias(to, range(layout.panels))
+            return
         with b.if_else(from_x) as (then, otherwise):
             with then:
-                for g in range(WIDTH):
-                    e.store(e.load(e.at(bias, g * lanes)), e.at(to, g * lanes))
+                copy_bias(to, range(layout.panels))
             with otherwise:
                 row = b.add(now, loop.row(b.add(first, i)))
-                gates = b.mul(loop["hidden"], integer(4))
-                source = loop.element(loop["z_x"], (row, gates), (unit, integer(1)))
-                for g in range(WIDTH):
-                    part = loop.element(source, (loop["hidden"], integer(g)))
-                    e.copy_line(part, e.at(to, g * lanes), loop.least(left, loop.lanes), 1)
+                width = b.mul(loop["hidden"], integer(len(layout.from_x)))
+                source = loop.element(loop["z_x"], (row, width), (unit, integer(1)))
+                for k, block in enumerate(layout.from_x):
+                    part = loop.element(source, (loop["hidden"], integer(block)))
+                    e.copy_line(part, e.at(to, k * lanes), loop.minimum(left, loop.lanes), 1)
+                copy_bias(to, range(len(layout.from_x), layout.panels))
 
 
 def _finish_row(
-    loop: Loop, step: Any, spare: dict[str, Any], training: bool, z: Any, here: Any, panel: Any,
-    now: Any, earlier: Any, count_before: Any, sums: Sums | None,
-) -> None:  # fmt: skip
+    loop: Loop,
+    layout: Layout,
+    step: _Step,
+    training: bool,
+    z: Any,
+    here: Any,
+    panel: Any,
+    now: Any,
+    earlier: Any,
+    count_before: Any,
+    sums: Sums | None,
+) -> None:
     """The cell's formula on one row's sums z."""
     b, e, hidden = loop.builder, loop.e, loop["hidden"]
     unit = b.mul(panel, loop.lanes)
-    left = b.sub(hidden, unit)
-    keep = b.icmp_signed("!=", loop["keep_cells"], integer(0))
+    row = b.add(now, here)
     goes_on = b.icmp_signed("<", here, count_before)
-    kept = b.select(goes_on, loop["cells"], loop["c0"])
-    previous_row = b.select(b.and_(keep, goes_on), b.add(earlier, here), here)
-    c_row = b.select(keep, b.add(now, here), here)
-    c_previous = loop.element(kept, (previous_row, hidden), (unit, integer(1)))
-    c = loop.element(loop["cells"], (c_row, hidden), (unit, integer(1)))
-    h = loop.element(loop["output"], (b.add(now, here), hidden), (unit, integer(1)))
-    saved = loop["saved"]
-    if training:
-        gates = b.mul(hidden, integer(4))
-        saved = loop.element(saved, (b.add(now, here), gates), (unit, integer(1)))
-    vectors = e.at(loop["vectors"], unit)
+    keep = b.icmp_signed("!=", loop["keep"], integer(0))
+
+    def strip(name: str, at_row: Any, vectors: int = 1) -> Strip:
+        width = b.mul(hidden, integer(vectors))
+        return Strip(loop.element(loop[name], (at_row, width), (unit, integer(1))), vectors)
+
+    def is_kept(state: int) -> Any:
+        always = state in (0, layout.output)
+        return ir.Constant(ir.IntType(1), 1) if always else keep
+
+    reads = []
+    for k in step.reads:
+        base = b.select(goes_on, loop[f"state{k}"], loop[f"start{k}"])
+        row_before = b.select(b.and_(is_kept(k), goes_on), b.add(earlier, here), here)
+        place = loop.element(base, (row_before, hidden), (unit, integer(1)))
+        reads.append(Strip(place))
+    if layout.masks:
+        reads.append(strip("masks", row, layout.masks))
+    writes = [strip(f"state{k}", b.select(is_kept(k), row, here)) for k in range(layout.states)]
+    if training and layout.saved:
+        writes.append(strip("saved", row, layout.saved))
     vector_stride = b.mul(loop.ceiling(hidden, loop.lanes), loop.lanes)
     measures = loop["measures"] if sums is None else sums.start
-    whole = b.icmp_signed(">=", left, loop.lanes)
-    with b.if_else(whole) as (then, otherwise):
-        with then:
-            b.call(step, [z, c_previous, c, h, saved, vectors, measures, hidden, vector_stride,
-                          loop.lanes])  # fmt: skip
-        with otherwise:
-            e.copy(c_previous, spare["c_previous"], left)
-            b.call(step, [z, spare["c_previous"], spare["c"], spare["h"], spare["saved"],
-                          vectors, measures, loop.lanes, vector_stride, left])  # fmt: skip
-            e.copy(spare["c"], c, left)
-            e.copy(spare["h"], h, left)
-            if training:
-                for g in range(WIDTH):
-                    source = e.at(spare["saved"], g * loop.target.lanes)
-                    e.copy(source, loop.element(saved, (hidden, integer(g))), left)
+    after = [e.at(loop["vectors"], unit), measures]
+    call_step(loop, step.function, b.sub(hidden, unit), [z], reads, writes, after, vector_stride)

@@ -1,6 +1,6 @@
 """The weights' gradients: one product for each stretch of time steps, while its grad_z is in cache.
 
-grad_z [N, 4H] is never whole in memory: the backward time loop fills a stretch of it, the products
+grad_z [N, P*H] is never whole in memory: the backward time loop fills a stretch of it, the products
 use it, the next stretch overwrites it.
 """
 
@@ -11,6 +11,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from .layout import Layout
+from .packing import in_order
+
 __all__ = ["WeightGradients", "last_rows"]
 
 _ROWS = 1024
@@ -18,31 +21,39 @@ _ROWS = 1024
 
 
 class WeightGradients:
-    """The sums over time that the gradients of x, h0, weight_ih, weight_hh and bias are.
+    """The sums over time that the gradients of x, state 0, the weights and the biases are.
 
-    x [T, B, I] and output [T, B, H], or [N, I] and [N, H] packed with batch_sizes [T].
+    x [T, B, I] and states [T, B, H] (state 0 at all steps), or [N, I] and [N, H] packed with
+    batch_sizes [T]; start [B, H]: state 0 before the first step.
     """
 
     def __init__(
         self,
+        layout: Layout,
         x: Tensor,
-        h0: Tensor,
+        start: Tensor,
         weight_ih: Tensor,
         weight_hh: Tensor,
-        output: Tensor,
+        states: Tensor,
         batch_sizes: Tensor | None,
         reverse: bool,
         need_x: bool,
     ) -> None:
-        self.x, self.output = x.flatten(0, -2), output.flatten(0, -2)
-        self.h0, self.weight_ih, self.weight_hh = h0, weight_ih, weight_hh
+        self.layout = layout
+        self.x, self.states = x.flatten(0, -2), states.flatten(0, -2)
+        self.start = start
+        self.weight_ih = in_order(weight_ih, layout.from_x) if need_x else weight_ih
+        self.weight_hh = in_order(weight_hh, layout.from_h)
         self.reverse = reverse
         self.batch_sizes = batch_sizes
         self.steps = len(x) if batch_sizes is None else len(batch_sizes)
         self.sizes = None if batch_sizes is None else batch_sizes.tolist()
         self.starts, self.before = self._packed_rows()
+        hidden = start.shape[1]
+        self.width = layout.panels * hidden
+        self.end_of_x, self.begin_of_h = len(weight_ih), layout.first_from_h * hidden
         self.grad_x = torch.empty_like(x) if need_x else x.new_empty(0)
-        self.grad_h0 = torch.empty_like(h0)
+        self.grad_start = torch.empty_like(start)
         self.grad_ih: Tensor | None = None
         self.grad_hh: Tensor | None = None
         self.grad_bias: Tensor | None = None
@@ -50,9 +61,9 @@ class WeightGradients:
     def stretches(self) -> Iterator[tuple[int, int, int]]:
         """(first, last, address): the steps first to last - 1, in the order they were taken, are to
         be filled in, where row 0 of grad_z would lie at the address. Then they are added up."""
-        width, item = self.weight_hh.shape[0], self.x.element_size()
+        width, item = self.width, self.x.element_size()
         last, border = self.steps, self.x.new_empty(0, width)
-        batch = len(self.h0)
+        batch = len(self.start)
         room = self.x.new_empty(min(len(self.x), max(_ROWS, batch) + batch), width)
         while last > 0:
             first = self._first(last)
@@ -69,17 +80,25 @@ class WeightGradients:
                 border = (grad_z[-rows:] if self.reverse else grad_z[:rows]).clone()
             last = first
 
-    def results(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of weight_ih, weight_hh and each bias."""
+    def results(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gradients of weight_ih, weight_hh, bias_ih and bias_hh, each in memory of its own."""
         if self.grad_ih is None or self.grad_hh is None or self.grad_bias is None:  # T = 0
-            weight = torch.zeros_like(self.weight_hh)
-            return torch.zeros_like(self.weight_ih), weight, weight.new_zeros(len(weight))
-        return self.grad_ih, self.grad_hh, self.grad_bias
+            weights = self.weight_ih, self.weight_hh
+            ih, hh = map(torch.zeros_like, weights)
+            return ih, hh, ih.new_zeros(len(ih)), hh.new_zeros(len(hh))
+        bias_ih, bias_hh = self.grad_bias[: self.end_of_x], self.grad_bias[self.begin_of_h :]
+        from_x, from_h = _inverse(self.layout.from_x), _inverse(self.layout.from_h)
+        return (
+            in_order(self.grad_ih, from_x),
+            in_order(self.grad_hh, from_h),
+            in_order(bias_ih, from_x).clone(),
+            in_order(bias_hh, from_h).clone(),
+        )
 
     def _size(self, s: int) -> int:
         """Rows of the s-th step taken."""
         t = self.steps - 1 - s if self.reverse else s
-        return len(self.h0) if self.sizes is None else int(self.sizes[t])
+        return len(self.start) if self.sizes is None else int(self.sizes[t])
 
     def _first(self, last: int) -> int:
         """Where the stretch that ends before step `last` begins."""
@@ -94,7 +113,7 @@ class WeightGradients:
         """The rows of a stretch."""
         a, z = (self.steps - last, self.steps - first) if self.reverse else (first, last)
         if self.sizes is None:
-            return a * len(self.h0), z * len(self.h0)
+            return a * len(self.start), z * len(self.start)
         return sum(self.sizes[:a]), sum(self.sizes[:z])
 
     def _packed_rows(self) -> tuple[Tensor | None, Tensor | None]:
@@ -109,47 +128,54 @@ class WeightGradients:
         rows = torch.arange(len(self.x))
         unit = rows - begins[steps]
         if not self.reverse:
-            return rows[: len(self.h0)], torch.where(steps > 0, begins[steps - 1] + unit, rows)
+            return rows[: len(self.start)], torch.where(steps > 0, begins[steps - 1] + unit, rows)
         after = (steps + 1).clamp(max=len(sizes) - 1)
         goes_on = (steps + 1 < len(sizes)) & (unit < sizes[after])
         return last_rows(sizes), torch.where(goes_on, begins[after] + unit, rows)
 
     def _add(self, grad_z: Tensor, lo: int, hi: int) -> None:
+        of_x = grad_z if self.end_of_x == self.width else grad_z[:, : self.end_of_x]
         if len(self.grad_x):
-            torch.mm(grad_z, self.weight_ih, out=self.grad_x.view(self.x.shape)[lo:hi])
-        self.grad_ih = _plus(self.grad_ih, grad_z, self.x[lo:hi])
+            torch.mm(of_x, self.weight_ih, out=self.grad_x.view(self.x.shape)[lo:hi])
+        self.grad_ih = _plus(self.grad_ih, of_x, self.x[lo:hi])
         bias = grad_z.sum(0)
         self.grad_bias = bias if self.grad_bias is None else self.grad_bias.add_(bias)
+        of_h = grad_z[:, self.begin_of_h :] if self.begin_of_h else grad_z
         if self.starts is None:
-            self._add_whole(grad_z, lo, hi)
+            self._add_whole(of_h, lo, hi)
         else:
-            self._add_packed(grad_z, lo, hi, self.starts)
+            self._add_packed(of_h, lo, hi, self.starts)
 
     def _add_whole(self, grad_z: Tensor, lo: int, hi: int) -> None:
-        """The recurrent weight's share, without a copy of the shifted output."""
-        batch = len(self.h0)
+        """The recurrent weight's share, without a copy of the shifted states."""
+        batch = len(self.start)
         if self.reverse:
             starts = hi == len(self.x)
-            later, start = (grad_z[:-batch], grad_z[-batch:]) if starts else (grad_z, None)
-            before = self.output[lo + batch : lo + batch + len(later)]
+            later, first = (grad_z[:-batch], grad_z[-batch:]) if starts else (grad_z, None)
+            before = self.states[lo + batch : lo + batch + len(later)]
         else:
             starts = lo == 0
-            later, start = (grad_z[batch:], grad_z[:batch]) if starts else (grad_z, None)
-            before = self.output[hi - len(later) - batch : hi - batch]
+            later, first = (grad_z[batch:], grad_z[:batch]) if starts else (grad_z, None)
+            before = self.states[hi - len(later) - batch : hi - batch]
         if len(later):
             self.grad_hh = _plus(self.grad_hh, later, before)
-        if start is not None:
-            self.grad_hh = _plus(self.grad_hh, start, self.h0)
-            torch.mm(start, self.weight_hh, out=self.grad_h0)
+        if first is not None:
+            self.grad_hh = _plus(self.grad_hh, first, self.start)
+            torch.mm(first, self.weight_hh, out=self.grad_start)
 
     def _add_packed(self, grad_z: Tensor, lo: int, hi: int, starts: Tensor) -> None:
         assert self.before is not None
-        before = self.output[self.before[lo:hi]]
+        before = self.states[self.before[lo:hi]]
         here = ((starts >= lo) & (starts < hi)).nonzero().squeeze(1)
         places = starts[here] - lo
-        before[places] = self.h0[here]
+        before[places] = self.start[here]
         self.grad_hh = _plus(self.grad_hh, grad_z, before)
-        self.grad_h0[here] = grad_z[places] @ self.weight_hh
+        self.grad_start[here] = grad_z[places] @ self.weight_hh
+
+
+def _inverse(blocks: tuple[int, ...]) -> tuple[int, ...]:
+    """The order that undoes this one."""
+    return tuple(blocks.index(k) for k in range(len(blocks)))
 
 
 def _plus(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from ...formulas.cell import Cell
+from ...cells import Cell
 from .amx import emit_split_weights
 from .backward import emit_backward
 from .emit import I32, I64, PTR, Target, external, function
 from .fingerprint import emit_fingerprints
 from .forward import emit_forward
-from .loops import emit_product, integer
-from .tile import emit_tiles
+from .loops import integer
 
 __all__ = ["emit_kernels"]
 
@@ -21,13 +20,12 @@ def emit_kernels(target: Target, cell: Cell, training: bool, measuring: bool = F
     and `sample` of weights; by tiles `split_weights`. measuring: kernels that fill `measures`
     too."""
     module = ir.Module("anygate")
-    product = emit_product(module, target, emit_tiles(module, target))
-    _emit_team(module, "forward", emit_forward(module, target, cell, product, training, measuring))
+    _emit_team(module, "forward", emit_forward(module, target, cell, training, measuring))
     emit_fingerprints(module, target)
     if target.amx:
         emit_split_weights(module, target)
     if training:
-        _emit_team(module, "backward", emit_backward(module, target, cell, product, measuring))
+        _emit_team(module, "backward", emit_backward(module, target, cell, measuring))
     return module
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...formulas.measures import NORMS, NUMBERS
 from . import amx
-from .backward import BACKWARD
+from .backward import backward_arguments
 from .compiler import Kernels
-from .forward import FORWARD
+from .forward import forward_arguments
 from .gradients import WeightGradients, last_rows
+from .layout import Layout
 from .memory import large
 from .packing import (
+    Packed,
     backward_parts,
     backward_weight,
     forward_parts,
@@ -25,11 +27,10 @@ from .packing import (
 )
 from .tile import WIDTH
 
-__all__ = ["backward", "forward"]
+__all__ = ["Backward", "Forward", "backward", "forward"]
 
-_ForwardArguments, _BackwardArguments = (ctypes.c_int64 * len(k) for k in (FORWARD, BACKWARD))
-"""What the machine code reads: numbers, and addresses of tensors that live until it has run."""
-Measures = Callable[[Tensor], None]
+Receive = Callable[[Tensor], None]
+"""Takes the table of a measuring kernel."""
 _SMALL = 400_000
 """Multiply-adds in a whole sequence below which a second thread costs more than it brings."""
 _SMALL_STEP = 10_000
@@ -53,68 +54,79 @@ _FEW_ROWS = 4
 one row reads all of W from memory at each step, a product over time reads it once."""
 
 
+class Forward(NamedTuple):
+    """What a run of the forward loop gives, for x of the shape [*, I].
+
+    output [*, H]; states: S tensors like those given, after each row's last step; saved [*, K*H],
+    for training. others [S - 1, *, H]: the states but the output at every time step, for training
+    or where they are to be kept.
+    """
+
+    output: Tensor
+    states: list[Tensor]
+    saved: Tensor | None
+    others: Tensor | None
+
+
 def forward(
     code: Kernels,
     x: Tensor,
-    h0: Tensor,
-    c0: Tensor,
+    states: Sequence[Tensor],
     weight_ih: Tensor,
     weight_hh: Tensor,
     bias_ih: Tensor | None,
     bias_hh: Tensor | None,
     vectors: Tensor | None,
+    masks: Tensor | None,
     batch_sizes: Tensor | None,
     reverse: bool,
     training: bool,
-    measures: Measures | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """x [T, B, I], or [N, I] packed with batch_sizes [T]. output [T, B, H] ([N, H]), h and c [B, H]
-    after each row's last step, saved [T, B, 4H] and cells [T, B, H]; the last two only for
-    training. measures: told what a measuring kernel found, [threads, T, NUMBERS]."""
-    target = code.target
-    batch, hidden = h0.shape[-2:]
+    keep: bool = False,
+    receive: Receive | None = None,
+) -> Forward:
+    """x [T, B, I], or [N, I] packed with batch_sizes [T]; states [B, H] or [1, B, H] each; masks
+    [T, B, M, H] or [N, M, H]. receive: is given [threads, T, numbers], of measuring kernels.
+    Raises ValueError for shapes and dtypes that do not fit."""
+    layout, target = code.layout, code.target
+    first = states[0]
+    batch, hidden = first.shape[-2:]
     shape = x.shape
     steps = shape[0] if batch_sizes is None else len(batch_sizes)
     inputs = shape[-1]
-    x, h0, c0 = x.contiguous(), h0.contiguous(), c0.contiguous()
     rows = shape[0] * batch if batch_sizes is None else shape[0]
-    if not (x.is_cpu and h0.is_cpu and c0.is_cpu and weight_ih.is_cpu and weight_hh.is_cpu):
-        raise RuntimeError("input, state and weights must all be on the CPU")
-    dtypes = {x.dtype, h0.dtype, c0.dtype, weight_ih.dtype, weight_hh.dtype}
-    if len(dtypes) > 1:
-        raise ValueError(f"input, state and weights must have one dtype, not {dtypes}")
-    if c0.shape != h0.shape or x.numel() != rows * inputs:  # machine code would read on
-        raise ValueError(
-            f"x {list(shape)}, h0 {list(h0.shape)} and c0 {list(c0.shape)} do not fit together"
-        )
+    x = x.contiguous()
+    starts = [state.contiguous() for state in states]
+    _check(layout, x, starts, weight_ih, weight_hh, vectors, masks, rows)
     weights = weight_ih, weight_hh, bias_ih, bias_hh
-    thorough = training or steps > 1
-    before = batch < _FEW_ROWS and steps > 1
-    depth = hidden if before else inputs + hidden
-    team = _team(target.lanes, steps, batch, depth - hidden, hidden)
-    size = 4 * hidden * depth * x.element_size()
-    few = size <= _LARGE_PARTS // 2
-    tiled = None
-    if not before and (tiles := _tiles(code, team, batch, hidden, few)):
-        tiled = forward_parts(*weights, tiles, thorough)
-        code = tiles if tiled else code
-    weight, recurrent, bias = tiled or forward_weights(*weights, code, thorough)
-    if weight_ih.shape != (4 * hidden, inputs) or (vectors is not None and vectors.dim() != 2):
-        raise ValueError(
-            f"weight_ih {list(weight_ih.shape)} does not fit hidden size {hidden} and input size "
-            f"{inputs}"
-        )
+    verify_bytes = training or steps > 1
+    ahead = batch < _FEW_ROWS and steps > 1 and bool(layout.from_x)
+    of_h = len(layout.from_h) * hidden
+    of_x = 0 if ahead else len(layout.from_x) * inputs
+    team = _team(target.lanes, steps, batch, hidden * (of_x + of_h), hidden)
+    size = hidden * (of_x + of_h) * x.element_size()
+    packed: Packed | None = None
+    if not ahead and (tiles := _tiles(code, team, batch, hidden, size <= _LARGE_PARTS // 2)):
+        packed = forward_parts(*weights, tiles, verify_bytes)
+    tiled = packed is not None
+    if packed is None:
+        packed = forward_weights(*weights, code, verify_bytes)
+    else:
+        assert tiles is not None
+        code = tiles
+    weight, recurrent, bias, bias_of_x = packed
     z_x = None
-    if before:
-        both = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
-        z_x = torch.nn.functional.linear(x, weight_ih, both)
+    if ahead:
+        z_x = torch.nn.functional.linear(x, weight_ih, bias_of_x)
         inputs = 0
     packed_vectors = pack_vectors(vectors, target)
+    masks = None if masks is None else masks.contiguous()
     offsets = _offsets(batch_sizes)
     output = x.new_empty((*shape[:-1], hidden))
-    saved = large((*shape[:-1], 4 * hidden), x) if training else None
-    cells = large(output.shape, x) if training else None
-    c = c0 if training else c0.clone()
+    saved = large((*shape[:-1], layout.saved * hidden), x) if training else None
+    others = None
+    if training or keep:
+        others = large((layout.states - 1, *output.shape), x)
+    places = _places(layout, output, others, starts)
     threads, by_units = team
     if not training and size > (_LARGE_PARTS if tiled else _LARGE_WEIGHTS):
         by_units = threads > 1
@@ -122,109 +134,254 @@ def forward(
     if tiled:
         x_blocks = -(-inputs // amx.DEPTH) if inputs >= amx.FEW_INPUTS else 0
         parts = _room(batch, threads, by_units, x_blocks + -(-hidden // amx.DEPTH))
-    table = None if measures is None else _table(threads, steps, NUMBERS)
+    table = None if receive is None else _table(threads, steps, code.numbers)
     arrived = ctypes.c_int64(0)
-    arguments = _ForwardArguments(
-        steps, batch, inputs, hidden, _address(offsets), x.data_ptr(), _address(z_x),
-        weight.data_ptr(), recurrent.data_ptr(), bias.data_ptr(), _address(packed_vectors),
-        h0.data_ptr(), c.data_ptr(), output.data_ptr(), _address(c if cells is None else cells),
-        training, _address(saved), reverse, by_units, ctypes.addressof(arrived), _address(table),
-        _address(parts), x_blocks,
-    )  # fmt: skip
+    arguments = _arguments(len(forward_arguments(0)) + 2 * layout.states)(
+        steps,
+        batch,
+        inputs,
+        hidden,
+        _address(offsets),
+        x.data_ptr(),
+        _address(z_x),
+        weight.data_ptr(),
+        recurrent.data_ptr(),
+        bias.data_ptr(),
+        _address(packed_vectors),
+        _address(masks),
+        _address(saved),
+        others is not None,
+        reverse,
+        by_units,
+        ctypes.addressof(arrived),
+        _address(table),
+        _address(parts),
+        x_blocks,
+        *[start.data_ptr() for start in starts],
+        *[place.data_ptr() for place in places],
+    )
     code.forward(arguments, threads)
-    if measures is not None and table is not None:
-        measures(table)
-    h = _last(output, h0, batch_sizes, reverse)
-    if cells is not None:
-        c = _last(cells, c, batch_sizes, reverse)
-    return output, h, c, saved, cells
+    if receive is not None and table is not None:
+        receive(table)
+    last = []
+    for k, place in enumerate(places):
+        running = others is None and k not in (0, layout.output)
+        last.append(place if running else _last(place, first, starts[k], batch_sizes, reverse))
+    return Forward(output, last, saved, others)
+
+
+def _places(
+    layout: Layout, output: Tensor, others: Tensor | None, starts: list[Tensor]
+) -> list[Tensor]:
+    """Where the kernel writes each state. Running states begin as copies, which take the place of
+    what is in `starts`."""
+    places = []
+    for k in range(layout.states):
+        if k == layout.output:
+            place = output
+        elif others is not None:
+            place = others[k - (k > layout.output)]
+        elif k == 0:
+            place = torch.empty_like(output)
+        else:
+            place = starts[k] = starts[k].clone()
+        places.append(place)
+    return places
+
+
+def _check(
+    layout: Layout,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    vectors: Tensor | None,
+    masks: Tensor | None,
+    rows: int,
+) -> None:
+    """Raises where machine code would read what is not there."""
+    tensors = [x, *states, weight_ih, weight_hh]
+    tensors += [t for t in (vectors, masks) if t is not None]
+    if not all(t.is_cpu for t in tensors):
+        raise RuntimeError("input, state and weights must all be on the CPU")
+    dtypes = {t.dtype for t in tensors}
+    if len(dtypes) > 1:
+        raise ValueError(f"input, state and weights must have one dtype, not {dtypes}")
+    shape = states[0].shape
+    hidden = shape[-1]
+    fits = len(states) == layout.states and all(state.shape == shape for state in states)
+    if not fits or x.numel() != rows * x.shape[-1]:
+        shapes = ", ".join(str(list(state.shape)) for state in states)
+        raise ValueError(
+            f"x {list(x.shape)} and the states {shapes} do not fit together; the cell has "
+            f"{layout.states} states"
+        )
+    if weight_hh.shape != (len(layout.from_h) * hidden, hidden):
+        raise ValueError(
+            f"weight_hh {list(weight_hh.shape)} does not fit hidden size {hidden}: it must be "
+            f"[{len(layout.from_h)}H, H]"
+        )
+    if weight_ih.shape != (len(layout.from_x) * hidden, x.shape[-1]):
+        raise ValueError(
+            f"weight_ih {list(weight_ih.shape)} does not fit hidden size {hidden} and input size "
+            f"{x.shape[-1]}: it must be [{len(layout.from_x)}H, I]"
+        )
+    if layout.vectors and (vectors is None or vectors.shape != (layout.vectors, hidden)):
+        given = None if vectors is None else list(vectors.shape)
+        raise ValueError(f"vectors must be {[layout.vectors, hidden]}, not {given}")
+    if layout.masks and (masks is None or masks.shape != (*x.shape[:-1], layout.masks, hidden)):
+        given = None if masks is None else list(masks.shape)
+        needed = [*x.shape[:-1], layout.masks, hidden]
+        raise ValueError(f"masks must be {needed}, not {given}")
+
+
+class Backward(NamedTuple):
+    """Gradients of x (empty unless asked for), of the states before the first step, of the weights
+    and of the biases, each of the latter in memory of its own, and of vectors (empty without)."""
+
+    x: Tensor
+    states: list[Tensor]
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor
+    bias_hh: Tensor
+    vectors: Tensor
 
 
 def backward(
     code: Kernels,
     grad_output: Tensor | None,
-    grad_h: Tensor | None,
-    grad_c: Tensor | None,
+    grad_states: Sequence[Tensor | None],
+    grad_others: Tensor | None,
     x: Tensor,
-    h0: Tensor,
-    c0: Tensor,
+    states: Sequence[Tensor],
     weight_ih: Tensor,
     weight_hh: Tensor,
-    bias_ih: Tensor | None,
-    bias_hh: Tensor | None,
     vectors: Tensor | None,
+    masks: Tensor | None,
     batch_sizes: Tensor | None,
     output: Tensor,
     saved: Tensor,
-    cells: Tensor,
+    others: Tensor,
     reverse: bool,
     need_x: bool,
-    measures: Measures | None = None,
-) -> tuple[Tensor, ...]:
-    """Gradients of x (empty unless need_x), h0, c0, weight_ih, weight_hh, each of the biases, and
-    vectors (empty without). measures: told what a measuring kernel found, [threads, T, NORMS].
-    Raises RuntimeError if the forward run saved nothing."""
-    batch, hidden = h0.shape
-    if saved.numel() != 4 * output.numel() or cells.shape != output.shape:
+    receive: Receive | None = None,
+) -> Backward:
+    """From the gradients of what `forward` gave (None: zeros). receive: is given [threads, T,
+    norms], of measuring kernels. Raises RuntimeError if the forward run saved nothing."""
+    layout = code.layout
+    batch, hidden = states[0].shape
+    shapes = (*output.shape[:-1], layout.saved * hidden), (layout.states - 1, *output.shape)
+    if saved.shape != shapes[0] or others.shape != shapes[1]:
         raise RuntimeError("anygate: backward of a forward that ran without training=True")
     steps = len(x) if batch_sizes is None else len(batch_sizes)
-    x, h0, c0 = x.contiguous(), h0.contiguous(), c0.contiguous()
-    grad_output = torch.zeros_like(output) if grad_output is None else grad_output.contiguous()
-    grad_h = torch.zeros_like(h0) if grad_h is None else grad_h.contiguous()
-    grad_c0 = torch.zeros_like(c0) if grad_c is None else _copy(grad_c)
-    team = _team(WIDTH * code.target.lanes, steps, batch, 0, hidden)
+    x = x.contiguous()
+    starts = [state.contiguous() for state in states]
+    kept, step_grads = [], []
+    grad_others = None if grad_others is None else grad_others.contiguous()
+    for k in range(layout.states):
+        if k == layout.output:
+            kept.append(output)
+            step_grads.append(None if grad_output is None else grad_output.contiguous())
+        else:
+            place = k - (k > layout.output)
+            kept.append(others[place])
+            step_grads.append(None if grad_others is None else grad_others[place])
+    if step_grads[0] is None:
+        step_grads[0] = torch.zeros_like(output)
+    grads = [
+        torch.zeros_like(start)
+        if g is None
+        else _copy(g)
+        if k or layout.carried
+        else g.contiguous()
+        for k, (g, start) in enumerate(zip(grad_states, starts, strict=True))
+    ]
+    of_h = len(layout.from_h) * hidden
+    team = _team(WIDTH * code.target.lanes, steps, batch, hidden * of_h, hidden)
     threads, by_units = team
     recurrent = parts = None
     if tiles := _tiles(code, team, batch, hidden, few=False):
-        recurrent = backward_parts(weight_hh, tiles, thorough=True)
+        recurrent = backward_parts(weight_hh, tiles, verify_bytes=True)
     if tiles and recurrent is not None:
         code, parts = tiles, _room(batch, threads, by_units, 4 * -(-hidden // amx.DEPTH))
     else:
-        recurrent = backward_weight(weight_hh, code, thorough=True)
+        recurrent = backward_weight(weight_hh, code, verify_bytes=True)
     assert code.backward is not None
     packed_vectors = pack_vectors(vectors, code.target)
+    masks = None if masks is None else masks.contiguous()
     grad_vectors = x.new_zeros(0)
     if packed_vectors is not None:
         grad_vectors = x.new_zeros((threads, *packed_vectors.shape))
-    table = None if measures is None else _table(threads, steps, NORMS)
+    table = None if receive is None else _table(threads, steps, code.norms)
     offsets = _offsets(batch_sizes)
-    sums = WeightGradients(x, h0, weight_ih, weight_hh, output, batch_sizes, reverse, need_x)
-    for first, last, grad_z in sums.stretches():
+    sums = WeightGradients(
+        layout, x, starts[0], weight_ih, weight_hh, kept[0], batch_sizes, reverse, need_x
+    )
+    last = [t.data_ptr() for t in (*starts, *kept)]
+    last += [_address(t) for t in (*step_grads, *grads)]
+    for first, after, grad_z in sums.stretches():
         arrived = ctypes.c_int64(0)
-        arguments = _BackwardArguments(
-            steps, batch, hidden, _address(offsets), recurrent.data_ptr(),
-            _address(packed_vectors), c0.data_ptr(), cells.data_ptr(), saved.data_ptr(),
-            grad_output.data_ptr(), grad_h.data_ptr(), grad_c0.data_ptr(), grad_z,
-            grad_vectors.data_ptr(), reverse, by_units, first, last, ctypes.addressof(arrived),
-            _address(table), _address(parts),
-        )  # fmt: skip
+        arguments = _arguments(len(backward_arguments(0)) + len(last))(
+            steps,
+            batch,
+            hidden,
+            _address(offsets),
+            recurrent.data_ptr(),
+            _address(packed_vectors),
+            _address(masks),
+            saved.data_ptr(),
+            grad_z,
+            grad_vectors.data_ptr(),
+            reverse,
+            by_units,
+            first,
+            after,
+            ctypes.addressof(arrived),
+            _address(table),
+            _address(parts),
+            *last,
+        )
         code.backward(arguments, threads)
-    if measures is not None and table is not None:
-        measures(table)
+    if receive is not None and table is not None:
+        receive(table)
     if vectors is not None:
         grad_vectors = grad_vectors.sum(0)[:, :hidden].contiguous()
-    grad_h0 = sums.grad_h0 if steps else _copy(grad_h)
-    return (sums.grad_x, grad_h0, grad_c0, *sums.results(), grad_vectors)
+    if not steps:
+        grads[0] = _copy(grads[0])
+    elif layout.carried:
+        grads[0] += sums.grad_start
+    else:
+        grads[0] = sums.grad_start
+    return Backward(sums.grad_x, grads, *sums.results(), grad_vectors)
 
 
-def _last(states: Tensor, start: Tensor, batch_sizes: Tensor | None, reverse: bool) -> Tensor:
-    """The state of each row after the last step it took, of states [T, B, H] or [N, H]; start if
-    there was no step."""
+@lru_cache(maxsize=64)
+def _arguments(count: int) -> Any:
+    """What the machine code reads: numbers, and addresses of tensors that live until it has run."""
+    return ctypes.c_int64 * count
+
+
+def _last(
+    kept: Tensor, like: Tensor, start: Tensor, batch_sizes: Tensor | None, reverse: bool
+) -> Tensor:
+    """A state of each row after the last step it took, of `kept` [T, B, H] or [N, H], in the shape
+    of `like`; a copy of `start` if there was no step."""
     if batch_sizes is None:
-        steps = states.shape[0]
+        steps = kept.shape[0]
         if steps == 1:  # spares a view, of 1 us, where all takes 30
-            return states.clone().view(start.shape)
+            return kept.clone().view(like.shape)
         if not steps:
-            return start.clone()
-        return states.select(0, 0 if reverse else -1).clone().view(start.shape)
+            return start.clone().view(like.shape)
+        return kept.select(0, 0 if reverse else -1).clone().view(like.shape)
     if reverse:
-        return states[: start.shape[-2]].clone().view(start.shape)
-    return states[last_rows(batch_sizes)].view(start.shape)
+        return kept[: like.shape[-2]].clone().view(like.shape)
+    return kept[last_rows(batch_sizes)].view(like.shape)
 
 
-def _table(threads: int, steps: int, numbers: tuple[Any, ...]) -> Tensor:
+def _table(threads: int, steps: int, numbers: int) -> Tensor:
     """What measuring kernels write to: a line for each thread and time step."""
-    return torch.zeros(threads, steps, len(numbers), dtype=torch.float64)
+    return torch.zeros(threads, steps, numbers, dtype=torch.float64)
 
 
 def _offsets(batch_sizes: Tensor | None) -> Tensor | None:
@@ -234,9 +391,10 @@ def _offsets(batch_sizes: Tensor | None) -> Tensor | None:
     return torch.cat([batch_sizes.new_zeros(1), batch_sizes.cumsum(0)])
 
 
-def _team(width: int, steps: int, batch: int, inputs: int, hidden: int) -> tuple[int, bool]:
-    """How many threads, and whether they share hidden units, `width` at a time (else rows)."""
-    step = batch * 4 * hidden * (inputs + hidden)
+def _team(width: int, steps: int, batch: int, products: int, hidden: int) -> tuple[int, bool]:
+    """How many threads, and whether they share hidden units, `width` at a time (else rows).
+    products: multiply-adds of a row's step."""
+    step = batch * products
     if step * steps < _SMALL:
         return 1, False
     threads = torch.get_num_threads()

@@ -16,12 +16,14 @@ from typing import Any
 from llvmlite import ir
 
 from .emit import I32, I64, PTR, Emitter, Target, counted, external, function
-from .tile import WIDTH
+from .tile import emit_tiles, most_rows
 
 __all__ = ["GROUP", "NUMBERS", "Loop", "emit_product", "integer"]
 
-NUMBERS = frozenset({"steps", "batch", "inputs", "hidden", "keep_cells", "reverse", "by_units",
-                     "first", "last", "x_blocks"})  # fmt: skip
+NUMBERS = frozenset(
+    {"steps", "batch", "inputs", "hidden", "keep", "reverse", "by_units", "first", "last"}
+    | {"x_blocks"}
+)
 """The arguments that are numbers; the others are addresses."""
 GROUP = 32
 """Rows whose sums are kept at once: 8 KiB with AVX-512."""
@@ -38,16 +40,21 @@ def integer(value: int) -> ir.Constant:
     return ir.Constant(I64, value)
 
 
-def emit_product(module: ir.Module, target: Target, tile: ir.Function) -> ir.Function:
-    """Define `product(A, B, C, rows, lda, depth)`: C[rows, 4L] += A[rows, depth] B[depth, 4L],
-    in blocks of depth that stay in the first-level cache while all rows use them."""
-    product = function(module, "product", 3, 3)
+def emit_product(module: ir.Module, target: Target, columns: int, stride: int) -> ir.Function:
+    """`product(A, B, C, rows, lda, depth)`: C[rows, n vectors] += A[rows, depth] B[depth, n
+    vectors] for n = columns, a row of C being `stride` vectors; in blocks of depth that stay in the
+    first-level cache while all rows use them. Defined at the first call for a module."""
+    name = f"product_{columns}_of_{stride}"
+    if name in module.globals:
+        return module.globals[name]
+    tile = emit_tiles(module, target, columns, stride)
+    product = function(module, name, 3, 3)
     product.linkage = "internal"
     b = ir.IRBuilder(product.append_basic_block("entry"))
     e = Emitter(b, target)
     a, weights, c, rows, lda, depth = product.args
-    line = integer(WIDTH * target.lanes)
-    most = integer(target.rows)
+    line, c_line = integer(columns * target.lanes), integer(stride * target.lanes)
+    most = integer(most_rows(target, columns))
     blocks = b.sdiv(b.add(rows, b.sub(most, integer(1))), most)
     one_block = b.icmp_signed("<=", rows, most)
     block_depth = b.select(one_block, b.add(depth, integer(1)), integer(_DEPTH))
@@ -61,16 +68,19 @@ def emit_product(module: ir.Module, target: Target, tile: ir.Function) -> ir.Fun
             last = b.sdiv(b.mul(rows, b.add(block, integer(1))), blocks)
             a_at = e.at(a, b.add(b.mul(first, lda), k))
             b_at = e.at(weights, b.mul(k, line))
-            c_at = e.at(c, b.mul(first, line))
+            c_at = e.at(c, b.mul(first, c_line))
             b.call(tile, [a_at, b_at, c_at, b.sub(last, first), lda, size])
     b.ret_void()
     return product
 
 
 class Loop:
-    """A kernel in the making: `name(arguments, thread, threads)`."""
+    """A kernel in the making: `name(arguments, thread, threads)`, whose sums of a row are `width`
+    vectors."""
 
-    def __init__(self, module: ir.Module, name: str, target: Target, names: tuple[str, ...]):
+    def __init__(
+        self, module: ir.Module, name: str, target: Target, names: tuple[str, ...], width: int
+    ):
         self.function = function(module, name, 1, 2)
         self.function.linkage = "internal"
         self.module, self.target = module, target
@@ -83,7 +93,7 @@ class Loop:
             kind = I64 if key in NUMBERS else PTR
             self.values[key] = self.builder.load(at, typ=kind)
         self.lanes = integer(target.lanes)
-        self.line = integer(WIDTH * target.lanes)
+        self.line = integer(width * target.lanes)
         b = self.builder
         self.thread = thread
         self.by_units = b.icmp_signed("!=", self["by_units"], integer(0))
@@ -91,7 +101,7 @@ class Loop:
         self.row_step = b.select(self.by_units, integer(1), threads)
         self.unit_share = b.select(self.by_units, thread, integer(0))
         self.unit_shares = b.select(self.by_units, threads, integer(1))
-        self.sums = self.e.buffer(GROUP * WIDTH * (2 if target.amx else 1))
+        self.sums = self.e.buffer(GROUP * width * (2 if target.amx else 1))
 
     def __getitem__(self, name: str) -> Any:
         """An argument: an address, or an i64."""
@@ -109,10 +119,10 @@ class Loop:
         b = self.builder
         return b.sdiv(b.add(p, b.sub(q, integer(1))), q)
 
-    def least(self, p: Any, q: Any) -> Any:
+    def minimum(self, p: Any, q: Any) -> Any:
         return self.builder.select(self.builder.icmp_signed("<", p, q), p, q)
 
-    def most(self, p: Any, q: Any) -> Any:
+    def maximum(self, p: Any, q: Any) -> Any:
         return self.builder.select(self.builder.icmp_signed(">", p, q), p, q)
 
     def element(self, base: Any, *terms: tuple[Any, Any]) -> Any:
@@ -139,11 +149,11 @@ class Loop:
         pair = b.call(asked, arguments)
         return b.extract_value(pair, 0), b.extract_value(pair, 1)
 
-    def mine(self, count: Any) -> Any:
+    def thread_rows(self, count: Any) -> Any:
         """How many of the first `count` rows are this thread's."""
         b = self.builder
         share = self.ceiling(b.sub(count, self.first_row), self.row_step)
-        return self.most(share, integer(0))
+        return self.maximum(share, integer(0))
 
     def row(self, i: Any) -> Any:
         """The batch row of this thread's i-th."""
@@ -161,8 +171,8 @@ class Loop:
 
     def split(self, first: Any, size: Any, continuing: Any) -> Any:
         """How many rows of a group are among the first `continuing` of the thread's rows."""
-        left = self.most(self.builder.sub(continuing, first), integer(0))
-        return self.least(left, size)
+        left = self.maximum(self.builder.sub(continuing, first), integer(0))
+        return self.minimum(left, size)
 
     def finish_step(self, done: Any) -> None:
         """All threads have done `done` time steps, where they need each other's units.

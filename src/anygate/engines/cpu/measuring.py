@@ -11,19 +11,19 @@ from typing import Any
 
 from llvmlite import ir
 
-from ...formulas.cell import SLOTS, Cell
-from ...formulas.measures import NORMS, PARTS, Limits, measured
+from ...cells import Cell
+from ...cells.measures import PARTS, Limits, Number, measured, part_of
 from .emit import Emitter
 from .loops import Loop, integer
 
 __all__ = ["Sums", "add_norms", "add_slots"]
 
-_WIDE = frozenset({"sum", "squares", *NORMS})
+_WIDE = frozenset({"sum", "squares", "grad", "direct"})
 """Summed in float64: a gate's spread of 1e-4 around 1, or a gradient's square, needs its digits."""
 
 
-def _wide(name: Any) -> bool:
-    return (name[1] if isinstance(name, tuple) else name) in _WIDE
+def _is_wide(name: Number) -> bool:
+    return name[1] in _WIDE
 
 
 class Sums:
@@ -33,21 +33,21 @@ class Sums:
     loop's clears them and writes them out.
     """
 
-    def __init__(self, names: tuple[Any, ...], e: Emitter, start: Any = None) -> None:
+    def __init__(self, names: tuple[Number, ...], e: Emitter, start: Any = None) -> None:
         self.names, self.e = names, e
         self.double = ir.VectorType(
             ir.DoubleType(), min(e.target.lanes, e.target.vector_bytes // 8)
         )
         self.parts = e.target.lanes // self.double.count  # of a vector of numbers, in float64
         places = 0
-        self.places: dict[Any, int] = {}
+        self.places: dict[Number, int] = {}
         for name in names:
             self.places[name] = places
-            places += self.parts if _wide(name) else 1
+            places += self.parts if _is_wide(name) else 1
         self.count = places
         self.start = e.buffer(places) if start is None else start
 
-    def _at(self, name: Any, part: int = 0) -> Any:
+    def _at(self, name: Number, part: int = 0) -> Any:
         return self.e.at(self.start, (self.places[name] + part) * self.e.target.lanes)
 
     def clear(self) -> None:
@@ -55,7 +55,7 @@ class Sums:
         for place in range(self.count):
             self.e.store(self.e.splat(0.0), self.e.at(self.start, place * self.e.target.lanes))
 
-    def add(self, name: Any, value: Any, square: bool = False) -> None:
+    def add(self, name: Number, value: Any, square: bool = False) -> None:
         """Add a vector, or its square, in float64."""
         b, align = self.e.builder, self.e.target.size
         for part in range(self.parts):
@@ -69,18 +69,18 @@ class Sums:
         if self.e.target.size == 8:
             return value
         b, count = self.e.builder, self.double.count
-        lanes = ir.Constant(ir.VectorType(ir.IntType(32), count),
-                            [part * count + k for k in range(count)])  # fmt: skip
+        places = [part * count + k for k in range(count)]
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), count), places)
         undefined = ir.Constant(self.e.vector, ir.Undefined)
         return b.fpext(b.shuffle_vector(value, undefined, lanes), self.double)
 
-    def count_where(self, name: Any, condition: Any) -> None:
+    def count_where(self, name: Number, condition: Any) -> None:
         """Add 1 in the lanes where the condition holds. A lane's count is exact to 2^24."""
         e, place = self.e, self._at(name)
         one = e.builder.select(condition, e.splat(1.0), e.splat(0.0))
         e.store(e.builder.fadd(e.load(place), one), place)
 
-    def largest(self, name: Any, value: Any) -> None:
+    def largest(self, name: Number, value: Any) -> None:
         """Keep the larger; NaN is none."""
         e, place = self.e, self._at(name)
         old = e.load(place)
@@ -90,7 +90,7 @@ class Sums:
         """All numbers, one float64 each, to the table's line."""
         e, b = self.e, self.e.builder
         for k, name in enumerate(self.names):
-            if _wide(name):
+            if _is_wide(name):
                 first, *rest = (
                     b.load(self._at(name, part), align=e.target.size, typ=self.double)
                     for part in range(self.parts)
@@ -152,15 +152,17 @@ def add_slots(sums: Sums, cell: Cell, outputs: dict[str, Any], units: Any) -> No
     e = sums.e
     b, here = e.builder, lanes_before(e, units)
     zero = e.splat(0.0)
-    for slot in SLOTS:
-        value, slope, argument = (outputs[f"{part}_{slot}"] for part in PARTS)
+    for slot in cell.slots:
+        value, slope, argument = (outputs[part_of(part, slot)] for part in PARTS)
         kept = b.select(here, value, zero)
         sums.add((slot, "sum"), kept)
         sums.add((slot, "squares"), kept, square=True)
         for name, condition in _conditions(e, measured(cell).limits[slot], value, slope, argument):
             sums.count_where((slot, name), b.and_(here, condition))
-    size = b.select(here, e.call("fabs", outputs["c"]), zero)
-    sums.largest(("cell", "max"), size)
+    for state in cell.type.states:
+        if state != cell.type.output:
+            size = b.select(here, e.call("fabs", outputs[state]), zero)
+            sums.largest((state, "max"), size)
 
 
 def _conditions(e: Emitter, held: Limits, value: Any, slope: Any, argument: Any) -> list[Any]:
@@ -181,9 +183,9 @@ def _conditions(e: Emitter, held: Limits, value: Any, slope: Any, argument: Any)
     return found
 
 
-def add_norms(sums: Sums, vectors: dict[str, Any], units: Any) -> None:
-    """Squares of the gradients of one vector of units, by name in NORMS."""
+def add_norms(sums: Sums, vectors: dict[Number, Any], units: Any) -> None:
+    """Squares of the gradients of one vector of units."""
     here = lanes_before(sums.e, units)
-    for name in NORMS:
-        kept = sums.e.builder.select(here, vectors[name], sums.e.splat(0.0))
+    for name, vector in vectors.items():
+        kept = sums.e.builder.select(here, vector, sums.e.splat(0.0))
         sums.add(name, kept, square=True)

@@ -51,7 +51,7 @@ def multiply(
     """For all panels and all of this thread's rows: start(group) writes what the sums begin with,
     the products of the parts that step s wrote are added, finish(group, i) is done for each row."""
     loop, b = parts.loop, parts.loop.builder
-    groups = loop.most(loop.ceiling(rows, integer(GROUP)), integer(1))
+    groups = loop.maximum(loop.ceiling(rows, integer(GROUP)), integer(1))
     count = b.mul(b.sub(panels[1], panels[0]), groups)
     count = b.select(b.icmp_signed(">", rows, integer(0)), count, integer(0))
     with counted(b, integer(0), b.add(count, integer(1))) as n:
@@ -82,7 +82,7 @@ def multiply(
                     piece = b.add(b.mul(place, integer(_THIRDS)), third)
                     done = b.lshr(b.mul(rate, piece), integer(_FRACTION))
                     due = b.lshr(b.mul(rate, b.add(piece, integer(1))), integer(_FRACTION))
-                    with counted(b, done, loop.least(due, to_finish)) as i:
+                    with counted(b, done, loop.minimum(due, to_finish)) as i:
                         finish(last, i)
             with b.if_then(going):
                 _call_each(b, "tilestored64", sums)
@@ -95,7 +95,7 @@ def _group(loop: Loop, first_panel: Any, groups: Any, rows: Any, n: Any) -> Grou
     return Group(
         panel=b.add(first_panel, b.sdiv(n, groups)),
         first=first,
-        size=loop.least(b.sub(rows, first), integer(GROUP)),
+        size=loop.minimum(b.sub(rows, first), integer(GROUP)),
         sums=at(b, loop.sums, sums),
     )
 

@@ -13,11 +13,23 @@ from torch import Tensor
 from . import amx
 from .compiler import Kernels
 from .emit import Target
+from .layout import Layout
 from .tile import WIDTH
 
-__all__ = ["backward_parts", "backward_weight", "forward_parts", "forward_weights", "pack_gates",
-           "pack_units", "pack_vectors"]  # fmt: skip
+__all__ = [
+    "backward_parts",
+    "backward_weight",
+    "forward_parts",
+    "forward_weights",
+    "in_order",
+    "pack_panels",
+    "pack_units",
+    "pack_vectors",
+]
 
+Packed = tuple[Tensor, Tensor, Tensor, Tensor | None]
+"""weight_ih, weight_hh and the sum of the biases as the forward loop reads them, and the sum of the
+biases of the products that see x, in the order of weight_ih, if there are biases."""
 
 _SMALL = 1 << 18
 """Bytes that are read in 3 us."""
@@ -38,9 +50,9 @@ class _Kept:
         self.make = make
         self.found: dict[Any, _Entry] = {}
 
-    def of(self, tensors: tuple[Tensor, ...], code: Kernels, thorough: bool) -> Any:
+    def of(self, tensors: tuple[Tensor, ...], code: Kernels, verify_bytes: bool) -> Any:
         """`make(code, *tensors)`, or what it gave before for these tensors as they are."""
-        key = (code.target, *map(id, tensors))
+        key = (code.target, code.layout.weights, *map(id, tensors))
         entry = self.found.get(key)
         # A tensor that died takes its entry with it, unless the interpreter is in between.
         if entry is None or not _same(entry.references, tensors):
@@ -48,7 +60,7 @@ class _Kept:
                 return self.make(code, *tensors)
             forget = self._forgetter(key)
             entry = self.found[key] = _Entry([weakref.ref(t, forget) for t in tensors])
-        if not entry.is_fresh(tensors, code, thorough):
+        if not entry.is_fresh(tensors, code, verify_bytes):
             if not all(t.is_contiguous() for t in tensors):
                 return self.make(code, *tensors)
             entry.made = self.make(code, *tensors)
@@ -83,11 +95,11 @@ class _Entry:
         self.sample = code.sample(self.table, self.count)
         self.fingerprint = code.fingerprint(self.table, self.count)
 
-    def is_fresh(self, tensors: tuple[Tensor, ...], code: Kernels, thorough: bool) -> bool:
+    def is_fresh(self, tensors: tuple[Tensor, ...], code: Kernels, verify_bytes: bool) -> bool:
         """Whether they are the same still."""
         if self.addresses != [t.data_ptr() for t in tensors]:
             return False
-        if thorough or self.small:
+        if verify_bytes or self.small:
             return code.fingerprint(self.table, self.count) == self.fingerprint
         if self.versions != _versions(tensors):
             return False
@@ -108,43 +120,65 @@ def _same(references: list[Any], tensors: tuple[Tensor, ...]) -> bool:
     return True
 
 
-def _forward_weights(code: Kernels, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    _check_shapes(*weights)
+def _forward_weights(code: Kernels, *weights: Tensor) -> Packed:
+    layout, target = code.layout, code.target
+    _check_shapes(layout, *weights)
     weight_ih, weight_hh, *biases = (w.detach() for w in weights)
-    bias = biases[0] + biases[1] if biases else weight_hh.new_zeros(weight_hh.shape[0])
+    hidden = weight_hh.shape[1]
+    bias, bias_of_x = weight_hh.new_zeros(layout.panels, hidden), None
+    if biases:
+        bias_ih, bias_hh = (b.view(-1, hidden) for b in biases)
+        bias, bias_of_x = _sum_biases(layout, bias_ih, bias_hh)
     return (
-        pack_gates(weight_ih, code.target),
-        pack_gates(weight_hh, code.target),
-        pack_gates(bias.unsqueeze(1), code.target),
+        pack_panels(weight_ih, layout.from_x, hidden, target),
+        pack_panels(weight_hh, layout.from_h, hidden, target),
+        pack_panels(bias.view(-1, 1), tuple(range(layout.panels)), hidden, target),
+        bias_of_x,
     )
 
 
-def _check_shapes(weight_ih: Tensor, weight_hh: Tensor, *biases: Tensor) -> None:
-    """Machine code reads where it is told to: what does not fit must not come there."""
-    gates, hidden = weight_hh.shape
-    fits = gates == 4 * hidden and weight_ih.dim() == 2 and len(weight_ih) == gates
-    if not fits or any(b.shape != (gates,) or b.dtype != weight_hh.dtype for b in biases):
+def _sum_biases(layout: Layout, bias_ih: Tensor, bias_hh: Tensor) -> tuple[Tensor, Tensor]:
+    """The bias of each panel [P, H]; and of the products that see x, in the order of weight_ih,
+    [n_x*H]."""
+    first, count = layout.first_from_h, len(layout.from_x)
+    from_x, from_h = bias_ih[list(layout.from_x)], bias_hh[list(layout.from_h)]
+    both = from_x[first:] + from_h[: count - first]
+    bias = torch.cat([from_x[:first], both, from_h[count - first :]])
+    of_x = torch.empty_like(bias_ih)
+    of_x[list(layout.from_x)] = bias[:count]
+    return bias, of_x.flatten()
+
+
+def _check_shapes(layout: Layout, weight_ih: Tensor, weight_hh: Tensor, *biases: Tensor) -> None:
+    """Raises ValueError for weights that do not fit: machine code would read beyond them."""
+    hidden = weight_hh.shape[-1]
+    rows = [len(layout.from_x) * hidden, len(layout.from_h) * hidden]
+    fits = weight_ih.dim() == weight_hh.dim() == 2
+    fits = fits and [len(weight_ih), len(weight_hh)] == rows
+    fits = fits and [list(b.shape) for b in biases] in ([], [[n] for n in rows])
+    if not fits or any(b.dtype != weight_hh.dtype for b in biases):
         shapes = ", ".join(str(list(w.shape)) for w in (weight_ih, weight_hh, *biases))
+        x, h = len(layout.from_x), len(layout.from_h)
         raise ValueError(
-            "weight_ih, weight_hh and the biases must be [4H, I], [4H, H] and [4H] of one dtype, "
-            f"not {shapes}"
+            f"weight_ih, weight_hh and the biases must be [{x}H, I], [{h}H, H], [{x}H] and [{h}H] "
+            f"of one dtype, not {shapes}"
         )
 
 
-def _forward_parts(code: Kernels, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-    weight, recurrent, bias = _forward_weights(code, *weights)
+def _forward_parts(code: Kernels, *weights: Tensor) -> Packed | None:
+    weight, recurrent, *biases = _forward_weights(code, *weights)
     few = weight.shape[1] < amx.FEW_INPUTS
     parts = _parts(code, *([recurrent] if few else [weight, recurrent]))
-    return None if parts is None else (weight, parts, bias)
+    return None if parts is None else (weight, parts, *biases)
 
 
 def _backward_weight(code: Kernels, weight_hh: Tensor) -> Tensor:
-    return pack_units(weight_hh.detach(), code.target)
+    return pack_units(in_order(weight_hh.detach(), code.layout.from_h), code.target)
 
 
 def _backward_parts(code: Kernels, weight_hh: Tensor) -> Tensor | None:
-    gates, hidden = weight_hh.shape
-    whole = weight_hh.detach().view(4, gates // 4, hidden)
+    hidden = weight_hh.shape[1]
+    whole = in_order(weight_hh.detach(), code.layout.from_h).view(4, hidden, hidden)
     padded = torch.nn.functional.pad(whole, (0, 0, 0, -hidden % amx.DEPTH))
     return _parts(code, pack_units(padded.flatten(0, 1), code.target))
 
@@ -174,12 +208,12 @@ def forward_weights(
     bias_ih: Tensor | None,
     bias_hh: Tensor | None,
     code: Kernels,
-    thorough: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """weight_ih, weight_hh and the sum of the biases as the forward loop reads them; thorough: a
-    change of a single element is seen."""
-    weights = _those(weight_ih, weight_hh, bias_ih, bias_hh)
-    return _forward.of(weights, code, thorough)  # type: ignore[no-any-return]
+    verify_bytes: bool,
+) -> Packed:
+    """The weights as the forward loop reads them; verify_bytes: a change of a single element is
+    seen."""
+    weights = _present(weight_ih, weight_hh, bias_ih, bias_hh)
+    return _forward.of(weights, code, verify_bytes)  # type: ignore[no-any-return]
 
 
 def forward_parts(
@@ -188,43 +222,50 @@ def forward_parts(
     bias_ih: Tensor | None,
     bias_hh: Tensor | None,
     code: Kernels,
-    thorough: bool,
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """weight_ih for vectors, both weights for tiles (with few inputs weight_hh alone), and the sum
-    of the biases; None if a weight is too large."""
-    weights = _those(weight_ih, weight_hh, bias_ih, bias_hh)
-    return _forward_tiles.of(weights, code, thorough)  # type: ignore[no-any-return]
+    verify_bytes: bool,
+) -> Packed | None:
+    """The same with both weights as parts for tiles (with few inputs weight_hh alone) in the place
+    of weight_hh; None if a weight is too large."""
+    weights = _present(weight_ih, weight_hh, bias_ih, bias_hh)
+    return _forward_tiles.of(weights, code, verify_bytes)  # type: ignore[no-any-return]
 
 
-def _those(*tensors: Tensor | None) -> tuple[Tensor, ...]:
+def _present(*tensors: Tensor | None) -> tuple[Tensor, ...]:
     return tuple(t for t in tensors if t is not None)
 
 
-def backward_weight(weight_hh: Tensor, code: Kernels, thorough: bool) -> Tensor:
+def backward_weight(weight_hh: Tensor, code: Kernels, verify_bytes: bool) -> Tensor:
     """weight_hh as the backward loop reads it."""
-    return _backward.of((weight_hh,), code, thorough)  # type: ignore[no-any-return]
+    return _backward.of((weight_hh,), code, verify_bytes)  # type: ignore[no-any-return]
 
 
-def backward_parts(weight_hh: Tensor, code: Kernels, thorough: bool) -> Tensor | None:
+def backward_parts(weight_hh: Tensor, code: Kernels, verify_bytes: bool) -> Tensor | None:
     """The same for tiles; None if a weight is too large."""
-    return _backward_tiles.of((weight_hh,), code, thorough)  # type: ignore[no-any-return]
+    return _backward_tiles.of((weight_hh,), code, verify_bytes)  # type: ignore[no-any-return]
 
 
-def pack_gates(weight: Tensor, target: Target) -> Tensor:
-    """[4H, K] to [panel, K, gate, lane]: one row of a panel is what a tile multiplies at once.
-    Units beyond H are zeros."""
-    gates, depth = weight.shape
-    hidden, lanes = gates // 4, target.lanes
-    panels = -(-hidden // lanes)
-    if panels * lanes != hidden:
-        padded = weight.new_zeros(4, panels * lanes, depth)
-        padded[:, :hidden] = weight.view(4, hidden, depth)
+def in_order(weight: Tensor, blocks: tuple[int, ...]) -> Tensor:
+    """[n*H, ...] with its blocks of H rows in this order."""
+    if blocks == tuple(range(len(blocks))):
+        return weight
+    return weight.unflatten(0, (len(blocks), -1))[list(blocks)].flatten(0, 1)
+
+
+def pack_panels(weight: Tensor, blocks: tuple[int, ...], hidden: int, target: Target) -> Tensor:
+    """[n*H, K] to [group, K, n, lane], the n blocks of H rows in the order given: one row of a
+    group of units is what a tile multiplies at once. Units beyond H are zeros."""
+    count, lanes, depth = len(blocks), target.lanes, weight.shape[1]
+    groups = -(-hidden // lanes)
+    weight = in_order(weight, blocks)
+    if groups * lanes != hidden:
+        padded = weight.new_zeros(count, groups * lanes, depth)
+        padded[:, :hidden] = weight.view(count, hidden, depth)
         weight = padded
-    return weight.reshape(4, panels, lanes, depth).permute(1, 3, 0, 2).contiguous()
+    return weight.reshape(count, groups, lanes, depth).permute(1, 3, 0, 2).contiguous()
 
 
 def pack_units(weight: Tensor, target: Target) -> Tensor:
-    """[4H, H] to [panel, 4H, unit], a panel being four vectors of units."""
+    """[n*H, H] to [panel, n*H, unit], a panel being four vectors of units."""
     gates, hidden = weight.shape
     width = WIDTH * target.lanes
     panels = -(-hidden // width)
