@@ -10,7 +10,7 @@ from ..backends.base import Choice
 from ..symbolic.cell import Cell
 from .checks import check_tensor, two_states
 from .dispatch import Wiring, without_autocast
-from .parameters import cell_parameters, register_parameters, reset_cell_parameters
+from .parameters import cell_parameters, register_parameters, reset_cell_parameters, with_two_dimensions
 from .recorder import recorded_call
 from .slots import ActivationLike, Trainable, make_cell, slot_summary, widths
 
@@ -126,6 +126,10 @@ class LSTMCell(nn.RNNCellBase):
             check_tensor(name, state, self.weight_ih)
         h0, c0 = states
         return (h0, c0) if batched else (h0.unsqueeze(0), c0.unsqueeze(0))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        with_two_dimensions(self, self.cell, [""], state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
         """torch.nn.LSTMCell's, and the activations that differ from it."""

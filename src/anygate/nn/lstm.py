@@ -14,7 +14,7 @@ from ..backends.base import Choice
 from ..symbolic.cell import Cell
 from .checks import check_pack, check_states, check_tensor, two_states
 from .dispatch import Wiring, without_autocast
-from .parameters import cell_parameters, register_parameters, reset_cell_parameters
+from .parameters import cell_parameters, register_parameters, reset_cell_parameters, summed, with_two_dimensions
 from .projection import run_projected
 from .recorder import Call, recorded_call
 from .slots import ActivationLike, Trainable, make_cell, slot_summary, widths
@@ -41,10 +41,11 @@ class LSTM(nn.RNNBase):
     input_gate, forget_gate, candidate, output_gate, cell_output: one slot; wins over the two.
     Each is a name ("relu"), a formula ("x*sigmoid(x)"), a SymPy expression or an Activation.
     peephole, coupled, clip: the variants of `Cell`. Peepholes are parameters
-    input_gate_peephole_l0 and so on, [H].
+    input_gate_peephole_l0 and so on, [1, H].
     trainable: False; "shared" or "unit": the activations' own parameters (k of leaky_relu) are
     learnt, one number each for a layer and direction, or one for each hidden unit; or a dict such
-    as {"candidate.k": "unit"}. They are parameters candidate_k_l0 and so on.
+    as {"candidate.k": "unit"}. They are parameters candidate_k_l0 and so on, [1, 1] or [1, H]: code
+    that initialises every parameter in a loop runs, and initialises them too.
     engine: "auto", or an engine's name; `explain` says which one runs and why.
 
     Input [T, B, input_size] ([B, T, input_size] with batch_first, [T, input_size] unbatched, or a
@@ -288,8 +289,7 @@ class LSTM(nn.RNNBase):
         one layer; suffix "_reverse" for the backward direction."""
 
         weight_ih, weight_hh, bias_ih, bias_hh = self._weights(f"_l{layer}{suffix}")
-        bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
-        return weight_ih, weight_hh, bias
+        return weight_ih, weight_hh, summed(bias_ih, bias_hh)
 
     def _weights(self, suffix: str) -> tuple[Any, ...]:
         own = self._own
@@ -313,6 +313,10 @@ class LSTM(nn.RNNBase):
         super().reset_parameters()
         if "_wiring" in self.__dict__:  # not while the base class is made
             reset_cell_parameters(self, self.cell, self._suffixes)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        with_two_dimensions(self, self.cell, self._suffixes, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
         """torch.nn.LSTM's, and the activations that differ from it."""

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..symbolic.cell import PEEPHOLES, Cell
 
-__all__ = ["cell_parameters", "register_parameters", "reset_cell_parameters"]
+__all__ = ["cell_parameters", "register_parameters", "reset_cell_parameters", "summed",
+           "with_two_dimensions"]
+
+
+def summed(bias_ih: Tensor | None, bias_hh: Tensor | None) -> Tensor | None:
+    """bias_ih + bias_hh [4H], None without. The derivative of a plain sum is one tensor for both;
+    here each has its own, which the caller may change in place."""
+    if bias_ih is None or bias_hh is None:
+        return None
+    if torch.is_grad_enabled() and bias_ih.requires_grad:
+        return bias_ih * 1 + bias_hh
+    return bias_ih + bias_hh
 
 
 def _attribute(name: str, suffix: str) -> str:
@@ -20,14 +31,28 @@ def _attribute(name: str, suffix: str) -> str:
 def register_parameters(
     module: nn.Module, cell: Cell, learnt: dict[str, str], suffixes: list[str], **where: Any
 ) -> None:
-    """A parameter SLOT_NAME with each suffix for each of the cell's per_unit: [H], or one number
-    where `learnt` says "shared"."""
+    """A parameter SLOT_NAME with each suffix for each of the cell's per_unit: [1, H], or [1, 1] where
+    `learnt` says "shared". Two dimensions, because the usual loops over `parameters()` hand all that
+    is no bias to `nn.init.xavier_uniform_` and the like, which take nothing else."""
     for suffix in suffixes:
         for name in cell.per_unit:
-            shape = () if learnt.get(name) == "shared" else (module.hidden_size,)
-            value = nn.Parameter(torch.empty(shape, **where))  # type: ignore[arg-type]
+            width = 1 if learnt.get(name) == "shared" else cast(int, module.hidden_size)
+            value = nn.Parameter(torch.empty((1, width), **where))
             module.register_parameter(_attribute(name, suffix), value)
     reset_cell_parameters(module, cell, suffixes)
+
+
+def with_two_dimensions(
+    module: nn.Module, cell: Cell, suffixes: list[str], state: dict[str, Any], prefix: str
+) -> None:
+    """Gives values in `state` that older versions saved as [H] or without a dimension, the one that
+    they have now."""
+    for suffix in suffixes:
+        for name in cell.per_unit:
+            own, key = getattr(module, _attribute(name, suffix)), prefix + _attribute(name, suffix)
+            value = state.get(key)
+            if isinstance(value, Tensor) and value.dim() < 2 and value.numel() == own.numel():
+                state[key] = value.reshape(own.shape)
 
 
 @torch.no_grad()
@@ -49,6 +74,6 @@ def cell_parameters(module: nn.Module, cell: Cell, suffix: str) -> dict[str, Ten
     if not cell.per_unit:
         return None
     return {
-        name: getattr(module, _attribute(name, suffix)).expand(module.hidden_size)
+        name: getattr(module, _attribute(name, suffix)).reshape(-1).expand(module.hidden_size)
         for name in cell.per_unit
     }

@@ -31,7 +31,9 @@ class _Kept:
     reading large weights twice would double the time, by the tensor's version, its address and a
     sample of its bytes: that misses a write into single elements of weight.data, by NumPy or from
     another process, until the next sequence.
-    Keyed by id with a weak reference, not by a WeakTensorKeyDictionary: that takes 3 us a look.
+    Keyed by address, with weak references to the storages and none to the tensors: torch refuses
+    to swap a parameter (`set_swap_module_params_on_conversion`) that something refers to weakly.
+    While a storage lives, its address is no other's.
     """
 
     def __init__(self, make: Callable[..., Any]) -> None:
@@ -40,26 +42,30 @@ class _Kept:
 
     def of(self, tensors: tuple[Tensor, ...], code: Kernels, thorough: bool) -> Any:
         """`make(code, *tensors)`, or what it gave before for these tensors as they are."""
-        key = (code.target, *map(id, tensors))
+        key = (code.target, *[t.data_ptr() for t in tensors])
         entry = self.found.get(key)
-        # A tensor that died takes its entry with it, unless the interpreter is in between.
-        if entry is None or not _same(entry.references, tensors):
-            if not all(t.is_contiguous() for t in tensors):
-                return self.make(code, *tensors)
-            forget = self._forgetter(key)
-            entry = self.found[key] = _Entry([weakref.ref(t, forget) for t in tensors])
-        if not entry.is_fresh(tensors, code, thorough):
-            if not all(t.is_contiguous() for t in tensors):
-                return self.make(code, *tensors)
-            entry.made = self.make(code, *tensors)
-            entry.remember(tensors, code)
-        return entry.made
+        if entry is not None and entry.is_fresh(tensors, code, thorough):
+            return entry.made
+        made = self.make(code, *tensors)
+        if all(t.is_contiguous() for t in tensors):
+            self._forget_moved()
+            # Whole, and only then where other threads see it.
+            self.found[key] = _Entry(made, tensors, code, self._forgetter(key))
+        return made
+
+    def _forget_moved(self) -> None:
+        """Entries of storages that were resized: nothing finds these any more."""
+        for key, entry in list(self.found.items()):
+            if entry.moved():
+                self.found.pop(key, None)
 
     def _forgetter(self, key: Any) -> Callable[[Any], None]:
         found = self.found
 
-        def forget(_: Any) -> None:
-            found.pop(key, None)
+        def forget(reference: Any) -> None:
+            entry = found.get(key)
+            if entry is not None and reference in entry.storages:
+                found.pop(key, None)
 
         return forget
 
@@ -67,25 +73,33 @@ class _Kept:
 class _Entry:
     """What was made, and what the tensors were then."""
 
-    def __init__(self, references: list[Any]) -> None:
-        self.references = references
-        self.made: Any = None
-        self.count = len(references)
-        self.addresses: list[int] = []
-
-    def remember(self, tensors: tuple[Tensor, ...], code: Kernels) -> None:
-        self.addresses = [t.data_ptr() for t in tensors]
+    def __init__(
+        self, made: Any, tensors: tuple[Tensor, ...], code: Kernels, forget: Callable[[Any], None]
+    ) -> None:
+        self.made, self.count = made, len(tensors)
+        storages = [t.untyped_storage() for t in tensors]
+        self.storages = [weakref.ref(s, forget) for s in storages]
+        self.places = [s.data_ptr() for s in storages]
+        self.layouts = [(t.shape, t.stride()) for t in tensors]
         sizes = [t.numel() * t.element_size() for t in tensors]
-        pairs = [n for pair in zip(self.addresses, sizes, strict=True) for n in pair]
+        pairs = [n for t, size in zip(tensors, sizes, strict=True) for n in (t.data_ptr(), size)]
         self.small = sum(sizes) <= _SMALL
         self.table = (ctypes.c_int64 * len(pairs))(*pairs)
         self.versions = _versions(tensors)
         self.sample = code.sample(self.table, self.count)
         self.fingerprint = code.fingerprint(self.table, self.count)
 
+    def moved(self) -> bool:
+        """True where a storage has died or has its bytes elsewhere now."""
+        found = [reference() for reference in self.storages]
+        return [None if s is None else s.data_ptr() for s in found] != self.places
+
     def is_fresh(self, tensors: tuple[Tensor, ...], code: Kernels, thorough: bool) -> bool:
-        """Whether they are the same still."""
-        if self.addresses != [t.data_ptr() for t in tensors]:
+        """True where tensors at the same addresses are the same still."""
+        for reference in self.storages:
+            if reference() is None:
+                return False
+        if self.layouts != [(t.shape, t.stride()) for t in tensors]:
             return False
         if thorough or self.small:
             return code.fingerprint(self.table, self.count) == self.fingerprint
@@ -99,13 +113,6 @@ def _versions(tensors: tuple[Tensor, ...]) -> list[int]:
         return [t._version for t in tensors]
     except RuntimeError:  # inference tensors have none
         return []
-
-
-def _same(references: list[Any], tensors: tuple[Tensor, ...]) -> bool:
-    for reference, tensor in zip(references, tensors, strict=True):  # noqa: SIM110 (twice as fast)
-        if reference() is not tensor:
-            return False
-    return True
 
 
 def _forward_weights(code: Kernels, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:

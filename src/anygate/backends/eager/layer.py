@@ -44,6 +44,7 @@ def _stepper(
 
 _Z = tuple(f"z_{gate}" for gate in GATES)
 _SAVED = tuple(f"saved_{gate}" for gate in GATES)
+_KEPT = (*_SAVED, "c", "h")
 _GRAD_Z = tuple(f"grad_z_{gate}" for gate in GATES)
 
 
@@ -138,15 +139,15 @@ class _Layer(torch.autograd.Function):
         ctx.cell, ctx.reverse, ctx.steps = cell, reverse, len(saving)
         ctx.measures = measures
         ctx.numbers = tuple(None if isinstance(a, Tensor) else (a,) for a in arguments)
-        per_step = [now[name] for name in (*_SAVED, "c") for now in saving]
+        # Not the output, which the caller may change in place: the h it was put together from.
+        per_step = [now[name] for name in _KEPT for now in saving]
         tensors = [a for a in arguments if isinstance(a, Tensor)]
-        ctx.save_for_backward(results[0], *tensors, *per_step)
+        ctx.save_for_backward(*tensors, *per_step)
         return results
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        output, *saved = ctx.saved_tensors
-        rest = iter(saved)
+        rest = iter(ctx.saved_tensors)
         arguments = [next(rest) if n is None else n[0] for n in ctx.numbers]
         if torch.is_grad_enabled():  # create_graph: these gradients will be differentiated
             if ctx.measures is not None:
@@ -155,9 +156,9 @@ class _Layer(torch.autograd.Function):
             return None, None, None, *gradients(ctx.cell, ctx.reverse, arguments, grads, needed)
         flat = list(rest)
         per_step = {
-            name: flat[i * ctx.steps : (i + 1) * ctx.steps] for i, name in enumerate((*_SAVED, "c"))
+            name: flat[i * ctx.steps : (i + 1) * ctx.steps] for i, name in enumerate(_KEPT)
         }
-        results = _backward(ctx.cell, ctx.reverse, arguments, output, per_step, grads, ctx.measures)
+        results = _backward(ctx.cell, ctx.reverse, arguments, per_step, grads, ctx.measures)
         return None, None, None, *results
 
 
@@ -165,7 +166,6 @@ def _backward(
     cell: Cell,
     reverse: bool,
     arguments: list[Any],
-    output: Tensor,
     per_step: dict[str, list[Tensor]],
     grads: Triple,
     measures: Measures | None,
@@ -201,12 +201,8 @@ def _backward(
                 by_parameter[name] = by_parameter[name] + share if name in by_parameter else share
     if measures is not None:
         measures.backward(in_order(lines))
-    if not steps:
-        h_before = output
-    elif reverse:
-        h_before = torch.cat([output[1:], h0[None]])
-    else:
-        h_before = torch.cat([h0[None], output[:-1]])
+    taken = [h0, *per_step["h"][:-1]][: len(steps)]  # h before each step, in the order taken
+    h_before = torch.stack(taken[::-1] if reverse else taken) if steps else x.new_zeros(0, *h0.shape)
     flat = dz.flatten(0, 1)
     return [
         dz @ weight_ih,
