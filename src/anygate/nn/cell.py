@@ -10,6 +10,7 @@ from ..backends.base import Choice
 from ..symbolic.cell import Cell
 from .checks import check_tensor, two_states
 from .dispatch import Wiring, without_autocast
+from .notices import Notices
 from .parameters import cell_parameters, register_parameters, reset_cell_parameters, with_two_dimensions
 from .recorder import recorded_call
 from .slots import ActivationLike, Trainable, make_cell, slot_summary, widths
@@ -19,13 +20,15 @@ __all__ = ["LSTMCell"]
 State = tuple[Tensor, Tensor]
 
 
-class LSTMCell(nn.RNNCellBase):
+class LSTMCell(Notices, nn.RNNCellBase):
     """torch.nn.LSTMCell with any activation in each of its five slots.
 
     One time step: input [B, input_size] or [input_size], state (h, c) each [B, hidden_size] or
     [hidden_size]; returns (h, c). Equations and activation arguments as in `LSTM`; parameters
     have torch.nn.LSTMCell's names and shapes.
     """
+
+    _stands_for = nn.LSTMCell
 
     def __init__(
         self,

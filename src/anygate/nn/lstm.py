@@ -14,6 +14,7 @@ from ..backends.base import Choice
 from ..symbolic.cell import Cell
 from .checks import check_pack, check_states, check_tensor, two_states
 from .dispatch import Wiring, without_autocast
+from .notices import Notices
 from .parameters import cell_parameters, register_parameters, reset_cell_parameters, summed, with_two_dimensions
 from .projection import run_projected
 from .recorder import Call, recorded_call
@@ -24,7 +25,7 @@ __all__ = ["LSTM"]
 State = tuple[Tensor, Tensor]
 
 
-class LSTM(nn.RNNBase):
+class LSTM(Notices, nn.RNNBase):
     r"""torch.nn.LSTM with any activation in each of its five slots.
 
         i = input_gate(W_ii x + b_ii + W_hi h + b_hi)
@@ -57,7 +58,14 @@ class LSTM(nn.RNNBase):
 
     Raises FormulaError for an activation that cannot be used, naming the slot; ValueError and
     RuntimeError for wrong shapes, as torch.nn.LSTM does.
+
+    isinstance(module, torch.nn.LSTM) is False, so code that initialises layers by that question
+    passes over this one (it is said once, where a line asks so): ask for (torch.nn.LSTM,
+    anygate.LSTM). torch.ao.quantization.quantize_dynamic, which goes by classes, leaves it in its
+    dtype.
     """
+
+    _stands_for = nn.LSTM
 
     def __init__(
         self,
@@ -153,6 +161,8 @@ class LSTM(nn.RNNBase):
             x = data.view(len(batch_sizes), rows, -1)
             output, (h, c) = self._run(x, state, hx is not None)
             output = output.flatten(0, 1)
+            if output.requires_grad:  # a view takes no detach_(), and torch gives none here
+                output = output.clone()
         else:
             output, (h, c) = self._run(data, state, hx is not None, batch_sizes)
         return PackedSequence(output, batch_sizes, order, back), self.permute_hidden((h, c), back)

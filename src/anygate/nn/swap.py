@@ -28,6 +28,7 @@ Named: TypeAlias = tuple[nn.Module, tuple[str, ...]]
 _OURS: dict[type, type] = {nn.LSTM: LSTM, nn.LSTMCell: LSTMCell}
 _TORCHS: dict[type, type] = {ours: torchs for torchs, ours in _OURS.items()}
 _KINDS = (*_OURS, *_TORCHS)
+_OTHERS = (nn.GRU, nn.GRUCell, nn.RNN, nn.RNNCell)
 _META = torch.device("meta")
 
 
@@ -59,7 +60,7 @@ class Swapped:
 
 @dataclass(frozen=True)
 class Skipped:
-    """One LSTM that was left as it is, and why."""
+    """One recurrent module that was left as it is, and why."""
 
     names: tuple[str, ...]
     reason: str
@@ -123,7 +124,8 @@ def swap(
     objects stay too: an optimizer that has them goes on training them, with its state. To keep the
     model as it is, swap a copy: `swap(copy.deepcopy(model), "relu")`.
 
-    Returns a summary of what was changed and what was not. Everything is checked before anything
+    Returns a summary of what was changed and what was not, other recurrent modules (GRU, RNN and
+    their cells) included. Everything is checked before anything
     is changed: where this raises, the model is as before. Raises FormulaError for an activation
     that cannot be used, EngineError for an unknown engine, TypeError for a wrong argument and
     ValueError for modules that cannot be changed, each with its name and reason.
@@ -135,6 +137,7 @@ def swap(
     given = {name: value for name, value in named.items() if value is not None} | options
     _check_arguments(model, to, given)
     meant, skipped = _sort(model, match, strict)
+    skipped += _others(model, match)
     plans: list[_Plan] = []
     problems: list[Skipped] = []
     for module, names in meant:
@@ -238,6 +241,19 @@ def _sort(model: nn.Module, match: Match | None, strict: bool) -> tuple[list[Nam
         all_names = ", ".join(_shown(names) for _, names in found)
         raise ValueError(f"swap: match= fits none of the LSTMs, which are: {all_names}")
     return meant, [Skipped(names, "match= leaves it out") for _, names in rest]
+
+
+def _others(model: nn.Module, match: Match | None) -> list[Skipped]:
+    """The recurrent modules of other kinds that `match` means."""
+    fits = _predicate(match)
+    found: dict[nn.Module, list[str]] = {}
+    for name, module in _named(model, "", ()):
+        if isinstance(module, _OTHERS) and fits(name, module):
+            found.setdefault(module, []).append(name)
+    return [
+        Skipped(tuple(names), f"{_path(_base(module))} is no LSTM, and has its own equations")
+        for module, names in found.items()
+    ]
 
 
 def _predicate(match: Match | None) -> Callable[[str, nn.Module], bool]:
@@ -461,4 +477,4 @@ def _text(module: nn.Module) -> str:
 
 
 def _path(cls: type) -> str:
-    return f"{'torch.nn' if cls in _OURS else 'anygate'}.{cls.__name__}"
+    return f"{'torch.nn' if cls in (*_OURS, *_OTHERS) else 'anygate'}.{cls.__name__}"
