@@ -860,7 +860,9 @@ def test_models_without_lstm() -> None:
     model = nn.Sequential(nn.GRU(I, H), nn.Linear(H, H))
     with pytest.raises(ValueError, match="no LSTM or LSTMCell in this Sequential"):
         swap(model)
-    assert str(swap(model, strict=False)).startswith("0 replaced\n1 skipped\n  0: torch.nn.GRU is no")
+    assert str(swap(model, strict=False)).startswith(
+        "0 replaced\n1 skipped\n  0: torch.nn.GRU is no"
+    )
     with pytest.raises(TypeError, match=r"the model is a torch.nn.Module, not OrderedDict"):
         swap(model.state_dict())  # type: ignore[arg-type]
 

@@ -84,7 +84,9 @@ def _gradients(
     try:
         if change is not None:
             OPERATIONS[change[1]](results[change[0]])
-        weights = ((torch.arange(r.numel(), dtype=dtype).cos().view(r.shape)) for r in results.values())
+        weights = (
+            (torch.arange(r.numel(), dtype=dtype).cos().view(r.shape)) for r in results.values()
+        )
         loss = sum((r * w).sum() for r, w in zip(results.values(), weights, strict=True))
         loss.backward()  # type: ignore[union-attr]
     except RuntimeError as error:
@@ -179,7 +181,9 @@ ALL = {"activation": "leaky_relu", "peephole": True, "trainable": "unit"}
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("engine", ["cpu", "eager", "reference"])
-@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "proj_size": 2}, ALL])
+@pytest.mark.parametrize(
+    "options", [{}, {"num_layers": 2, "bidirectional": True, "proj_size": 2}, ALL]
+)
 def test_no_two_gradients_share_memory(options: dict[str, Any], engine: str, way: str) -> None:
     """So that g.mul_(0.5) over all halves each once. By backward and by torch.autograd.grad."""
     if engine != "cpu" and way == "measured":

@@ -11,7 +11,12 @@ from ..symbolic.cell import Cell
 from .checks import check_tensor, two_states
 from .dispatch import Wiring, without_autocast
 from .notices import Notices
-from .parameters import cell_parameters, register_parameters, reset_cell_parameters, with_two_dimensions
+from .parameters import (
+    cell_parameters,
+    register_parameters,
+    reset_cell_parameters,
+    with_two_dimensions,
+)
 from .recorder import recorded_call
 from .slots import ActivationLike, Trainable, make_cell, slot_summary, widths
 

@@ -15,7 +15,13 @@ from ..symbolic.cell import Cell
 from .checks import check_pack, check_states, check_tensor, two_states
 from .dispatch import Wiring, without_autocast
 from .notices import Notices
-from .parameters import cell_parameters, register_parameters, reset_cell_parameters, summed, with_two_dimensions
+from .parameters import (
+    cell_parameters,
+    register_parameters,
+    reset_cell_parameters,
+    summed,
+    with_two_dimensions,
+)
 from .projection import run_projected
 from .recorder import Call, recorded_call
 from .slots import ActivationLike, Trainable, make_cell, slot_summary, widths
@@ -326,7 +332,12 @@ class LSTM(Notices, nn.RNNBase):
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         with_two_dimensions(self, self.cell, self._suffixes, state_dict, prefix)
+        swapping = torch.__future__.get_swap_module_params_on_conversion()
+        if swapping:  # torch swaps nothing that RNNBase refers to weakly
+            self._flat_weight_refs = []
         super()._load_from_state_dict(state_dict, prefix, *rest)
+        if swapping:
+            self._init_flat_weights()
 
     def extra_repr(self) -> str:
         """torch.nn.LSTM's, and the activations that differ from it."""

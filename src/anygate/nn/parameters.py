@@ -10,8 +10,13 @@ from torch import Tensor, nn
 
 from ..symbolic.cell import PEEPHOLES, Cell
 
-__all__ = ["cell_parameters", "register_parameters", "reset_cell_parameters", "summed",
-           "with_two_dimensions"]
+__all__ = [
+    "cell_parameters",
+    "register_parameters",
+    "reset_cell_parameters",
+    "summed",
+    "with_two_dimensions",
+]
 
 
 def summed(bias_ih: Tensor | None, bias_hh: Tensor | None) -> Tensor | None:

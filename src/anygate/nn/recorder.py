@@ -84,9 +84,7 @@ class Recorder:
 class Call:
     """One measured call of a module."""
 
-    def __init__(
-        self, recording: Recording, name: str, step: int, call: int, alone: bool
-    ) -> None:
+    def __init__(self, recording: Recording, name: str, step: int, call: int, alone: bool) -> None:
         self.recording, self.name, self.step, self.call = recording, name, step, call
         self.alone = alone
 

@@ -210,7 +210,9 @@ def _trainable(module: LSTM | LSTMCell) -> dict[str, str] | Literal[False]:
     names = [name for name in module.cell.per_unit if name not in PEEPHOLES]
     suffix = "_l0" if isinstance(module, nn.RNNBase) else ""
     values = {name: getattr(module, name.replace(".", "_") + suffix) for name in names}
-    return {n: "shared" if v.numel() == 1 < module.hidden_size else "unit" for n, v in values.items()} or False
+    return {
+        n: "shared" if v.numel() == 1 < module.hidden_size else "unit" for n, v in values.items()
+    } or False
 
 
 def _merged(module: nn.Module, given: dict[str, Any]) -> dict[str, Any]:

@@ -155,9 +155,7 @@ class _Layer(torch.autograd.Function):
             needed = ctx.needs_input_grad[3:]
             return None, None, None, *gradients(ctx.cell, ctx.reverse, arguments, grads, needed)
         flat = list(rest)
-        per_step = {
-            name: flat[i * ctx.steps : (i + 1) * ctx.steps] for i, name in enumerate(_KEPT)
-        }
+        per_step = {name: flat[i * ctx.steps : (i + 1) * ctx.steps] for i, name in enumerate(_KEPT)}
         results = _backward(ctx.cell, ctx.reverse, arguments, per_step, grads, ctx.measures)
         return None, None, None, *results
 
@@ -202,7 +200,9 @@ def _backward(
     if measures is not None:
         measures.backward(in_order(lines))
     taken = [h0, *per_step["h"][:-1]][: len(steps)]  # h before each step, in the order taken
-    h_before = torch.stack(taken[::-1] if reverse else taken) if steps else x.new_zeros(0, *h0.shape)
+    h_before = (
+        torch.stack(taken[::-1] if reverse else taken) if steps else x.new_zeros(0, *h0.shape)
+    )
     flat = dz.flatten(0, 1)
     return [
         dz @ weight_ih,
