@@ -36,9 +36,9 @@ def _attribute(name: str, suffix: str) -> str:
 def register_parameters(
     module: nn.Module, cell: Cell, learnt: dict[str, str], suffixes: list[str], **where: Any
 ) -> None:
-    """A parameter SLOT_NAME with each suffix for each of the cell's per_unit: [1, H], or [1, 1] where
-    `learnt` says "shared". Two dimensions, because the usual loops over `parameters()` hand all that
-    is no bias to `nn.init.xavier_uniform_` and the like, which take nothing else."""
+    """A parameter SLOT_NAME with each suffix for each of the cell's per_unit: [1, H], or [1, 1]
+    where `learnt` says "shared". Two dimensions, because the usual loops over `parameters()` hand
+    all that is no bias to `nn.init.xavier_uniform_` and the like, which take nothing else."""
     for suffix in suffixes:
         for name in cell.per_unit:
             width = 1 if learnt.get(name) == "shared" else cast(int, module.hidden_size)
