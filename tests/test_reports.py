@@ -1,5 +1,5 @@
-"""Cases from public bug reports, as scripts that exit with 0 where they are met. They lie beside the
-checkout and not in it, with their log; each runs in a process of its own."""
+"""Cases from public bug reports, as scripts that exit with 0 where they are met. They lie beside
+the checkout and not in it, with their log; each runs in a process of its own."""
 
 from __future__ import annotations
 

@@ -90,7 +90,8 @@ def _gradients(
         loss = sum((r * w).sum() for r, w in zip(results.values(), weights, strict=True))
         loss.backward()  # type: ignore[union-attr]
     except RuntimeError as error:
-        assert "view" in str(error) or "inplace" in str(error), error
+        if "view" not in str(error) and "inplace" not in str(error):
+            raise
         return None
     return [x.grad, *(p.grad for p in module.parameters())]
 
@@ -99,7 +100,7 @@ def _gradients(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_torchs_results_accept_ours_accept(kind: str, dtype: torch.dtype) -> None:
-    """With the same gradients, to rounding: 64 eps of the largest numbers here, which are below 8."""
+    """With the same gradients, to rounding: 64 eps of the largest numbers, which are below 8."""
     torchs = (nn.LSTM, nn.LSTMCell)
     room = 512 * torch.finfo(dtype).eps
     tried = 0
