@@ -749,9 +749,17 @@ def test_the_summary_tells_of_other_recurrent_modules() -> None:
     """A GRU stays as it is, and that is said: with its names, where match= means it."""
     gru = nn.GRU(I, H)
     model = nn.ModuleDict(
-        {"lstm": nn.LSTM(I, H), "gru": gru, "same": gru, "own": Mine(I, H), 
-         "step": nn.GRUCell(I, H),         "rnn": nn.RNN(I, H), "step2": nn.RNNCell(I, H), "linear": nn.Linear(I, H)}
-    )  # fmt: skip
+        {
+            "lstm": nn.LSTM(I, H),
+            "gru": gru,
+            "same": gru,
+            "own": Mine(I, H),
+            "step": nn.GRUCell(I, H),
+            "rnn": nn.RNN(I, H),
+            "step2": nn.RNNCell(I, H),
+            "linear": nn.Linear(I, H),
+        }
+    )
     state = copy.deepcopy(model.state_dict())
     summary = swap(model, "relu")
     assert [entry.names for entry in summary.replaced] == [("lstm",)]

@@ -82,8 +82,8 @@ def _swapping() -> Any:
 @pytest.mark.parametrize("cls", [anygate.LSTM, anygate.LSTMCell])
 @pytest.mark.parametrize("training", [False, True])
 def test_parameters_that_are_swapped(cls: Any, training: bool) -> None:
-    """`set_swap_module_params_on_conversion` refuses a parameter that is referred to weakly. (With it
-    torch.nn.LSTM itself cannot load a state_dict: RNNBase refers to its weights weakly.)"""
+    """`set_swap_module_params_on_conversion` refuses a parameter that is referred to weakly. (With
+    it torch.nn.LSTM itself cannot load a state_dict: RNNBase refers to its weights weakly.)"""
     torch.manual_seed(0)
     module = cls(I, H)
     x = torch.randn(3, I) if cls is anygate.LSTMCell else torch.randn(2, 3, I)
