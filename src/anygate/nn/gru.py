@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from ..cells.builtin import GRU as GRU_TYPE
 from ..cells.builtin import gru_type
 from .design import ActivationLike, Trainable, Zoneout, make_design
@@ -36,6 +38,7 @@ class GRU(RecurrentLayers):
     """
 
     _torch_type = GRU_TYPE
+    _stands_for = nn.GRU
 
     def __init__(
         self,
@@ -93,6 +96,7 @@ class GRUCell(StepCell):
     """
 
     _torch_type = GRU_TYPE
+    _stands_for = nn.GRUCell
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from ..formulas.cell import Cell
 from . import operator
 from .checks import autocasting
 from .packed import run_packed
+from .parameters import summed
 
 __all__ = ["Wiring", "without_autocast"]
 
@@ -101,8 +102,7 @@ class Wiring:
                 f"anygate.record measures packed sequences on the cpu engine alone, not on {name}; "
                 "pad them, or record them on the CPU"
             )
-        bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
-        weights = (weight_ih, weight_hh, bias)
+        weights = (weight_ih, weight_hh, summed(bias_ih, bias_hh))
 
         def whole(x: Tensor, h: Tensor, c: Tensor) -> Triple:
             arguments = (x, h, c, *weights)

@@ -24,6 +24,7 @@ from ..engines.base import CREATE_GRAPH, Measures
 from ..formulas.activation import Activation
 from ..formulas.cell import SLOTS, Cell
 from .packed import run_packed
+from .parameters import summed
 
 __all__ = ["cell_key", "cell_of", "run"]
 
@@ -175,8 +176,7 @@ class _Fused(torch.autograd.Function):
     def forward(ctx: Any, key: str, reverse: bool, *tensors: Any) -> Any:
         output, h, c, saved, cells = _forward_cpu(*tensors, key, reverse, True)
         ctx.key, ctx.reverse = key, reverse
-        ctx.save_for_backward(*tensors, output, saved, cells)
-        ctx.set_materialize_grads(False)
+        _keep(ctx, tensors, output, saved, cells)
         return output, h, c
 
     @staticmethod
@@ -186,10 +186,10 @@ class _Fused(torch.autograd.Function):
             _say_once("a gradient of a gradient (create_graph=True) is taken: this backward runs")
             results = _gradients(ctx.key, ctx.reverse, tensors[:_TENSORS], grads)
             return None, None, *results
-        need_x = ctx.needs_input_grad[2]
+        needed = ctx.needs_input_grad[2:]
         run = _backward_cpu if _have_memory(grads) else torch.ops.anygate.lstm_backward
-        results = run(*grads, *tensors, ctx.key, ctx.reverse, need_x)
-        return None, None, *_placed(results, tensors, need_x)
+        results = run(*grads, *_as_computed(ctx, tensors), ctx.key, ctx.reverse, needed[0])
+        return None, None, *_placed(results, tensors, needed)
 
 
 class _Measured(torch.autograd.Function):
@@ -199,18 +199,37 @@ class _Measured(torch.autograd.Function):
     def forward(ctx: Any, key: str, reverse: bool, measures: Measures, *tensors: Any) -> Any:
         output, h, c, saved, cells = _forward_cpu(*tensors, key, reverse, True, measures=measures)
         ctx.key, ctx.reverse, ctx.measures = key, reverse, measures
-        ctx.save_for_backward(*tensors, output, saved, cells)
-        ctx.set_materialize_grads(False)
+        _keep(ctx, tensors, output, saved, cells)
         return output, h, c
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         if torch.is_grad_enabled() or not _have_memory(grads):
             raise RuntimeError(CREATE_GRAPH)
-        tensors, need_x = ctx.saved_tensors, ctx.needs_input_grad[3]
-        call = (*grads, *tensors, ctx.key, ctx.reverse, need_x)
+        tensors, needed = ctx.saved_tensors, ctx.needs_input_grad[3:]
+        call = (*grads, *_as_computed(ctx, tensors), ctx.key, ctx.reverse, needed[0])
         results = _backward_cpu(*call, measures=ctx.measures)
-        return None, None, None, *_placed(results, tensors, need_x)
+        return None, None, None, *_placed(results, tensors, needed)
+
+
+def _keep(ctx: Any, tensors: Any, output: Tensor, saved: Tensor, cells: Tensor) -> None:
+    """Keeps what the backward needs. The caller may change `output` in place, as torch.nn.LSTM's:
+    so what is kept shares its memory but not its count of changes, and beside it stands an empty
+    tensor that has the count alone."""
+    ctx.save_for_backward(*tensors, output.data, saved, cells)
+    ctx.set_materialize_grads(False)
+    ctx.count = output.detach()
+    ctx.count.data = saved.new_empty(0)
+    ctx.unchanged = ctx.count._version
+
+
+def _as_computed(ctx: Any, tensors: Any) -> tuple[Any, ...]:
+    """The saved tensors, with the output computed again if it was changed in place."""
+    if ctx.count._version == ctx.unchanged:
+        return cast(tuple[Any, ...], tensors)
+    inputs, kept = tensors[:_TENSORS], tensors[_TENSORS + 1 :]
+    output = _forward_cpu(*inputs, ctx.key, ctx.reverse, True)[0]
+    return (*inputs, output, *kept)
 
 
 def _have_memory(tensors: Any) -> bool:
@@ -221,12 +240,14 @@ def _have_memory(tensors: Any) -> bool:
         return False
 
 
-def _placed(results: Any, tensors: Any, need_x: bool) -> tuple[Any, ...]:
-    """The gradients of the operator's nine tensors."""
+def _placed(results: Any, tensors: Any, needed: Any) -> tuple[Any, ...]:
+    """The gradients of the operator's nine tensors; needed: which are wanted. Both biases have the
+    same numbers, but each its own tensor: the caller may change one in place."""
     grad_x, *middle, grad_bias, grad_vectors = results
-    biases = [None if tensors[k] is None else grad_bias for k in (5, 6)]
+    other = grad_bias.clone() if needed[5] and needed[6] else grad_bias
+    biases = (None, None) if tensors[5] is None else (grad_bias, other)
     vectors = None if tensors[7] is None else grad_vectors
-    return (grad_x if need_x else None, *middle, *biases, vectors, None)
+    return (grad_x if needed[0] else None, *middle, *biases, vectors, None)
 
 
 @lru_cache(maxsize=4)
@@ -241,7 +262,7 @@ def _again(key: str, reverse: bool, tensors: Any, run: Any = None) -> Triple:
     """The layer in operations that can be differentiated as often as one likes."""
     x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, vectors, batch_sizes = tensors
     cell = cell_of(key)
-    bias = None if bias_ih is None else bias_ih + bias_hh
+    bias = summed(bias_ih, bias_hh)
     units = dict(zip(cell.per_unit, () if vectors is None else vectors.unbind(0), strict=True))
     values = tuple(units.get(name, number) for name, number in cell.parameters.items())
 
@@ -311,11 +332,11 @@ def _save_forward(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _backward(ctx: Any, grad_output: Any, grad_h: Any, grad_c: Any, *_unused: Any) -> Any:
-    tensors, need_x = ctx.saved_tensors, ctx.needs_input_grad[0]
+    tensors, needed = ctx.saved_tensors, ctx.needs_input_grad
     results = torch.ops.anygate.lstm_backward(
-        grad_output, grad_h, grad_c, *tensors, ctx.key, ctx.reverse, need_x
+        grad_output, grad_h, grad_c, *tensors, ctx.key, ctx.reverse, needed[0]
     )
-    return (*_placed(results, tensors, need_x), None, None, None)
+    return (*_placed(results, tensors, needed), None, None, None)
 
 
 def _save_backward(ctx: Any, inputs: Any, output: Any) -> None:

@@ -117,8 +117,11 @@ class LayerRecord:
 
 @dataclass
 class Piece:
-    """What an engine measured in one call of one layer and direction (a `Measures`). rows: of the
-    batch, in each of the time steps or in all."""
+    """What an engine measured in one call of one layer and direction (a `Measures`).
+
+    rows: of the batch, in each of the time steps or in all. one_step: of a single-step cell; alone:
+    it ran outside of a call of the model. units: hidden units whose values are kept.
+    """
 
     step: int
     layer: str
@@ -128,6 +131,7 @@ class Piece:
     hidden: int
     reverse: bool
     one_step: bool = False
+    alone: bool = False
     units: tuple[int, ...] = ()
     tables: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
@@ -222,13 +226,14 @@ class Recording:
     def records(self) -> list[LayerRecord]:
         """In the order in which the layers ran. A call whose backward has not run yet, or never
         will, has no gradients. Calls of an LSTMCell in one call of the model are its time steps."""
-        groups: list[list[Piece]] = []
-        for piece in self.pieces:
+        groups: dict[Any, list[Piece]] = {}
+        for place, piece in enumerate(list(self.pieces)):
             if "forward" not in piece.tables:  # the call failed
                 continue
-            same = groups and piece.one_step and _continues(groups[-1][0], piece)
-            groups[-1].append(piece) if same else groups.append([piece])
-        return [_layer_record(group) for group in groups]
+            of_many = piece.one_step and not piece.alone
+            key = (piece.step, piece.layer) if of_many else place
+            groups.setdefault(key, []).append(piece)
+        return [_layer_record(group) for group in groups.values()]
 
     @property
     def layers(self) -> list[str]:
@@ -291,10 +296,6 @@ class Recording:
         if not last:
             return "nothing recorded"
         return "\n\n".join(_show(r) for r in last.values())
-
-
-def _continues(first: Piece, piece: Piece) -> bool:
-    return first.one_step and (first.step, first.layer) == (piece.step, piece.layer)
 
 
 def _padded(lines: list[Array | None], records: list[LayerRecord]) -> Array:

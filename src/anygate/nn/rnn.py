@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from ..cells.builtin import ELMAN
 from .design import ActivationLike, Trainable, Zoneout, make_design
 from .layers import RecurrentLayers
@@ -44,6 +46,7 @@ class RNN(RecurrentLayers):
     """
 
     _torch_type = ELMAN
+    _stands_for = nn.RNN
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class RNNCell(StepCell):
     """
 
     _torch_type = ELMAN
+    _stands_for = nn.RNNCell
 
     def __init__(
         self,
