@@ -38,12 +38,9 @@ class Notices:
         if str(caller.f_globals.get("__name__")).partition(".")[0] not in _SILENT:
             line = (caller.f_code.co_filename, caller.f_lineno)
             asked = [_value(name, caller) for name in _named(line)]
-            if (
-                self._stands_for is not None
-                and self._stands_for in asked
-                and not any(c in type(self).__mro__ for c in asked)
-            ):
-                _say(line, self._stands_for.__name__)
+            torchs = self._stands_for
+            if torchs in asked and not any(c in type(self).__mro__ for c in asked):
+                _say(line, torchs.__name__)
         return type(self)
 
     @__class__.setter
