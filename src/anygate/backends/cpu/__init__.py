@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 
 from ..base import Request
-from .openmp import openmp_path
+from .openmp import openmp_symbols
 
 __all__ = ["FRAMEWORK", "NAME", "refuses"]
 
@@ -27,6 +27,6 @@ def refuses(request: Request) -> str | None:
         return f"it computes in float32 and float64, not {request.dtype}"
     if importlib.util.find_spec("llvmlite") is None:
         return "llvmlite is not installed; pip install llvmlite"
-    if openmp_path() is None:
-        return "it shares torch's OpenMP threads, and this torch does not use libgomp"
+    if openmp_symbols() is None:
+        return "it shares torch's OpenMP threads, and this torch uses none with GOMP_parallel"
     return None

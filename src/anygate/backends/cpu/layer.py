@@ -16,6 +16,7 @@ from .compiler import Kernels
 from .forward import FORWARD
 from .gradients import WeightGradients, last_rows
 from .memory import large
+from .openmp import team_size
 from .packing import (
     backward_parts,
     backward_weight,
@@ -237,9 +238,9 @@ def _offsets(batch_sizes: Tensor | None) -> Tensor | None:
 def _team(width: int, steps: int, batch: int, inputs: int, hidden: int) -> tuple[int, bool]:
     """How many threads, and whether they share hidden units, `width` at a time (else rows)."""
     step = batch * 4 * hidden * (inputs + hidden)
+    threads = team_size()
     if step * steps < _SMALL:
         return 1, False
-    threads = torch.get_num_threads()
     panels = hidden // width
     if 1 < threads > batch and step >= _SMALL_STEP and panels > 1:
         return min(threads, panels), True
