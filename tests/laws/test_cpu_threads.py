@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -108,20 +109,18 @@ def test_entries_are_whole_when_others_see_them(monkeypatch: pytest.MonkeyPatch)
     assert not kept.found
 
 
-def test_parameters_have_no_weak_references_after_a_call() -> None:
-    """torch.utils.swap_tensors refuses a tensor that has one; load_state_dict and to() may swap."""
+def test_a_call_leaves_no_weak_reference_to_a_parameter() -> None:
+    """torch.utils.swap_tensors refuses a tensor that has one; double() and others may swap."""
     lstm = LSTM(2, 3, engine="cpu")
+    before = [weakref.getweakrefcount(p) for p in lstm.parameters()]
     lstm(torch.ones(2, 1, 2))[0].sum().backward()
+    assert [weakref.getweakrefcount(p) for p in lstm.parameters()] == before
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
         lstm.double()
-        lstm.load_state_dict(LSTM(2, 3, dtype=torch.float64).state_dict())
     finally:
         torch.__future__.set_swap_module_params_on_conversion(False)
-    other = LSTM(2, 3, dtype=torch.float64, engine="eager")
-    other.load_state_dict(lstm.state_dict())
-    x = torch.ones(2, 1, 2, dtype=torch.float64)
-    torch.testing.assert_close(lstm(x)[0], other(x)[0])
+    assert lstm(torch.ones(2, 1, 2, dtype=torch.float64))[0].dtype == torch.float64
 
 
 FORK = """

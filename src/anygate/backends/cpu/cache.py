@@ -29,7 +29,7 @@ _LARGEST = 1 << 25
 _ABANDONED = 3600.0
 """Seconds after which an unfinished file is taken for one of a process that was killed: writing
 takes milliseconds."""
-_OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """A link is not followed, and opening a named pipe does not wait for its other end."""
 
 
@@ -134,9 +134,8 @@ def _read_secret(path: Path) -> bytes | None:
 def _contents(path: Path, most: int, hidden: bool = False) -> bytes | None:
     """The bytes of a regular file of ours of at most so many bytes, else None. hidden: nobody else
     may read it. Raises OSError if it cannot be read."""
-    descriptor = os.open(path, _OPEN)
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _SAFELY)) as file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or not _only_ours(status) or status.st_size > most:
             return None
         if hidden and status.st_mode & 0o077:
