@@ -17,6 +17,7 @@ from .forward import forward_arguments
 from .gradients import WeightGradients, last_rows
 from .layout import Layout
 from .memory import large
+from .openmp import team_size
 from .packing import (
     Packed,
     backward_parts,
@@ -395,9 +396,9 @@ def _team(width: int, steps: int, batch: int, products: int, hidden: int) -> tup
     """How many threads, and whether they share hidden units, `width` at a time (else rows).
     products: multiply-adds of a row's step."""
     step = batch * products
+    threads = team_size()
     if step * steps < _SMALL:
         return 1, False
-    threads = torch.get_num_threads()
     panels = hidden // width
     if 1 < threads > batch and step >= _SMALL_STEP and panels > 1:
         return min(threads, panels), True
