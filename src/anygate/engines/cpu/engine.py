@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..protocol import Engine, Layer, Measures, Request, Result
-from .openmp import openmp_path
+from .openmp import openmp_symbols
 from .operator import infer, needs_operator, run
 
 __all__ = ["CPU"]
@@ -48,8 +48,8 @@ class CPU(Engine):
             return _KINDS[kind]
         if importlib.util.find_spec("llvmlite") is None:
             return "llvmlite is not installed; pip install llvmlite"
-        if openmp_path() is None:
-            return "it shares torch's OpenMP threads, and this torch does not use libgomp"
+        if openmp_symbols() is None:
+            return "it shares torch's OpenMP threads, and this torch uses none with GOMP_parallel"
         return None
 
     def run(

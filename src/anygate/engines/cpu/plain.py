@@ -104,9 +104,14 @@ class _Fused(torch.autograd.Function):
         layer = _layer_of(tensors, count, reverse)
         output, states, saved, others = forward(key, layer, True, keep, measures)
         ctx.call = key, reverse, keep, measures, count
-        ctx.save_for_backward(*tensors, output, saved, others)
+        # The caller may change the output in place, as torch.nn.LSTM's. So what is saved shares
+        # its memory but not its version; an empty tensor has the version alone.
+        ctx.save_for_backward(*tensors, output.data, saved, others)
+        ctx.version = output.detach()
+        ctx.version.data = saved.new_empty(0)
+        ctx.unchanged = ctx.version._version
         ctx.set_materialize_grads(False)
-        return (output, *states, others) if keep else (output, *states)
+        return (output, *states, others.clone()) if keep else (output, *states)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -120,6 +125,8 @@ class _Fused(torch.autograd.Function):
             warn_once("a gradient of a gradient (create_graph=True) is taken: this backward runs")
             return *nothing, *gradients(_eager(key, reverse, keep, count), tuple(tensors), grads)
         layer = _layer_of(tensors, count, reverse)
+        if ctx.version._version != ctx.unchanged:
+            output = forward(key, layer, True).output
         need_x = ctx.needs_input_grad[5 + count]
         grad_output, grad_states = grads[0], grads[1 : 1 + count]
         grad_others = grads[1 + count] if keep else None
