@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from sympy import Expr
@@ -54,7 +53,8 @@ class Design:
     base: the cell type before noise is added. cell: what runs in evaluation. training_cell: what
     runs in training; another one where there is noise, with masks. zoneout: rates by state.
     recurrent_dropout: the probability that a unit of h is dropped for a sequence. learnt:
-    SLOT.PARAMETER -> "shared" or "unit". engine: the engine that was asked for.
+    SLOT.PARAMETER -> "shared" or "unit". engine: the engine that was asked for. key and
+    training_key: the two cells as text.
     """
 
     base: CellType
@@ -64,6 +64,17 @@ class Design:
     recurrent_dropout: float = 0.0
     learnt: tuple[tuple[str, str], ...] = ()
     engine: str = "auto"
+    key: str = field(init=False, repr=False)
+    training_key: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", cell_key(self.cell))
+        object.__setattr__(self, "training_key", cell_key(self.training_cell))
+
+    @property
+    def noisy(self) -> bool:
+        """Training differs from evaluation."""
+        return self.training_key != self.key
 
     @property
     def projectable(self) -> bool:
@@ -72,16 +83,6 @@ class Design:
         same = self.training_cell.type.states == self.cell.type.states
         first = self.base.states[0]
         return products and same and first not in self.training_cell.carried
-
-    @cached_property
-    def key(self) -> str:
-        """`cell` as text."""
-        return cell_key(self.cell)
-
-    @cached_property
-    def training_key(self) -> str:
-        """`training_cell` as text."""
-        return cell_key(self.training_cell)
 
 
 def make_design(

@@ -280,7 +280,7 @@ class RecurrentLayers(Notices, nn.RNNBase):
         """All layers and directions, time first: the output, the states after the last step, and
         each state at every time step if keep. started: the states were given."""
         call = recorded_call(self)
-        noisy = self.training and self._design.training_cell is not self._design.cell
+        noisy = self.training and self._design.noisy
         plain = not (self.bidirectional or self.proj_size or keep or noisy or segments)
         if plain and call is None and self.num_layers == 1:
             vectors = cell_vectors(self, self._design, "_l0")

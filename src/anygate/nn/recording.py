@@ -63,8 +63,8 @@ class LayerRecord:
     Gradients are None where no backward ran; the direct ones are None for a single-step cell, which
     sees no difference. With proj_size, h is the state before the projection. Index t is the place
     in the sequence, in the reverse direction too.
-    values: with `record(units=...)`, the values of single units, [T, B, units] ([N, units] packed)
-    by slot and by state.
+    values, slopes: with `record(units=...)`, the values of single units by slot and by state, and
+    f'(a) by slot, [T, B, units] ([N, units] packed).
     """
 
     step: int
@@ -74,6 +74,7 @@ class LayerRecord:
     lines: dict[str, Array | None]
     reverse: bool = False
     values: dict[str, Array] = field(default_factory=dict)
+    slopes: dict[str, Array] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
         lines = self.__dict__.get("lines", {})
@@ -135,6 +136,7 @@ class Piece:
     units: tuple[int, ...] = ()
     tables: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
+    slopes: dict[str, Array] = field(default_factory=dict)
 
     def forward(self, table: Any) -> None:
         """[threads, T, numbers of `Measured`]."""
@@ -187,8 +189,13 @@ def _layer_record(pieces: list[Piece]) -> LayerRecord:
             if not (first.one_step and name.endswith("direct"))
         }
     slots = {slot: _slot_record(columns, slot, table, counts) for slot in first.cell.slots}
-    values = {name: np.concatenate([p.values[name] for p in pieces]) for name in first.values}
-    return LayerRecord(first.step, first.layer, first.call, slots, lines, first.reverse, values)
+    values, slopes = (
+        {name: np.concatenate([getattr(p, kind)[name] for p in pieces]) for name in of_first}
+        for kind, of_first in (("values", first.values), ("slopes", first.slopes))
+    )
+    return LayerRecord(
+        first.step, first.layer, first.call, slots, lines, first.reverse, values, slopes
+    )
 
 
 def _norm_name(state: str, kind: str) -> str:
