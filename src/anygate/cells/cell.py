@@ -50,6 +50,8 @@ class Cell:
         vectors = tuple(name for name, _ in self.type.vectors if name not in self.per_unit)
         object.__setattr__(self, "per_unit", (*vectors, *self.per_unit))
         for name in self.per_unit:
+            if self.per_unit.count(name) > 1:
+                raise ValueError(f"per_unit names '{name}' twice")
             if name not in self.parameters:
                 raise ValueError(f"no parameter is called '{name}'; there are: {self.parameters}")
 
