@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 
 import sympy
-from sympy import Expr, Symbol
+from sympy import Dummy, Expr
 
 from .primitives import VARIABLE, Primitive
 
 __all__ = ["VALUE", "derivative_in_value"]
 
-VALUE = Symbol("the value", real=True)
-"""Stands for f(x). Its name is no identifier, so no parameter of a formula is called so."""
+VALUE = Dummy("the value", real=True)
+"""Stands for f(x). Equal to no other symbol, whatever a parameter of a formula is called."""
 
 
 @lru_cache(maxsize=512)
