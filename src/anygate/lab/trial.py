@@ -9,6 +9,7 @@ import re
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from .measure import health, place_of_divergence, snapshot
 from .records import SCHEMA
 from .tasks import Settings, Task, TaskError
 
-__all__ = ["Model", "TrialSpec", "run_trial", "slots_of"]
+__all__ = ["Model", "TrialSpec", "one_thread", "run_trial", "seeded", "slots_of"]
 
 PROBE = 128  # test sequences on which the inside is measured
 TESTED_AT_ONCE = 1000  # test sequences in one call
@@ -116,9 +117,35 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Initial weights, the split of the data and its order follow from the seed, so that trials with
     the same seed are pairs. A loss or gradient that is not finite ends the trial: it diverged,
-    which is a result.
+    which is a result. torch's own random numbers go on afterwards as if nothing had been drawn.
     """
-    torch.manual_seed(spec.seed)
+    with seeded(spec.seed):
+        return _run_trial(spec)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's random numbers of the CPU from a seed on, inside; outside they go on as before."""
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch computes in one thread inside, and in as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     data = spec.task.load(spec.seed)
     model = Model(spec, data.train_x.size(-1), data.every_step)
     run = _Training(spec, model, data.train_x.transpose(0, 1), data.train_y)

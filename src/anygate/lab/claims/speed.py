@@ -8,8 +8,7 @@ round.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,6 +21,7 @@ from ...nn import LSTM
 from ...symbolic import resolve
 from ...symbolic.cell import derivative_from_output
 from ...symbolic.program import Program, lower
+from ..trial import one_thread
 from .grid import Scale
 
 Numbers = NDArray[np.float32]
@@ -124,19 +124,9 @@ def _infer(lstm: LSTM, x: torch.Tensor, times: int) -> None:
             lstm(x)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _alternated(jobs: Mapping[str, Job], rounds: int, unit: float) -> dict[str, list[float]]:
     """Time a call of every job in each round, in the given unit a second."""
-    with _one_thread():
+    with one_thread():
         repeats, samples = {}, {}
         for name, job in jobs.items():
             job(1)  # compiles
