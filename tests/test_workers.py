@@ -34,26 +34,19 @@ def study(settings: Settings = SETTINGS) -> Study:
 SCRIPT = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[3])
+sys.path.insert(0, sys.argv[2])
 from test_workers import study
 
 if __name__ == "__main__":
-    study().run(Path(sys.argv[1]), jobs=int(sys.argv[2]))
+    study().run(Path(sys.argv[1]), jobs=2)
 """
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    script = tmp_path_factory.mktemp("script") / "run.py"
-    script.write_text(SCRIPT)
-    return [sys.executable, str(script)]
-
-
-@pytest.fixture(scope="module")
-def whole(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The results of the study that nobody disturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    subprocess.run([*command, str(folder), "2", str(Path(__file__).parent)], check=True)
+    study().run(folder, jobs=1)
     return results_in(folder)
 
 
@@ -79,14 +72,16 @@ def of_session(session: int) -> set[int]:
 
 
 @pytest.fixture
-def running(command: list[str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A study with two jobs in tmp_path / "study", which has its first result."""
-    folder = tmp_path / "study"
+    folder, script = tmp_path / "study", tmp_path / "run.py"
+    script.write_text(SCRIPT)
     process = subprocess.Popen(
-        [*command, str(folder), "2", str(Path(__file__).parent)], start_new_session=True
+        [sys.executable, str(script), str(folder), str(Path(__file__).parent)],
+        start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not list(folder.glob("trials/*.json")):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
@@ -103,7 +98,6 @@ def running(command: list[str], tmp_path: Path) -> Iterator[subprocess.Popen[byt
 def test_workers_end_with_their_study_and_it_goes_on(
     by: signal.Signals,
     running: subprocess.Popen[bytes],
-    command: list[str],
     whole: dict[str, bytes],
     tmp_path: Path,
 ) -> None:
@@ -118,7 +112,7 @@ def test_workers_end_with_their_study_and_it_goes_on(
         time.sleep(0.05)
     kept = {p: p.stat().st_mtime_ns for p in folder.glob("trials/*.json")}
     assert kept
-    subprocess.run([*command, str(folder), "2", str(Path(__file__).parent)], check=True)
+    study().run(folder, jobs=1)
     assert {p: p.stat().st_mtime_ns for p in kept} == kept  # not run again
     assert results_in(folder) == whole
 

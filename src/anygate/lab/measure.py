@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ..backends import eager
 from ..nn import LSTM, record
-from ..symbolic.cell import GATES
+from ..nn.parameters import cell_parameters
+from ..symbolic.cell import SLOTS
 
 __all__ = ["BINS", "bin_edges", "dead_units", "health", "place_of_divergence", "snapshot"]
 
@@ -82,7 +83,8 @@ def _binned(
 def health(lstm: LSTM, x: Tensor) -> dict[str, Any]:
     """Of the first layer on x [T, B, I]: "max_abs_cell", the largest |c|, and "slots", slot ->
     {"saturated", "dead"}: the share of all (unit, step, sequence) whose |f'| is below a tenth of
-    its largest value (NaN where that is infinite), and the share of dead units."""
+    its largest value (NaN where that is infinite), and the share of dead units. Both rest on the
+    slopes that `anygate.record` measures."""
     with record(lstm) as recording, torch.no_grad():
         lstm(x)
     first = recording.records[0]
@@ -95,16 +97,16 @@ def health(lstm: LSTM, x: Tensor) -> dict[str, Any]:
 
 
 def dead_units(lstm: LSTM, x: Tensor) -> dict[str, float]:
-    """Slot -> the share of units whose f' is exactly zero at every step of every sequence of
-    x [T, B, I]. This needs each unit by itself, which a recording does not keep."""
+    """Slot -> the share of units of the first layer whose f' is exactly zero at every step of every
+    sequence of x [T, B, I]. A recording, which keeps sums over the units, cannot say this: the same
+    slopes are taken before they are summed up."""
     zeros = x.new_zeros(x.size(1), lstm.hidden_size)
-    z, c = eager.trace(lstm.cell, x, zeros, zeros, *lstm.layer_weights(0))
-    arguments = {**dict(zip(GATES, z.chunk(4, -1), strict=True)), "cell_output": c}
-    found = {}
-    for slot, argument in arguments.items():
-        slope = eager.apply(lstm.cell.slots[slot].derivative(), argument)
-        found[slot] = (slope == 0).flatten(0, 1).all(0).double().mean().item()
-    return found
+    parameters = cell_parameters(lstm, lstm.cell, "_l0")
+    dead = {slot: x.new_ones(lstm.hidden_size, dtype=torch.bool) for slot in SLOTS}
+    for now in eager.trace(lstm.cell, x, zeros, zeros, *lstm.layer_weights(0), parameters):
+        for slot in SLOTS:
+            dead[slot] &= (now[f"slope_{slot}"] == 0).all(0)
+    return {slot: found.double().mean().item() for slot, found in dead.items()}
 
 
 def place_of_divergence(model: nn.Module, x: Tensor, loss: Loss) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -78,21 +78,21 @@ def trace(
     weight_ih: Tensor,
     weight_hh: Tensor,
     bias: Tensor | None,
+    parameters: Mapping[str, Any] | None = None,
     reverse: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """What happens inside one direction of one layer: the pre-activations z [T, B, 4H] (i f g o)
-    and the cell states c [T, B, H], without gradients. Arguments as in `Engine.run`."""
+) -> Iterator[dict[str, Tensor]]:
+    """For each time step, in the order in which they are taken, what `Measures` are the sums of:
+    the outputs of `measured(cell).forward`, [B, H] each, without gradients. Arguments as in
+    `Engine.run`."""
     with torch.no_grad():
-        z_x = torch.nn.functional.linear(x, weight_ih, bias)
-        cells = x.new_zeros(len(x), *c0.shape)
+        z_x, recurrent = torch.nn.functional.linear(x, weight_ih, bias), weight_hh.t()
+        values = {**cell.parameters, **(parameters or {})}
+        step = _stepper(measured(cell).forward, c0, values)
         h, c = h0, c0
-        step = _stepper(cell.forward, c0, cell.parameters)
         for t in _order(len(x), reverse):
-            z_x[t].addmm_(h, weight_hh.t())
-            now = step(z_x[t], c)
+            now = step(torch.addmm(z_x[t], h, recurrent), c)
             h, c = now["h"], now["c"]
-            cells[t] = c
-        return z_x, cells
+            yield now
 
 
 def _forward(
