@@ -25,7 +25,7 @@ class Arrival:
     @property
     def per_step(self) -> float:
         """The factor that makes `share` if it is the same at each time step."""
-        return self.share ** (1 / self.lag)
+        return math.pow(self.share, 1 / self.lag)
 
 
 def arrival(results: StudyResults, label: str, when: Literal["start", "end"]) -> Arrival | None:
