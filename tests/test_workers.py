@@ -94,17 +94,24 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="sessions are read from /proc")
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("by", "whom"),
+    [(signal.SIGTERM, "parent"), (signal.SIGKILL, "parent"), (signal.SIGINT, "all")],
+)  # Ctrl-C reaches all processes of a terminal
 def test_workers_end_with_their_study_and_it_goes_on(
     by: signal.Signals,
+    whom: str,
     running: subprocess.Popen[bytes],
     whole: dict[str, bytes],
     tmp_path: Path,
 ) -> None:
-    """However the parent alone is ended, nothing of it is left after ten seconds, what was done is
-    kept, and the same command makes the same files."""
+    """However a study is ended, nothing of it is left after ten seconds, what was done is kept, and
+    the same study, resumed, makes the same files."""
     folder = tmp_path / "study"
-    running.send_signal(by)
+    if whom == "all":
+        os.killpg(running.pid, by)
+    else:
+        running.send_signal(by)
     running.wait(60)
     deadline = time.monotonic() + 10
     while of_session(running.pid):
