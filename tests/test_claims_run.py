@@ -303,6 +303,15 @@ def test_the_committed_page_is_what_the_committed_results_make() -> None:
         assert (ROOT / "docs" / "images" / picture.file).exists() == bool(picture.rows(found))
 
 
+def test_the_committed_page_withdraws_what_its_data_contradict() -> None:
+    found = load(ROOT / "docs" / "claims.json")
+    verdicts = {key: judged.verdict for key, judged in judge_all(found).items()}
+    assert [key for key, v in verdicts.items() if v is Verdict.WITHDRAWN] == ["relu-no-saturation"]
+    text = page(found)
+    assert "| adding problem, 100 steps | relu | 3 of 8 | 5 of 8 |" in text
+    assert "as stable as tanh: held" not in text and "No run of ReLU diverged" not in text
+
+
 def test_the_committed_results_are_of_all_claims_and_know_the_properties() -> None:
     found = load(ROOT / "docs" / "claims.json")
     assert list(found.about["claims"]) == list(CLAIMS)

@@ -36,8 +36,8 @@ examples:
 """
 
 # By name: importing them here would import SymPy and torch.
-_MENDABLE = {"FormulaError", "EngineError", "EngineGone", "TaskError", "StudyConflict",
-             "StudyError", "WriteError", "UsageError"}  # fmt: skip
+_MENDABLE = {"FormulaError", "EngineError", "EngineGone", "FolderInUse", "TaskError",
+             "StudyConflict", "StudyError", "WriteError", "UsageError"}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

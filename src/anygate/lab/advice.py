@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..formulas import FormulaError, Sheet, resolve, sheet
+from .arrival import arrival
 from .cells import stable_rate
 from .results import ActivationInfo, StudyResults, Trial
 from .words import join
@@ -321,8 +322,9 @@ def _saturated(case: _Case) -> Iterator[Advice]:
 
 def _vanishing(results: StudyResults) -> Iterator[Advice]:
     """For the whole study if it is so with every activation, else for each."""
-    steps, known = results.task.steps or 0, {x: _left(results, x) for x in results.labels}
-    low = {label: left for label, left in known.items() if left < _VANISHED}
+    steps = results.task.steps or 0
+    known = {x: found for x in results.labels if (found := arrival(results, x, "start"))}
+    low = {label: found for label, found in known.items() if found.share < _VANISHED}
     if not low or "forget_gate" in results.config.slots or steps < 2:
         return
     kept = 0.1 ** (1 / steps)
@@ -330,9 +332,9 @@ def _vanishing(results: StudyResults) -> Iterator[Advice]:
     present = results.config.settings.get("forget_bias")
     if isinstance(present, int | float) and bias <= present:
         return
-    text = {label: f"{left:.2g} with {label} ({_a_step(left, steps)} a step)"
-            for label, left in low.items()}  # fmt: skip
-    groups = [("", list(text.values()))] if low.keys() == known.keys() else [
+    text = {label: f"{found.share:.2g} with {label} (a factor of {found.per_step:.3g} a step)"
+            for label, found in low.items()}  # fmt: skip
+    groups = [("", list(text.values()))] if low.keys() == set(results.labels) else [
         (label, [shown]) for label, shown in text.items()]  # fmt: skip
     for label, shown in groups:
         yield Advice(
@@ -345,17 +347,6 @@ def _vanishing(results: StudyResults) -> Iterator[Advice]:
             code=(f"anygate.init.forget_bias_(lstm, {bias:g})",
                   f"anygate.init.chrono_(lstm, {steps})"),
         )  # fmt: skip
-
-
-def _left(results: StudyResults, label: str) -> float:
-    """What of dL/dc at the last time step arrives at the first, before training; the median."""
-    norms = [s.states["grad_c"] for s in results.snapshots(label, "start") if "grad_c" in s.states]
-    ratios = [n[0] / n[-1] for n in norms if n[-1] > 0]
-    return float(np.median(ratios)) if ratios else math.nan
-
-
-def _a_step(left: float, steps: int) -> str:
-    return f"a factor of {left ** (1 / (steps - 1)):.3g}"
 
 
 _RULES: tuple[Callable[[_Case], Iterator[Advice]], ...] = (

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import write_json, writing
+from .lock import refuse_if_running
 from .records import SCHEMA, StudyError, config_from, read, trial_from
 
 __all__ = ["Notice", "StudyConflict", "claim", "to_stderr"]
@@ -38,11 +39,12 @@ def claim(
     """Write `config` as study.json, or find that the folder holds the same study.
 
     keys: (activation, seed) -> the key of its trial in this folder. fresh: forget earlier results
-    first. Raises StudyConflict for a folder with another study or with other things, and WriteError
-    for one that cannot be written.
+    first. Raises StudyConflict for a folder with another study or with other things, FolderInUse
+    for one that another process writes into, and WriteError for one that cannot be written.
     """
     with writing(directory):
         _check_folder(directory)
+        refuse_if_running(directory)
         if fresh:
             _forget(directory)
         held = _held(directory, notice)
