@@ -31,8 +31,8 @@ class Notices:
 
     _stands_for: ClassVar[type[nn.Module]] = nn.Module
 
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:  # type: ignore[override]
+    @property
+    def __class__(self) -> type:
         """The module's class. Python looks here where isinstance has found no base class."""
         caller = sys._getframe(1)
         if str(caller.f_globals.get("__name__")).partition(".")[0] not in _SILENT:
