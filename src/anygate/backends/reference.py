@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..symbolic.activation import Activation
 from ..symbolic.cell import GATES, SLOTS, Cell
 from ..symbolic.measures import NORMS, NUMBERS, PARTS, measured, totals
 from ..symbolic.program import evaluate
 from .base import Measures, Request
 
-__all__ = ["FRAMEWORK", "NAME", "OPS", "Run", "backward", "refuses", "run", "step"]
+__all__ = ["FRAMEWORK", "NAME", "OPS", "Run", "apply", "backward", "refuses", "run", "step"]
 
 NAME = "reference"
 FRAMEWORK = "numpy"
@@ -129,6 +130,22 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "atan": np.arctan,
     "hypot": np.hypot,
 }
+
+
+def apply(activation: Activation, x: Any, parameters: Mapping[str, Any] | None = None) -> Any:
+    """f(x) elementwise for a NumPy array or number, computed in float64 and rounded once to the
+    dtype of x; whole numbers give float64. Raises TypeError for what is no real number."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{activation.name} takes real numbers, not an array of {array.dtype}")
+    inputs = {"x": array.astype(np.float64), **activation.parameters, **(parameters or {})}
+    with np.errstate(all="ignore"):
+        value = evaluate(activation.value_program, OPS, inputs)["value"]
+        shape = np.broadcast_shapes(
+            array.shape, *(np.shape(p) for p in (parameters or {}).values())
+        )
+        dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
+        return np.array(np.broadcast_to(value, shape), dtype=dtype)[()]
 
 
 @dataclass(frozen=True)

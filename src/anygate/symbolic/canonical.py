@@ -183,7 +183,8 @@ class _Tally:
         if name == "pow":
             ratio = self.ratios[arguments[1]]
             assert ratio is not None
-            return self.digits[arguments[0]] * max(1, abs(ratio[0]))
+            below: int = self.digits[arguments[0]]
+            return below * max(1, abs(ratio[0]))
         return sum(self.digits[a] for a in arguments)
 
     @staticmethod

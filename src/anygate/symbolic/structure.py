@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import sympy
-from mpmath import mp
 from sympy import Expr
 
 from .intervals import bound_below
-from .precise import PRECISE
+from .precise import CONTEXT as mp
+from .precise import OPS
 from .primitives import PRIMITIVES, VARIABLE, where
 from .program import Program, evaluate, lower
 
@@ -165,7 +165,7 @@ def _inside(low: Any, high: Any) -> tuple[Any, Any]:
 
 def _function(e: Expr) -> Callable[[Any], Any]:
     program = lower({"value": e}, ("x",))
-    return lambda x: evaluate(program, PRECISE, {"x": x})["value"]
+    return lambda x: evaluate(program, OPS, {"x": x})["value"]
 
 
 def _scan(condition: Expr) -> list[Any]:
@@ -248,7 +248,7 @@ def exactly_zero(program: Program, x: Any) -> bool:
 
 def _marked(name: str) -> Callable[..., Any]:
     """An operation on pairs (value, zero by structure)."""
-    function = PRECISE[name]
+    function = OPS[name]
 
     def apply(*pairs: Any) -> Any:
         values = [p[0] if isinstance(p, tuple) else p for p in pairs]
@@ -273,7 +273,7 @@ def _zero_by(name: str, result: Any, pairs: Any) -> bool:
 
 
 _ZERO_OPS: Mapping[str, Callable[..., Any]] = {
-    **{name: _marked(name) for name in PRECISE},
-    "const": lambda value: (PRECISE["const"](value), value == 0),
+    **{name: _marked(name) for name in OPS},
+    "const": lambda value: (OPS["const"](value), value == 0),
     "where": lambda condition, a, b: a if condition else b,
 }

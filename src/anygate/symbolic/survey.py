@@ -11,14 +11,15 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-from mpmath import mp
 from sympy import Expr
 
-from .activation import Activation, differentiate
+from .activation import Activation
 from .cell import derivative_from_output
+from .derivative import differentiate
 from .intervals import bound_below
 from .meanings import meanings
-from .precise import PRECISE
+from .precise import CONTEXT as mp
+from .precise import OPS
 from .primitives import VARIABLE
 from .program import Program, evaluate, lower
 from .properties import Kink, Property, Sheet
@@ -31,17 +32,17 @@ _MANY = 6  # intervals; more of them mean an oscillating function
 _LARGE = 150  # nodes of f, f' and f'' together; above it the sheet is coarser
 _NOISE = mp.mpf("1e-15")  # relative; smaller steps may be rounding
 _STRICT: dict[str, Callable[..., Any]] = {
-    **PRECISE,
-    "div": lambda a, b: mp.nan if b == 0 else PRECISE["div"](a, b),
-    "log": lambda x: mp.nan if x == 0 else PRECISE["log"](x),
-    "log1p": lambda x: mp.nan if x == -1 else PRECISE["log1p"](x),
+    **OPS,
+    "div": lambda a, b: mp.nan if b == 0 else OPS["div"](a, b),
+    "log": lambda x: mp.nan if x == 0 else OPS["log"](x),
+    "log1p": lambda x: mp.nan if x == -1 else OPS["log1p"](x),
 }
 """A division by zero has no value, though floats give it one."""
 _SLACK = 1e-3  # how near a proved bound must come to the sampled value
 
 
 def survey(activation: Activation) -> Sheet:
-    """The sheet of an activation, at mpmath's working precision."""
+    """The sheet of an activation, at CONTEXT's working precision."""
     return _Maker(activation).make()
 
 
@@ -65,7 +66,7 @@ class _Maker:
         self.f, self.slope, self.second = ([self.at(n, x) for x in self.grid] for n in range(3))
 
     def at(self, order: int, x: Any) -> Any:
-        return evaluate(self.programs[order], PRECISE, {"x": mp.mpf(x)})["value"]
+        return evaluate(self.programs[order], OPS, {"x": mp.mpf(x)})["value"]
 
     def _make_grid(self) -> list[Any]:
         step = 32 if self.size <= _LARGE else 8 if self.size < 4 * _LARGE else 4
@@ -237,7 +238,7 @@ class _Maker:
         pairs = [p for p in pairs if _rounded(p[0]) not in holes or mp.isfinite(p[1])]
         if self._poles() or any(not mp.isfinite(v) for _, v in pairs):
             return Property(math.nan, "sampled")
-        weighted = [(x, v * PRECISE["normal_pdf"](x)) for x, v in pairs]
+        weighted = [(x, v * OPS["normal_pdf"](x)) for x, v in pairs]
         total = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(weighted))
         return Property(_rounded(total), "sampled")
 

@@ -159,8 +159,13 @@ def as_tensors(values: Mapping[str, Any], like: Tensor) -> dict[str, Tensor]:
 
 
 def apply(activation: Activation, x: Tensor, parameters: Mapping[str, Any] | None = None) -> Tensor:
-    """f(x) elementwise, shape and dtype of x. Its gradient, of any order, is the derived
-    formula; parameters given as tensors get gradients too."""
+    """f(x) elementwise, shape and dtype of x; whole numbers give torch's default dtype. Its
+    gradient, of any order, is the derived formula; parameters given as tensors get gradients too.
+    Raises TypeError for complex numbers."""
+    if x.is_complex():
+        raise TypeError(f"{activation.name} takes real numbers, not {x.dtype}")
+    if not x.is_floating_point():
+        x = x.to(torch.get_default_dtype())
     values = {**activation.parameters, **(parameters or {})}
     return pointwise(activation, x, tuple(values[name] for name in activation.parameters))
 
