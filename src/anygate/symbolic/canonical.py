@@ -183,8 +183,8 @@ class _Tally:
         if name == "pow":
             ratio = self.ratios[arguments[1]]
             assert ratio is not None
-            below: int = self.digits[arguments[0]]
-            return below * max(1, abs(ratio[0]))
+            factor: int = max(1, abs(ratio[0]))
+            return factor * self.digits[int(arguments[0])]
         return sum(self.digits[a] for a in arguments)
 
     @staticmethod

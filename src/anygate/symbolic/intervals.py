@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from .precise import CONTEXT as mp
 from .precise import OPS, constant
 from .program import Program, evaluate
 
-__all__ = ["bound_below", "enclose"]
+__all__ = ["INTERVAL_OPS", "bound_below", "enclose"]
 
 Interval = tuple[Any, Any]
 _ALL: Interval = (-mp.inf, mp.inf)
@@ -28,8 +30,21 @@ _END = mp.mpf("1e309")
 def enclose(program: Program, x: Interval, parameters: Mapping[str, Any]) -> Interval:
     """An interval that contains the program's only output for every x in the interval `x`."""
     fixed = {name: (mp.mpf(v), mp.mpf(v)) for name, v in parameters.items()}
-    (result,) = evaluate(program, _INTERVAL_OPS, {"x": x, **fixed}).values()
+    (result,) = evaluate(_with_squares(program), INTERVAL_OPS, {"x": x, **fixed}).values()
     return result  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=256)
+def _with_squares(program: Program) -> Program:
+    """The Program with `square` where a node is multiplied by itself. That two factors have equal
+    intervals does not make a square of them; that they are one node does."""
+    nodes = tuple(
+        replace(node, op="square", arguments=node.arguments[:1])
+        if node.op == "mul" and node.arguments[0] == node.arguments[1]
+        else node
+        for node in program.nodes
+    )
+    return replace(program, nodes=nodes)
 
 
 def bound_below(
@@ -72,10 +87,12 @@ def _product(a: Any, b: Any) -> Any:
     return mp.zero if a == 0 or b == 0 else a * b
 
 
+def _square(a: Interval) -> Interval:
+    low, high = _even(lambda v: v * v)(a)
+    return low, min(high, mp.one) if a[0] >= -1 and a[1] <= 1 else high
+
+
 def _mul(a: Interval, b: Interval) -> Interval:
-    if a is b:  # a square
-        low, high = _even(lambda v: v * v)(a)
-        return low, min(high, mp.one) if a[0] >= -1 and a[1] <= 1 else high
     ends = [_product(p, q) for p in a for q in b]
     return _widened(min(ends), max(ends))
 
@@ -203,12 +220,13 @@ def _constant(value: Fraction) -> Interval:
 _INCREASING = ("sigmoid", "tanh", "exp", "expm1", "log", "log1p", "softplus", "softsign", "isru",
                "erf", "normal_cdf", "sinh", "asinh", "atan", "sign", "sqrt")  # fmt: skip
 
-_INTERVAL_OPS: Mapping[str, Callable[..., Any]] = {
+INTERVAL_OPS: Mapping[str, Callable[..., Any]] = {
     **{name: _increasing(name) for name in _INCREASING},
     "const": _constant,
     "add": lambda a, b: _widened(a[0] + b[0], a[1] + b[1]),
     "sub": _sub,
     "mul": _mul,
+    "square": _square,
     "div": _div,
     "neg": lambda a: (-a[1], -a[0]),
     "lt": _lt,
