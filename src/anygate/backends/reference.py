@@ -80,6 +80,27 @@ def _normal_pdf(x: Array) -> Array:
     return np.exp(-high * high / 2) * np.exp(-low * (near + high) / 2) / math.sqrt(2 * math.pi)
 
 
+def _finite(x: Array) -> Array:
+    """x with the largest number in place of infinity, of which x/(1 + |x|) is 1 and not NaN."""
+    largest = np.finfo(np.float64).max
+    return np.clip(x, -largest, largest)
+
+
+def _softsign(x: Array) -> Array:
+    near = _finite(x)
+    return near / (1 + np.abs(near))
+
+
+def _isru(x: Array) -> Array:
+    near = _finite(x)
+    return near / np.hypot(near, 1)
+
+
+def _hypot(x: Array, y: Array) -> Array:
+    # np.hypot(inf, NaN) is inf, as C has it; NaN in gives NaN out here.
+    return np.where(np.isnan(x) | np.isnan(y), x + y, np.hypot(x, y))
+
+
 def _float(value: Fraction) -> Array:
     return np.float64(float(value))  # type: ignore[return-value]
 
@@ -113,8 +134,8 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "log": np.log,
     "log1p": np.log1p,
     "softplus": _softplus,
-    "softsign": lambda x: x / (1 + np.abs(x)),
-    "isru": lambda x: x / np.hypot(x, 1),
+    "softsign": _softsign,
+    "isru": _isru,
     "erf": _ERF,
     "erfc": _ERFC,
     "gaussian": _gaussian,
@@ -128,7 +149,7 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "cosh": np.cosh,
     "asinh": np.arcsinh,
     "atan": np.arctan,
-    "hypot": np.hypot,
+    "hypot": _hypot,
 }
 
 
