@@ -15,6 +15,7 @@ from anygate.symbolic.intervals import INTERVAL_OPS
 from anygate.symbolic.precise import CONTEXT, working
 
 Interval = tuple[Any, Any]
+ANYTHING = "infinite or NaN, perhaps"
 UNITS = 8
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23}
 TINY = {"float64": 2.0**-1022, "float32": 2.0**-126}
@@ -26,23 +27,35 @@ def table(dtype: str) -> Mapping[str, Callable[..., Any]]:
 
     def loose(operation: Callable[..., Any]) -> Callable[..., Any]:
         def apply(*arguments: Any) -> Any:
+            if ANYTHING in arguments:
+                return ANYTHING
             result = operation(*arguments)
             return widened(*result) if isinstance(result, tuple) else result
 
         return apply
 
-    def widened(low: Any, high: Any) -> Interval:
+    def compare(operation: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *sides: None if ANYTHING in sides else operation(*sides)
+
+    def where(condition: bool | None, a: Any, b: Any) -> Any:
+        if condition is None and ANYTHING in (a, b):
+            return ANYTHING
+        return a if condition else b if condition is False else INTERVAL_OPS["where"](None, a, b)
+
+    def widened(low: Any, high: Any) -> Any:
         room = UNITS * CONTEXT.mpf(EPSILON[dtype])
         tiny = UNITS * CONTEXT.mpf(TINY[dtype])
         low = low - abs(low) * room - tiny if CONTEXT.isfinite(low) else low
         high = high + abs(high) * room + tiny if CONTEXT.isfinite(high) else high
         edge = LARGEST[dtype]
-        low = -CONTEXT.inf if low < -edge else min(low, CONTEXT.mpf(edge))
-        high = CONTEXT.inf if high > edge else max(high, -CONTEXT.mpf(edge))
-        return low, high
+        return ANYTHING if low < -edge or high > edge else (low, high)
 
-    exact = {"neg", "absolute", "maximum", "minimum", "clip", "where", "sign"}
-    return {k: v if k in exact else loose(v) for k, v in INTERVAL_OPS.items()}
+    return {
+        **{k: loose(v) for k, v in INTERVAL_OPS.items()},
+        **{k: compare(INTERVAL_OPS[k]) for k in ("lt", "le", "gt", "ge")},
+        **{k: INTERVAL_OPS[k] for k in ("and", "or", "not")},
+        "where": where,
+    }
 
 
 def enclosed(program: Program, x: float, dtype: str) -> Interval | None:
@@ -50,7 +63,5 @@ def enclosed(program: Program, x: float, dtype: str) -> Interval | None:
     with working(25):
         ops = table(dtype)
         values = evaluate(program, ops, {"x": (CONTEXT.mpf(x), CONTEXT.mpf(x))})
-        (low, high) = next(iter(values.values()))
-    if CONTEXT.isinf(low) or CONTEXT.isinf(high):
-        return None
-    return low, high
+        (bounds,) = values.values()
+    return None if bounds is ANYTHING else bounds

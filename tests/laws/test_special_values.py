@@ -62,8 +62,8 @@ PAIRS: dict[str, list[tuple[float, float, float]]] = {
     "mul": [(inf, 0, nan), (-inf, inf, -inf), (-0.0, 1, -0.0)],
     "div": [(inf, inf, nan), (1, inf, 0.0), (1, 0.0, inf), (1, -0.0, -inf), (0, 0, nan)],
 }
-"""Of two arguments. One that is NaN gives NaN, whatever the other: hypot(inf, NaN) too. Which of two
-zeros max and min give is open."""
+"""Of two arguments. One that is NaN gives NaN, whatever the other: hypot(inf, NaN) too. Which of
+two zeros max and min give is open."""
 
 ENGINES = [("reference", "float64"), *itertools.product(("eager", "cpu"), ("float64", "float32"))]
 EVERY = pytest.mark.parametrize(("engine", "dtype"), ENGINES)

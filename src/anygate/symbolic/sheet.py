@@ -22,7 +22,8 @@ _DIGITS = 25
 
 def sheet(activation: Activation | str | Expr | float) -> Sheet:
     """The property sheet of anything that `resolve` accepts; about a second for a formula not
-    seen before, up to five for the largest."""
+    seen before, up to five for the largest, whose kinks are then searched for in part only
+    (`Sheet.skipped`)."""
     return _sheet(resolve(activation))
 
 
