@@ -98,7 +98,8 @@ def _isru(x: Array) -> Array:
 
 def _hypot(x: Array, y: Array) -> Array:
     # np.hypot(inf, NaN) is inf, as C has it; NaN in gives NaN out here.
-    return np.where(np.isnan(x) | np.isnan(y), x + y, np.hypot(x, y))
+    missing = np.isnan(x) | np.isnan(y)
+    return np.asarray(np.where(missing, x + y, np.hypot(x, y)))
 
 
 def _float(value: Fraction) -> Array:
