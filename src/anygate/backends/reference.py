@@ -88,7 +88,7 @@ def _finite(x: Array) -> Array:
 
 def _softsign(x: Array) -> Array:
     near = _finite(x)
-    return near / (1 + np.abs(near))
+    return np.asarray(near / (1 + np.abs(near)))
 
 
 def _isru(x: Array) -> Array:
