@@ -25,8 +25,8 @@ _BOXES = 60
 _SCANNED = 50
 
 
-_WORK = 300_000
-"""Operations that a search for breaks may take, a second or two."""
+_WORK = 100_000
+"""Operations that a search for breaks may take, about a second."""
 
 
 @dataclass(frozen=True)
