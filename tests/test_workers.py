@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from anygate.symbolic import resolve
 
 from anygate.cli import main
+from anygate.formulas import resolve
 from anygate.lab.engines import run_one
 from anygate.lab.lock import FolderInUse, locked, refuse_if_running
 from anygate.lab.outlook import trial_seconds

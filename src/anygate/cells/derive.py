@@ -10,6 +10,7 @@ from sympy import Expr, Symbol
 
 from ..formulas.activation import Activation
 from ..formulas.closed import VALUE, derivative_in_value
+from ..formulas.derivative import partial
 from ..formulas.errors import FormulaError
 from ..formulas.primitives import VARIABLE, Primitive, clip
 from ..formulas.program import Program, lower
@@ -177,13 +178,13 @@ class Step:
             expression = self.lines[name].xreplace({argument: VARIABLE})
             parameters, names = [], {}
         slope = derivative_in_value(expression)
-        if slope is None or any(expression.diff(p).has(VARIABLE) for p in parameters):
+        if slope is None or any(partial(expression, p).has(VARIABLE) for p in parameters):
             return None
         return argument, slope.xreplace({VALUE: symbol(name), **names})
 
     def _slopes(self, name: str) -> dict[Symbol, Expr]:
         expression = self.lines[name]
-        slopes = {s: expression.diff(s) for s in sorted(expression.free_symbols, key=str)}
+        slopes = {s: partial(expression, s) for s in sorted(expression.free_symbols, key=str)}
         if name in self._closed:
             argument, slope = self._closed[name]
             if argument in slopes:
