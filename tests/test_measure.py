@@ -27,7 +27,7 @@ from anygate.lab.measure import (
     place_of_divergence,
     snapshot,
 )
-from anygate.lab.records import trial_from
+from anygate.lab.records import Trial, checked
 from anygate.lab.tasks import find_task
 from anygate.lab.trial import PROBE, Model, TrialSpec, run_trial
 from anygate.nn import LSTM
@@ -107,7 +107,7 @@ def test_a_trial_on_adding_200_records_where_the_gradient_goes(
     spec = TrialSpec(task, resolve(activation), "activation", 0, small)
     result, _ = run_trial(spec)
     write_json(tmp_path / "trial.json", result)
-    seen = trial_from(json.loads((tmp_path / "trial.json").read_text())).inside
+    seen = checked(json.loads((tmp_path / "trial.json").read_text()), Trial).inside
     assert set(seen) == {"start", "end"}
 
     torch.manual_seed(0)

@@ -32,7 +32,7 @@ def write(
     """
     if results.own is not None:
         write(results.own, Path(directory) / "own", shapes=shapes)
-    from ..files import write_text, writing
+    from ..files import write_text
     from . import page
     from .export import save_figures
     from .figures import figures
@@ -42,9 +42,7 @@ def write(
     root = Path(directory)
     found = {a.label: (shapes or shape_of)(a) for a in results.config.activations}
     made = figures(results, found) if results.present else []
-    with writing(root / "figures"):
-        (root / "figures").mkdir(parents=True, exist_ok=True)
-        save_figures(made, root / "figures")
+    save_figures(made, root / "figures")
     write_text(root / "summary.json", summary_text(results))
     return write_text(root / "report.html", page.render(results, made, found))
 
