@@ -238,7 +238,7 @@ def test_what_is_too_large_is_refused_before_it_is_read(
     with huge.open("wb") as file:
         file.truncate(300 * 2**20)  # a file of holes, no disk
     monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("it was opened"))
-    refused(huge, "holds 300 MiB; at most 256 MiB are read")
+    refused(huge, "holds 300 MiB; at most 64 MiB are read")
 
 
 def test_options_of_csv_files_are_refused_elsewhere(tmp_path: Path) -> None:

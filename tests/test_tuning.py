@@ -75,9 +75,7 @@ def test_a_diverged_run_counts_as_the_baseline(tmp_path: Path) -> None:
     baseline = TANH.task.baseline
     written(tmp_path, TANH, {0.01: [0.5, 0.5], 0.1: [0.85, baseline]})
     tuned = choose(TANH, [0.01, 0.1], tuning_seeds(2), tmp_path)
-    assert tuned == Tuned(
-        0.01, (Tried(0.01, (0.5, 0.5), 0), Tried(0.1, (0.85, baseline), 1))
-    )
+    assert tuned == Tuned(0.01, (Tried(0.01, (0.5, 0.5), 0), Tried(0.1, (0.85, baseline), 1)))
 
 
 def test_a_missing_result_is_named(tmp_path: Path) -> None:

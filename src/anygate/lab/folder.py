@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import write_json, writing
-from .records import SCHEMA, StudyConfig, StudyError, Trial, checked, read
+from .records import StudyConfig, StudyError, Trial, checked, read
 from .words import printable
 
 __all__ = ["Notice", "StudyConflict", "claim", "to_stderr"]

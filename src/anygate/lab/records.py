@@ -6,9 +6,8 @@ Nothing here knows of folders or plans; that is :mod:`anygate.lab.results`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 from msgspec import Meta
 

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 __all__ = ["Count", "FileName", "Line", "Measured", "Name", "Number", "Positive", "Seed",
-           "StudyError", "Whole", "Word", "checked", "explain", "read"]  # fmt: skip
+           "StudyError", "Whole", "Word", "checked", "content", "explain", "read"]  # fmt: skip
 
 SCHEMA = 1
 LARGEST_FILE = 32 * 2**20
@@ -68,10 +68,10 @@ class StudyError(ValueError):
 def read(path: Path, kind: type[T]) -> T:
     """The JSON file as a value of this kind. Raises StudyError, which says what is wrong."""
     try:
-        content = _content(path)
-        if (version := msgspec.json.decode(content, type=_Version).schema) != SCHEMA:
+        raw = content(path)
+        if (version := msgspec.json.decode(raw, type=_Version).schema) != SCHEMA:
             raise StudyError(f"schema {version!r} was found, {SCHEMA} was expected")
-        return msgspec.json.decode(content, type=kind, dec_hook=_measured)
+        return msgspec.json.decode(raw, type=kind, dec_hook=_measured)
     except OSError as error:
         raise StudyError(f"it cannot be read ({error.strerror or error})") from error
     except RecursionError:
@@ -115,15 +115,18 @@ def _measured(kind: type, value: Any) -> Any:
     return Measured(value)
 
 
-def _content(path: Path) -> bytes:
-    """The bytes of a regular file of at most LARGEST_FILE; a pipe in its place is not waited for."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(descriptor, "rb") as file:
-        state = os.fstat(descriptor)
+def content(path: Path, largest: int = LARGEST_FILE) -> bytes:
+    """The bytes of a regular file of at most so many; a pipe in its place is not waited for.
+    Raises OSError, and StudyError for another kind of file or a larger one."""
+    with open(path, "rb", opener=_at_once) as file:
+        state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
             raise StudyError("it is no regular file")
-        if state.st_size > LARGEST_FILE:
-            raise StudyError(
-                f"it holds {state.st_size / 2**20:.0f} MiB; at most {LARGEST_FILE >> 20} are read"
-            )
-        return file.read(LARGEST_FILE)
+        if state.st_size > largest:
+            raise StudyError(f"it holds {state.st_size / 2**20:.1f} MiB; at most "
+                             f"{largest >> 20} are read")  # fmt: skip
+        return file.read(largest)
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
