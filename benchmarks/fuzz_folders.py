@@ -345,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if wrong:
             failed += 1
             print(f"seed {seed} ({'; '.join(changes)}): {wrong}", flush=True)
-        if (seed + 1) % 500 == 0:
+        if (seed + 1) % 200 == 0:
             print(f"{seed + 1}: exit codes {dict(codes)}, {failed} failed, slowest {slowest:.1f} s "
                   f"of processor time, {time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
     print(f"{options.count} folders in {time.monotonic() - started:.0f} s: exit codes "

@@ -49,7 +49,7 @@ __all__ = [
     "read",
 ]
 
-MOST_ACTIVATIONS, MOST_SEEDS, MOST_EPOCHS = 200, 1_000, 10_000
+MOST_ACTIVATIONS, MOST_SEEDS, MOST_EPOCHS = 100, 1_000, 10_000
 """Of one study: beyond them a report takes minutes and nobody reads it."""
 MOST_TRIALS = 10_000
 """Activations times seeds."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..deadline import SECONDS, TooSlow, sheet_of, within
+from ..deadline import TooSlow, allowance, sheet_of, within
 from ..results import ActivationInfo
 
 LO, HI, POINTS = -4.0, 4.0, 241
@@ -44,7 +44,7 @@ def shape_of(info: ActivationInfo) -> Shape | None:
         return None
     activation = found.activation
     try:
-        with within(SECONDS):
+        with within(allowance()):
             rows = curve(activation, LO, HI, POINTS, orders=2)
             mathml = [to_mathml(a.closed) for a in (activation, activation.derivative())]
     except TooSlow:
