@@ -196,7 +196,7 @@ def plant_link(rng: random.Random, root: Path, outside: Path) -> str:
     """A link where the report is to be written."""
     homes = [path.parent for path in root.rglob("study.json")] or [root]
     name = rng.choice(("figures", "own", "own/figures", "report.html", "summary.json", "index.html",
-                       "figures/learning.svg", "figures/final.png"))  # fmt: skip
+                       "figures/learning_curves.svg", "figures/final_metric.png"))  # fmt: skip
     path = rng.choice([*homes, root]) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if not os.path.lexists(path):
