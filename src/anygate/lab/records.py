@@ -151,7 +151,7 @@ class StudyConfig:
     slots: Annotated[tuple[Word, ...], Meta(max_length=20)] = ()
     command: Line = ""
     settings: Settings = field(default_factory=Settings)
-    machine: Annotated[dict[Word, Line | Number | None], Meta(max_length=30)] = field(
+    machine: Annotated[dict[Word, Line | Whole | Number | None], Meta(max_length=30)] = field(
         default_factory=dict
     )
     learning_rates: LearningRates | None = None

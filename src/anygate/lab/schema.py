@@ -95,6 +95,7 @@ def explain(error: Exception) -> str:
     if regex:
         said += _PATTERNS.get(ast.literal_eval(pattern), "another text")
     place = place.replace("key` in `$", "a key of $").rstrip("`").replace("$.", "").strip("$")
+    said = said[:1].lower() + said[1:]
     return f"{place}: {said}" if place else said
 
 
