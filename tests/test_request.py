@@ -85,7 +85,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         (["--task", "adding", "tanh", "relu"], "they come first, before options"),
         (["tanh", "--learning-rates", "0.1"], "learning-rates needs two rates or more"),
         (["tanh", "--learning-rates", "0.1", "-0.2"], "learning_rate must be positive, not -0.2"),
-        (["tanh", "--learning-rates", "0.1", "0.2", "--seeds", "1001"], "from 1 to 1,000"),
         (["tanh", "--task", "adding", "adding"], "adding is given twice for the slot activation"),
         (["tanh", "--task", "adding", "nothing"], "no task is called 'nothing'"),
         (["tanh", "--slot", "candidate", "gate"], "no slot is called 'gate'"),

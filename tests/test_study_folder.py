@@ -183,7 +183,7 @@ def test_nothing_is_trained_of_which_no_report_could_be_made(tmp_path: Path, lab
     object.__setattr__(activation, "name", label)
     study = Study(find_task("adding:4"), (activation,), "candidate", (0,), Settings())
     with pytest.raises(StudyError, match=r"cannot be run: activations\[0\]\.label"):
-        study.run(tmp_path / "o", jobs=1)
+        study.run(tmp_path / "o", command="anygate compare", jobs=1)
     assert not (tmp_path / "o").exists()
 
 
