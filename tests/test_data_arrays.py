@@ -331,7 +331,7 @@ def spoil(root: Path, name: str, change: Callable[[bytes], bytes]) -> None:
         ("train-images-idx3-ubyte", lambda b: b[:7], "is no IDX file of bytes with 3 dimensions"),
         ("train-images-idx3-ubyte", lambda b: b"\0\0\x0d" + b[3:], "is no IDX file of bytes"),
         ("t10k-labels-idx1-ubyte", lambda b: b[:4] + bytes([255] * 4) + b[8:],
-         "says that it holds 4294967295 bytes and holds 20"),
+         "says that it holds 4294967295 bytes; at most 67,108,864"),
         ("t10k-labels-idx1-ubyte", lambda b: b[:4] + bytes(4), "is empty"),
         ("t10k-labels-idx1-ubyte", lambda b: b[:7] + b"\x13" + b[8:-1],
          "t10k-images-idx3-ubyte holds 20 images, t10k-labels-idx1-ubyte 19 labels"),
