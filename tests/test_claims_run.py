@@ -31,7 +31,7 @@ from anygate.lab.claims.page import write_page
 from anygate.lab.claims.pictures import PICTURES
 from anygate.lab.claims.speed import functions
 from anygate.lab.claims.wording import ANSWER
-from anygate.lab.records import StudyError, trial_from
+from anygate.lab.records import StudyError, Trial, checked
 from anygate.lab.study import StudyConflict
 from anygate.lab.trial import Model, run_trial
 
@@ -176,7 +176,7 @@ def test_a_trial_is_looked_at_as_often_as_asked() -> None:
 
 def test_what_is_kept_of_a_trained_model_comes_from_its_last_snapshot() -> None:
     result, _ = run_trial(spec_of(plain("pixels"), 0, TINY))
-    kept = trained(trial_from(result).inside["end"])
+    kept = trained(checked(result, Trial).inside["end"])
     norms = result["inside"]["end"]["grad_c"]
     assert kept["cell_half"] == pytest.approx(np.log10(norms[-5] / norms[-1]))
     assert kept["zero_slope"]["candidate"] == 0

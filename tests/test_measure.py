@@ -30,12 +30,13 @@ from anygate.lab.measure import (
     place_of_divergence,
     snapshot,
 )
-from anygate.lab.records import trial_from
+from anygate.lab.records import Trial, checked
 from anygate.lab.tasks import find_task
 from anygate.lab.trial import PROBE, Model, TrialSpec, run_trial
 from anygate.nn import LSTM
 
 Array = NDArray[np.float64]
+SLOTS = ("input_gate", "forget_gate", "candidate", "output_gate", "cell_output")
 
 
 class Last(nn.Module):
@@ -111,7 +112,7 @@ def test_a_trial_on_adding_200_records_where_the_gradient_goes(
     spec = TrialSpec(task, resolve(activation), "activation", 0, small)
     result, _ = run_trial(spec)
     write_json(tmp_path / "trial.json", result)
-    seen = trial_from(json.loads((tmp_path / "trial.json").read_text())).inside
+    seen = checked(json.loads((tmp_path / "trial.json").read_text()), Trial).inside
     assert set(seen) == {"start", "end"}
 
     torch.manual_seed(0)
@@ -202,7 +203,7 @@ def plain_slopes(lstm: LSTM, x: Array) -> dict[str, Array]:
         return f(np.clip(a, -bound, bound)), slope(a) * (np.abs(a) < bound)
 
     h = c = np.zeros((x.shape[1], size))
-    found: dict[str, list[Array]] = {slot: [] for slot in (*GATES, "cell_output")}
+    found: dict[str, list[Array]] = {slot: [] for slot in SLOTS}
     for step in x:
         z = step @ own["weight_ih_l0"].T + h @ own["weight_hh_l0"].T
         z_i, z_f, z_g, z_o = np.split(z + own["bias_ih_l0"] + own["bias_hh_l0"], 4, axis=-1)

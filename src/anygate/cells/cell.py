@@ -201,7 +201,7 @@ def _activation_text(activation: Activation) -> list[Any]:
 
 def _activation_of(content: Any) -> Activation:
     name, expression, parameters = content
-    return Activation(name, from_canonical(expression), **parameters)
+    return Activation(name, from_canonical(expression), parameters=parameters)
 
 
 def _read(key: str) -> Cell:

@@ -40,12 +40,15 @@ def unit_values(
     )
     optional = (layer.bias_ih, layer.bias_hh, layer.vectors)
     masks = None if layer.masks is None else _array(layer.masks.flatten(0, -3))[None]
+    bias_ih, bias_hh, vectors = (None if t is None else _array(t) for t in optional)
     one_step = Arrays(
         _array(layer.x.flatten(0, -2))[None],
         states,
         _array(layer.weight_ih),
         _array(layer.weight_hh),
-        *(None if tensor is None else _array(tensor) for tensor in optional),
+        bias_ih,
+        bias_hh,
+        vectors,
         masks,
     )
     seen = forward(cell, one_step).seen[0]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from ..formulas import FormulaError, Sheet, resolve, sheet
+from ..formulas import Sheet
 from .arrival import arrival
 from .cells import stable_rate
+from .deadline import sheet_of
 from .results import ActivationInfo, StudyResults, Trial
 from .words import join
 
@@ -67,7 +67,7 @@ class _Case:
 
     @property
     def sheet(self) -> Sheet | None:
-        return _sheet(self.info.formula, self.info.label)
+        return sheet_of(self.info.formula, self.info.label)
 
     def slots(self, *names: str) -> list[str]:
         """Those of these slots that the study changes."""
@@ -94,17 +94,6 @@ class _Case:
         """The largest |c| of any run at the end of any epoch, NaN if not measured."""
         values = self.results.curves(self.label, "max_abs_cell")
         return float(np.nanmax(values)) if np.isfinite(values).any() else math.nan
-
-
-@lru_cache(maxsize=256)
-def _sheet(*texts: str) -> Sheet | None:
-    """The sheet by the formula, else by the label; None if neither can be read."""
-    for text in texts:
-        try:
-            return sheet(resolve(text))
-        except FormulaError:
-            continue
-    return None
 
 
 def _plain(slot: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from .engines import Engine, on_this_machine
 from .files import write_json
 from .lock import locked
-from .records import StudyError, Trial, read, timing_from, trial_from
+from .records import StudyError, Timing, Trial, read
 from .trial import TrialSpec
 
 __all__ = ["Progress", "missing", "result_of", "run_placed", "run_trials"]
@@ -78,7 +78,7 @@ def result_of(spec: TrialSpec, directory: Path) -> Trial:
     """The trial's result. Raises StudyError if it is not there or damaged."""
     path = directory / "trials" / f"{spec.key}.json"
     try:
-        return read(path, trial_from)
+        return read(path, Trial)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from error
 
@@ -89,7 +89,7 @@ def _is_done(directory: Path, spec: TrialSpec) -> bool:
     try:
         trial = result_of(spec, directory)
         if timing.exists():
-            read(timing, timing_from)
+            read(timing, Timing)
     except (StudyError, OSError):
         return False
     wanted = (spec.key, spec.activation.label, spec.seed)

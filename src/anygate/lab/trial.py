@@ -23,6 +23,7 @@ from ..nn.design import shortcuts
 from ..nn.init import chrono_, forget_bias_, identity_
 from .measure import health, place_of_divergence, snapshot
 from .records import SCHEMA
+from .schema import LARGEST_NUMBER
 from .tasks import Settings, Task, TaskError
 
 __all__ = ["Model", "TrialSpec", "one_thread", "run_trial", "seeded", "slots_of"]
@@ -254,11 +255,12 @@ class _Training:
 
 
 def _tidy(value: Any, digits: int = _DIGITS) -> Any:
-    """For JSON: numbers to seven digits, or fewer, and null for those that are not finite."""
+    """For JSON: numbers to seven digits, or fewer, and null for those that are not finite, or so
+    large that their squares would not be."""
     if isinstance(value, dict):
         return {k: _tidy(v, digits) for k, v in value.items()}
     if isinstance(value, list):
         return [_tidy(v, digits) for v in value]
     if isinstance(value, float):
-        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+        return float(f"{value:.{digits}g}") if abs(value) <= LARGEST_NUMBER else None
     return value

@@ -303,7 +303,7 @@ def _run(spec: TrialSpec, trial: Trial) -> Run:
     solved_at = None
     if trial.diverged is None and metric.solved is not None:
         for record in trial.epochs:
-            value = record.values["metric"]
+            value = record.metric
             reached = value >= metric.solved if metric.higher_is_better else value <= metric.solved
             if reached:
                 solved_at = record.epoch
@@ -315,7 +315,7 @@ def _run(spec: TrialSpec, trial: Trial) -> Run:
         final=trial.final_metric,
         solved_at=solved_at,
         diverged=None if trial.diverged is None else trial.diverged.step,
-        max_cell=_finite(last.values["max_abs_cell"]) if last else None,
+        max_cell=_finite(last.max_abs_cell) if last else None,
         saturated=_shares(shares, "saturated"),
         dead=_shares(shares, "dead"),
         after=_tidy(trained(trial.inside.get("end"))),
