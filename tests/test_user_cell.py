@@ -187,7 +187,7 @@ def test_init_swap_and_record_know_it() -> None:
     model = nn.ModuleDict({"a": module, "b": nn.LSTM(I, H)})
     summary = anygate.swap(model, "relu")
     assert [entry.names for entry in summary.replaced] == [("b",)]
-    assert "swap does not know" in str(summary)
+    assert "a: is a Recurrent, which has no class of torch.nn to swap with" in str(summary)
 
 
 # ---- which engines take it --------------------------------------------------------------------

@@ -168,7 +168,8 @@ def test_a_learnt_slope_learns() -> None:
         ({"clip": 0.0}, "clip must be a positive number"),
         ({"clip": float("nan")}, "clip must be a positive number"),
         ({"peephole": True, "trainable": {"input_gate_peephole": "unit"}}, "no parameter is"),
-        ({"forget_gate": "leaky_relu", "coupled": True, "trainable": True}, "no parameter to"),
+        ({"forget_gate": "leaky_relu", "coupled": True}, "coupled LSTM has no slot 'forget_gate'"),
+        ({"coupled": True, "trainable": True}, "no parameter to learn"),
     ],
 )  # fmt: skip
 def test_errors(options: dict[str, Any], words: str) -> None:

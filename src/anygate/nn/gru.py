@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ..cells.builtin import GRU as GRU_TYPE
 from ..cells.builtin import gru_type
 from .design import ActivationLike, Trainable, Zoneout, make_design
 from .layers import RecurrentLayers
+from .run import Autocast
 from .step import StepCell
 
 __all__ = ["GRU", "GRUCell"]
@@ -36,6 +37,7 @@ class GRU(RecurrentLayers):
     """
 
     _torch_type = GRU_TYPE
+    _autocast: ClassVar[Autocast] = "state"
 
     def __init__(
         self,
@@ -93,6 +95,7 @@ class GRUCell(StepCell):
     """
 
     _torch_type = GRU_TYPE
+    _autocast: ClassVar[Autocast] = "state"
 
     def __init__(
         self,

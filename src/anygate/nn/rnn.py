@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ..cells.builtin import ELMAN
 from .design import ActivationLike, Trainable, Zoneout, make_design
 from .layers import RecurrentLayers
+from .run import Autocast
 from .step import StepCell
 
 __all__ = ["RNN", "RNNCell"]
@@ -44,6 +45,7 @@ class RNN(RecurrentLayers):
     """
 
     _torch_type = ELMAN
+    _autocast: ClassVar[Autocast] = "all"
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class RNNCell(StepCell):
     """
 
     _torch_type = ELMAN
+    _autocast: ClassVar[Autocast] = "all"
 
     def __init__(
         self,

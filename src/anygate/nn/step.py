@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from .checks import check_tensor, read_states
 from .design import Design, summary
 from .parameters import cell_vectors, register_parameters, reset_cell_parameters
 from .recorder import recorded_call
-from .run import explain, run_layer, without_autocast
+from .run import Autocast, explain, run_autocast, run_layer
 
 __all__ = ["StepCell"]
 
@@ -26,6 +26,7 @@ class StepCell(nn.RNNCellBase):
 
     _torch_type: CellType
     """The cell whose activations torch's module of this name has."""
+    _autocast: ClassVar[Autocast] = "padded"
 
     def __init__(
         self,
@@ -95,7 +96,7 @@ class StepCell(nn.RNNCellBase):
         if call is not None:
             cell = self._design.training_cell if self.training else self.cell
             run = partial(run, measures=call.measures(cell, "", layer.states[-1], None))
-        states = without_autocast(run, layer).states
+        states = run_autocast(run, layer, self._autocast, True, False).states
         if not batched:
             states = tuple(state.squeeze(0) for state in states)
         return states if len(states) > 1 else states[0]
