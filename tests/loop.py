@@ -14,10 +14,11 @@ from torch import Tensor
 
 from anygate.engines import eager
 from anygate.formulas import Activation, curve, sheet
-from anygate.formulas.cell import GATES
 from anygate.nn import LSTM
 
 Array = NDArray[np.float64]
+GATES = ("input_gate", "forget_gate", "candidate", "output_gate")
+"""The slots that the products of W x + R h feed, in the order of the weights' rows."""
 
 
 @dataclass(frozen=True)

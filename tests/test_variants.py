@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from anygate import LSTM, LSTMCell
-from anygate.formulas.cell import PEEPHOLES
 
 T, B, INPUTS, H = 5, 3, 4, 6
 ENGINES = ("reference", "eager", "cpu")
+PEEPHOLES = ("input_gate_peephole", "forget_gate_peephole", "output_gate_peephole")
 VARIANTS: dict[str, dict[str, Any]] = {
     "peephole": {"peephole": True},
     "coupled": {"coupled": True},
@@ -81,8 +81,8 @@ def test_names_and_shapes_of_the_parameters() -> None:
         f"{name}_l{layer}": shape
         for layer in range(2)
         for name, shape in (
-            *((p.replace(".", "_"), (H,)) for p in PEEPHOLES),
-            ("candidate_k", (H,)), ("cell_output_a", ()),
+            *((p, (H,)) for p in PEEPHOLES),
+            ("candidate_k", (H,)), ("cell_output_a", (1,)),
         )
     }  # fmt: skip
     assert module.candidate_k_l0.tolist() == pytest.approx([0.01] * H)
@@ -167,8 +167,9 @@ def test_a_learnt_slope_learns() -> None:
         ({"activation": "leaky_relu", "trainable": {"candidate.k": "row"}}, "'shared' or 'unit'"),
         ({"clip": 0.0}, "clip must be a positive number"),
         ({"clip": float("nan")}, "clip must be a positive number"),
-        ({"peephole": True, "trainable": {"input_gate.peephole": "unit"}}, "no parameter is"),
-        ({"forget_gate": "leaky_relu", "coupled": True, "trainable": True}, "no parameter to"),
+        ({"peephole": True, "trainable": {"input_gate_peephole": "unit"}}, "no parameter is"),
+        ({"forget_gate": "leaky_relu", "coupled": True}, "coupled LSTM has no slot 'forget_gate'"),
+        ({"coupled": True, "trainable": True}, "no parameter to learn"),
     ],
 )  # fmt: skip
 def test_errors(options: dict[str, Any], words: str) -> None:

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import anygate
-from anygate.formulas.cell import SLOTS
 from anygate.nn import LayerRecord
 
 Function = Callable[[Tensor], Tensor]
+SLOTS = ("input_gate", "forget_gate", "candidate", "output_gate", "cell_output")
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def check_slots(record: LayerRecord, seen: dict[str, list[Tensor]], names: dict[
                 assert abs(found.near_low[t] * count - below) <= near(value, edges[0])
                 assert abs(found.near_high[t] * count - above) <= near(value, edges[1])
     for t, c in enumerate(seen["c"]):
-        assert record.max_abs_cell[t] == pytest.approx(c.detach().abs().max().item(), rel=1e-5)
+        assert record.max_abs_c[t] == pytest.approx(c.detach().abs().max().item(), rel=1e-5)
 
 
 def norms(values: list[Tensor]) -> list[float]:
@@ -391,7 +391,7 @@ def test_the_first_bad_step_is_named(engine: str) -> None:
     assert slot in ("candidate", "cell_output") and 5 < t < 300
     before = [record.slots[s].not_finite[:t].sum() for s in SLOTS]
     assert before == [0] * 5 and record.slots[slot].not_finite[t] > 0
-    assert np.isfinite(record.max_abs_cell[:t]).all() and record.max_abs_cell[t - 1] > 1e6
+    assert np.isfinite(record.max_abs_c[:t]).all() and record.max_abs_c[t - 1] > 1e6
     assert "not finite" in str(recording)
 
 
@@ -412,7 +412,7 @@ def test_an_empty_batch_has_no_mean() -> None:
     with anygate.record(lstm) as recording:
         lstm(torch.zeros(4, 0, 2))
     (record,) = recording
-    assert np.isnan(record.slots["candidate"].mean).all() and not record.max_abs_cell.any()
+    assert np.isnan(record.slots["candidate"].mean).all() and not record.max_abs_c.any()
 
 
 # ---- what it refuses ------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from anygate.formulas.meanings import meanings
 from anygate.formulas.precise import CONTEXT, working
 
 ALL = pytest.mark.parametrize("name", ACTIVATIONS)
+SLOTS = ("input_gate", "forget_gate", "candidate", "output_gate", "cell_output")
 SLACK = 1e-12
 
 

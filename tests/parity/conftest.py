@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from truth import ANYGATE, FORMULA, RELU, TORCH, Kind
+from truth import (
+    ANYGATE,
+    FORMULA,
+    GRU,
+    GRU_FORMULA,
+    RELU,
+    RNN,
+    RNN_RELU,
+    TORCH,
+    TORCH_GRU,
+    TORCH_RNN,
+    Kind,
+)
 
 
 def _each(*kinds: Kind) -> Any:
@@ -27,6 +39,24 @@ def any_lstm(request: pytest.FixtureRequest) -> Kind:
 @_each(ANYGATE, RELU, FORMULA)
 def our_lstm(request: pytest.FixtureRequest) -> Kind:
     """What nn.LSTM itself cannot do, such as vmap or torch.compile in one graph."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@_each(TORCH, ANYGATE, RELU, FORMULA, TORCH_GRU, GRU, GRU_FORMULA, TORCH_RNN, RNN, RNN_RELU)
+def any_layer(request: pytest.FixtureRequest) -> Kind:
+    """LSTM, GRU and RNN: torch's, ours, and ours with other activations."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@_each(ANYGATE, RELU, FORMULA, GRU, RNN)
+def our_layer(request: pytest.FixtureRequest) -> Kind:
+    """What torch's classes themselves cannot do, of all three families."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@_each(TORCH, ANYGATE, TORCH_GRU, GRU, TORCH_RNN, RNN)
+def layer(request: pytest.FixtureRequest) -> Kind:
+    """torch's class and ours of each family."""
     return request.param  # type: ignore[no-any-return]
 
 

@@ -86,10 +86,10 @@ CHANGES = (
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("change", CHANGES, ids=lambda c: c.__name__.strip("_"))
 def test_changed_weights_are_seen(
-    lstm: Kind, change: Any, training: bool, dtype: torch.dtype, size: tuple[int, int]
+    layer: Kind, change: Any, training: bool, dtype: torch.dtype, size: tuple[int, int]
 ) -> None:
     """In both dtypes, in training and not, and for one step a call, as policies are played."""
-    module = lstm(I, H, 2, dtype=dtype)
+    module = layer(I, H, 2, dtype=dtype)
     x, hx = normal(*size, I, seed=3, dtype=dtype), states(module, size[1])
 
     def call() -> Tensor:
@@ -103,14 +103,14 @@ def test_changed_weights_are_seen(
     for name in ("weight_ih_l0", "weight_hh_l0", "bias_hh_l0", "weight_ih_l1", "weight_hh_l1"):
         change(getattr(module, name))
         after = call()
-        fresh = lstm(I, H, 2, seed=9, dtype=dtype)
+        fresh = layer(I, H, 2, seed=9, dtype=dtype)
         fresh.load_state_dict(module.state_dict())
         with torch.set_grad_enabled(training):
             assert torch.equal(after, fresh(x, hx)[0]), name
         assert not torch.equal(after, before), name
         before = after
     module.zero_grad()
-    check(lstm, module, x, hx)
+    check(layer, module, x, hx)
 
 
 def _by_two_signs(p: Tensor) -> None:
@@ -139,10 +139,10 @@ STRUCTURED: dict[str, Callable[[Tensor], Any]] = {
 @pytest.mark.parametrize("hidden", [16, 64])
 @pytest.mark.parametrize("change", STRUCTURED)
 def test_structured_changes_are_seen(
-    lstm: Kind, change: str, hidden: int, size: tuple[int, int]
+    layer: Kind, change: str, hidden: int, size: tuple[int, int]
 ) -> None:
     """At sizes that fill vectors, without gradients, each change on top of the one before."""
-    module, fresh = lstm(hidden, hidden), lstm(hidden, hidden, seed=9)
+    module, fresh = layer(hidden, hidden), layer(hidden, hidden, seed=9)
     x = normal(*size, hidden, seed=3).float()
     hx = (normal(1, size[1], hidden, seed=4).float(), normal(1, size[1], hidden, seed=5).float())
     with torch.no_grad():
@@ -156,12 +156,12 @@ def test_structured_changes_are_seen(
             before = after
 
 
-def test_new_parameters_are_seen(any_lstm: Kind) -> None:
+def test_new_parameters_are_seen(any_layer: Kind) -> None:
     """Assigned by name, or loaded with assign=True; both in a loop, where memory is reused."""
-    module = any_lstm(I, H)
+    module = any_layer(I, H)
     x = x_for(module)
     for turn in range(4):
-        other = any_lstm(I, H, seed=turn + 1)
+        other = any_layer(I, H, seed=turn + 1)
         if turn % 2:
             module.load_state_dict(other.state_dict(), assign=True)
         else:
@@ -169,12 +169,12 @@ def test_new_parameters_are_seen(any_lstm: Kind) -> None:
                 setattr(module, name, nn.Parameter(p.detach().clone()))
         with torch.no_grad():
             assert torch.equal(module(x)[0], other(x)[0])
-        check(any_lstm, module, x)
+        check(any_layer, module, x)
 
 
-def test_shared_memory(lstm: Kind) -> None:
+def test_shared_memory(layer: Kind) -> None:
     """share_memory() moves the weights; a change through another handle on them is seen."""
-    module = lstm(I, H).share_memory()
+    module = layer(I, H).share_memory()
     assert all(p.is_shared() for p in module.parameters())
     x = x_for(module)
     with torch.no_grad():

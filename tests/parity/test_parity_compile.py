@@ -199,9 +199,9 @@ def test_export(build: dict[str, Any]) -> None:
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
-def test_export_of_a_fixed_size(lstm: Kind) -> None:
+def test_export_of_a_fixed_size(layer: Kind) -> None:
     """As far as nn.LSTM goes too."""
-    model = lstm(I, H, 2).eval()
+    model = layer(I, H, 2).eval()
     x = normal(5, 3, I, seed=3).float()
     program = export(model, (x,))
     torch.testing.assert_close(program.module()(x)[0], model(x)[0])

@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
-from truth import ANYGATE, TORCH, B, H, I, Kind, T, mix, normal, states
-from truth import lstm as loop
+from truth import PAIRS, B, H, I, Kind, T, as_tuple, loop, mix, normal, run, states
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
 
@@ -34,18 +33,19 @@ def packed(x: Tensor) -> Any:
 
 @pytest.mark.parametrize("form", ["padded", "packed", "unbatched"])
 @pytest.mark.parametrize("build", BUILDS)
-def test_same_seed_same_results_as_torch(build: str, form: str) -> None:
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p[0].name)
+def test_same_seed_same_results_as_torch(pair: tuple[Kind, Kind], build: str, form: str) -> None:
     seen = []
-    for kind in (TORCH, ANYGATE):
+    for kind in pair:
         module = kind(I, H, dropout=0.4, dtype=torch.float64, **BUILDS[build])
         x = normal(T, I, seed=1) if form == "unbatched" else normal(T, B, I, seed=1)
         if form == "padded" and module.batch_first:
             x = x.transpose(0, 1)
         x.requires_grad_()
         torch.manual_seed(5)
-        output, (h, c) = module(packed(x) if form == "packed" else x)
+        results = run(module, packed(x) if form == "packed" else x)
         after = torch.rand(())
-        results = {"output": output.data, "h": h, "c": c}
+        results["output"] = results["output"].data if form == "packed" else results["output"]
         mix(results).backward()
         seen.append([*results.values(), x.grad, *(p.grad for p in module.parameters()), after])
     for a, b in zip(*seen, strict=True):
@@ -53,24 +53,23 @@ def test_same_seed_same_results_as_torch(build: str, form: str) -> None:
 
 
 @pytest.mark.parametrize("build", ["2 layers", "3 layers, bidirectional", "projected"])
-def test_where_it_acts(any_lstm: Kind, build: str) -> None:
+def test_where_it_acts(any_layer: Kind, build: str) -> None:
     """On the output of every layer but the last, one mask each, in the order of the layers."""
-    module = any_lstm(I, H, dropout=0.4, dtype=torch.float64, **BUILDS[build])
+    module = any_layer(I, H, dropout=0.4, dtype=torch.float64, **BUILDS[build])
     x, hx = normal(T, B, I, seed=1), states(module, B)
     torch.manual_seed(5)
-    output, (h, c) = module(x, hx)
+    output, ends = module(x, hx)
     torch.manual_seed(5)
     weights = {n: p.detach() for n, p in module.named_parameters()}
-    truth, (h2, c2) = loop(
-        weights, x, hx, any_lstm.function, between=lambda t: nn.functional.dropout(t, 0.4)
-    )
-    for a, b in ((output, truth), (h, h2), (c, c2)):
+    truth, wanted = loop(any_layer, weights, x, hx, lambda t: nn.functional.dropout(t, 0.4))
+    pairs = zip(as_tuple(ends), as_tuple(wanted), strict=True)
+    for a, b in ((output, truth), *pairs):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
-def test_gradients_pass_the_same_mask(any_lstm: Kind) -> None:
+def test_gradients_pass_the_same_mask(any_layer: Kind) -> None:
     """The loss as a function of x with the mask held fixed, against differences."""
-    module = any_lstm(2, 3, 2, dropout=0.5, dtype=torch.float64)
+    module = any_layer(2, 3, 2, dropout=0.5, dtype=torch.float64)
 
     def run(x: Tensor) -> Tensor:
         torch.manual_seed(3)
@@ -79,8 +78,8 @@ def test_gradients_pass_the_same_mask(any_lstm: Kind) -> None:
     assert torch.autograd.gradcheck(run, normal(3, 2, 2, seed=1).requires_grad_(), fast_mode=True)
 
 
-def test_training_and_eval(any_lstm: Kind) -> None:
-    module = any_lstm(I, 32, 2, dropout=0.5)
+def test_training_and_eval(any_layer: Kind) -> None:
+    module = any_layer(I, 32, 2, dropout=0.5)
     x = normal(T, B, I, seed=1).float()
     first, second = module(x)[0], module(x)[0]
     assert not torch.equal(first, second)
@@ -88,43 +87,43 @@ def test_training_and_eval(any_lstm: Kind) -> None:
     before = torch.get_rng_state()
     assert torch.equal(module(x)[0], module(x)[0])
     assert torch.equal(before, torch.get_rng_state())
-    plain = any_lstm(I, 32, 2).eval()
+    plain = any_layer(I, 32, 2).eval()
     plain.load_state_dict(module.state_dict())
     assert torch.equal(plain(x)[0], module(x)[0])
     assert module.train().training
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0])
-def test_all_or_nothing(any_lstm: Kind, p: float) -> None:
+def test_all_or_nothing(any_layer: Kind, p: float) -> None:
     """1: the second layer sees zeros; 0: no random number is drawn."""
-    module = any_lstm(I, H, 2, dropout=p, dtype=torch.float64)
+    module = any_layer(I, H, 2, dropout=p, dtype=torch.float64)
     x, hx = normal(T, B, I, seed=1), states(module, B)
     before = torch.get_rng_state()
     output, _ = module(x, hx)
     assert torch.equal(before, torch.get_rng_state()) or p == 1
     weights = {n: w.detach() for n, w in module.named_parameters()}
-    truth, _ = loop(weights, x, hx, any_lstm.function, between=lambda t: t * (1 - p))
+    truth, _ = loop(any_layer, weights, x, hx, lambda t: t * (1 - p))
     torch.testing.assert_close(output, truth, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("p", [0.25, 1])
-def test_warning_with_one_layer(lstm: Kind, p: float) -> None:
+def test_warning_with_one_layer(layer: Kind, p: float) -> None:
     """It says p and num_layers; with more layers, or p = 0, there is none."""
     words = rf"dropout after all but last recurrent layer.*got dropout={p} and num_layers=1"
     with pytest.warns(UserWarning, match=words) as seen:
-        module = lstm(I, H, dropout=p)
+        module = layer(I, H, dropout=p)
     assert len(seen) == 1
     x = normal(T, B, I, seed=1).float()
     assert torch.equal(module(x)[0], module(x)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        lstm(I, H, dropout=0)
-        lstm(I, H, 2, dropout=p)
+        layer(I, H, dropout=0)
+        layer(I, H, 2, dropout=p)
 
 
-def test_dropout_changed_later(any_lstm: Kind) -> None:
+def test_dropout_changed_later(any_layer: Kind) -> None:
     """Schedules set `lstm.dropout` while training."""
-    module = any_lstm(I, H, 2)
+    module = any_layer(I, H, 2)
     x = normal(T, B, I, seed=1).float()
     without = module(x)[0]
     module.dropout = 0.5

@@ -22,7 +22,7 @@ from torch.func import (
     vmap,
 )
 from torch.nn.utils.rnn import pack_padded_sequence
-from truth import B, H, I, Kind, T, expected, mix, normal, states
+from truth import GATES, STATES, B, H, I, Kind, T, as_tuple, expected, mix, normal, run, states
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:There is a performance drop:UserWarning",  # torch's own, of its missing rules
@@ -37,17 +37,16 @@ def weights_of(module: Any) -> Weights:
 
 
 def loss_of(module: Any, weights: Weights, x: Tensor, hx: Any = None) -> Tensor:
-    output, (h, c) = functional_call(module, weights, (x, hx))
-    return mix({"output": output, "h": h, "c": c})
+    return mix(run(lambda *given: functional_call(module, weights, given), x, hx))
 
 
 def close(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
 
 
-def test_functional_call(any_lstm: Kind) -> None:
+def test_functional_call(any_layer: Kind) -> None:
     """Other weights for one call; the module's own stay, and are used by the next call."""
-    module, other = (any_lstm(I, H, 2, seed=s, dtype=torch.float64) for s in (1, 2))
+    module, other = (any_layer(I, H, 2, seed=s, dtype=torch.float64) for s in (1, 2))
     x, hx = normal(T, B, I, seed=3), states(module, B)
     before = module(x, hx)[0]
     given = {n: w.clone().requires_grad_() for n, w in weights_of(other).items()}
@@ -58,25 +57,25 @@ def test_functional_call(any_lstm: Kind) -> None:
     assert all(p.grad is None for p in module.parameters())
     assert torch.equal(module(x, hx)[0], before)
     partly = functional_call(module, {"weight_hh_l1": given["weight_hh_l1"]}, (x, hx))[0]
-    mixed = any_lstm(I, H, 2, seed=1, dtype=torch.float64)
+    mixed = any_layer(I, H, 2, seed=1, dtype=torch.float64)
     mixed.load_state_dict(module.state_dict() | {"weight_hh_l1": other.weight_hh_l1.detach()})
     close(partly, mixed(x, hx)[0])
 
 
-def test_functional_call_on_a_pack(any_lstm: Kind) -> None:
-    module, other = (any_lstm(I, H, seed=s, dtype=torch.float64) for s in (1, 2))
+def test_functional_call_on_a_pack(any_layer: Kind) -> None:
+    module, other = (any_layer(I, H, seed=s, dtype=torch.float64) for s in (1, 2))
     packed = pack_padded_sequence(normal(T, B, I, seed=3), [2, 5, 1], enforce_sorted=False)
     output, _ = functional_call(module, weights_of(other), (packed,))
     close(output.data, other(packed)[0].data)
 
 
-def test_functional_call_in_a_loop(any_lstm: Kind) -> None:
+def test_functional_call_in_a_loop(any_layer: Kind) -> None:
     """Gradient steps on weights that are never the module's, whose memory is used again."""
-    module = any_lstm(I, H, dtype=torch.float64)
+    module = any_layer(I, H, dtype=torch.float64)
     x, weights = normal(T, B, I, seed=3), weights_of(module)
     for turn in range(5):
         slopes = grad(lambda w: loss_of(module, w, x))(weights)
-        truth = any_lstm(I, H, seed=9, dtype=torch.float64)
+        truth = any_layer(I, H, seed=9, dtype=torch.float64)
         truth.load_state_dict(weights)
         loss_of(truth, dict(truth.named_parameters()), x).backward()
         for name, p in truth.named_parameters():
@@ -88,28 +87,28 @@ def test_functional_call_in_a_loop(any_lstm: Kind) -> None:
 # ---- grad, vjp, jacrev ----------------------------------------------------------------------
 
 
-def test_grad(any_lstm: Kind) -> None:
+def test_grad(any_layer: Kind) -> None:
     """By the weights, by x and by the state, each as in the truth."""
-    module = any_lstm(I, H, 2, bidirectional=True, dtype=torch.float64)
+    module = any_layer(I, H, 2, bidirectional=True, dtype=torch.float64)
     x, hx = normal(T, B, I, seed=3), states(module, B)
-    truth = expected(any_lstm, module, x, hx)
+    truth = expected(any_layer, module, x, hx)
 
     def loss(weights: Weights, x: Tensor, hx: Any) -> Tensor:
         return loss_of(module, weights, x, hx)
 
     slopes, value = grad_and_value(loss, argnums=(0, 1, 2))(weights_of(module), x, hx)
     close(value, loss(weights_of(module), x, hx))
-    by_weights, by_x, (by_h, by_c) = slopes
+    by_weights, by_x, by_hx = slopes
     for name, slope in by_weights.items():
         close(slope, truth[f"grad {name}"])
     close(by_x, truth["grad x"])
-    close(by_h, truth["grad h0"])
-    close(by_c, truth["grad c0"])
+    for name, slope in zip(STATES[any_layer.family], as_tuple(by_hx), strict=True):
+        close(slope, truth[f"grad {name}0"])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_grad_of_grad(any_lstm: Kind) -> None:
-    module = any_lstm(I, H, dtype=torch.float64)
+def test_grad_of_grad(any_layer: Kind) -> None:
+    module = any_layer(I, H, dtype=torch.float64)
     x, weights = normal(T, B, I, seed=3), weights_of(module)
 
     def penalty(x: Tensor) -> Tensor:
@@ -121,8 +120,8 @@ def test_grad_of_grad(any_lstm: Kind) -> None:
     close(grad(penalty)(x), wanted)
 
 
-def test_vjp(any_lstm: Kind) -> None:
-    module = any_lstm(I, H, dtype=torch.float64)
+def test_vjp(any_layer: Kind) -> None:
+    module = any_layer(I, H, dtype=torch.float64)
     x, arriving = normal(T, B, I, seed=3), normal(T, B, H, seed=4)
     output, back = vjp(lambda t: module(t)[0], x)
     leaf = x.clone().requires_grad_()
@@ -131,9 +130,9 @@ def test_vjp(any_lstm: Kind) -> None:
     close(back(arriving)[0], torch.autograd.grad(wanted, leaf, arriving)[0])
 
 
-def test_jacrev(any_lstm: Kind) -> None:
+def test_jacrev(any_layer: Kind) -> None:
     """The whole Jacobian, which runs backward under vmap."""
-    module = any_lstm(2, 3, dtype=torch.float64)
+    module = any_layer(2, 3, dtype=torch.float64)
     x = normal(3, 2, 2, seed=3)
     jacobian = jacrev(lambda t: module(t)[0])(x)
     wanted = torch.autograd.functional.jacobian(lambda t: module(t)[0], x)
@@ -141,9 +140,9 @@ def test_jacrev(any_lstm: Kind) -> None:
     assert (jacobian[0, :, :, 1:] == 0).all()  # the first step knows nothing of later ones
 
 
-def test_jvp_is_right_or_refused(any_lstm: Kind) -> None:
+def test_jvp_is_right_or_refused(any_layer: Kind) -> None:
     """No silent zero: what has no forward derivative says so."""
-    module = any_lstm(2, 3, dtype=torch.float64)
+    module = any_layer(2, 3, dtype=torch.float64)
     x, direction = normal(3, 2, 2, seed=3), normal(3, 2, 2, seed=4)
     try:
         _, tangent = jvp(lambda t: module(t)[0], (x,), (direction,))
@@ -160,33 +159,33 @@ def test_jvp_is_right_or_refused(any_lstm: Kind) -> None:
 
 @pytest.mark.parametrize("batched", [True, False])
 @pytest.mark.parametrize("place", [0, 1, -1])
-def test_vmap_over_inputs(our_lstm: Kind, place: int, batched: bool) -> None:
-    module = our_lstm(I, H, 2, bidirectional=True, dtype=torch.float64)
+def test_vmap_over_inputs(our_layer: Kind, place: int, batched: bool) -> None:
+    module = our_layer(I, H, 2, bidirectional=True, dtype=torch.float64)
     each = [normal(*((T, B, I) if batched else (T, I)), seed=s) for s in range(N)]
-    output, (h, c) = vmap(module, in_dims=place)(torch.stack(each, place))
+    output, ends = vmap(module, in_dims=place)(torch.stack(each, place))
     for n, x in enumerate(each):
-        one, (h1, c1) = module(x)
+        one, wanted = module(x)
         close(output[n], one)
-        close(h[n], h1)
-        close(c[n], c1)
+        for a, b in zip(as_tuple(ends), as_tuple(wanted), strict=True):
+            close(a[n], b)
 
 
-def test_vmap_over_states_alone(our_lstm: Kind) -> None:
-    module = our_lstm(I, H, dtype=torch.float64)
+def test_vmap_over_states_alone(our_layer: Kind) -> None:
+    module = our_layer(I, H, dtype=torch.float64)
     x, each = normal(T, B, I, seed=3), [states(module, B, seed=s) for s in (10, 20, 30)]
-    h, c = (torch.stack(s) for s in zip(*each, strict=True))
-    output = vmap(lambda h, c: module(x, (h, c))[0])(h, c)
+    stacked = tuple(torch.stack(s) for s in zip(*map(as_tuple, each), strict=True))
+    output = vmap(lambda *hx: module(x, hx if len(hx) > 1 else hx[0])[0])(*stacked)
     for n, hx in enumerate(each):
         close(output[n], module(x, hx)[0])
 
 
 @pytest.mark.parametrize("shared_input", [True, False])
-def test_ensemble(our_lstm: Kind, shared_input: bool) -> None:
+def test_ensemble(our_layer: Kind, shared_input: bool) -> None:
     """stack_module_state and a module without memory of its own: N models in one call."""
-    models = [our_lstm(I, H, 2, bidirectional=True, seed=s, dtype=torch.float64) for s in range(N)]
+    models = [our_layer(I, H, 2, bidirectional=True, seed=s, dtype=torch.float64) for s in range(N)]
     weights, buffers = stack_module_state(models)
-    assert not buffers and weights["weight_hh_l0"].shape == (N, 4 * H, H)
-    base = our_lstm(I, H, 2, bidirectional=True, device="meta", dtype=torch.float64)
+    assert not buffers and weights["weight_hh_l0"].shape == (N, GATES[our_layer.family] * H, H)
+    base = our_layer(I, H, 2, bidirectional=True, device="meta", dtype=torch.float64)
     x = normal(T, B, I, seed=3) if shared_input else normal(N, T, B, I, seed=3)
 
     def call(weights: Weights, x: Tensor) -> Tensor:
@@ -197,9 +196,9 @@ def test_ensemble(our_lstm: Kind, shared_input: bool) -> None:
         close(output[n], model(x if shared_input else x[n])[0])
 
 
-def test_ensemble_trains_as_its_members(our_lstm: Kind) -> None:
+def test_ensemble_trains_as_its_members(our_layer: Kind) -> None:
     """Backward through vmap: the gradients of N models at once, by autograd and by func.grad."""
-    models = [our_lstm(I, H, seed=s, dtype=torch.float64) for s in range(N)]
+    models = [our_layer(I, H, seed=s, dtype=torch.float64) for s in range(N)]
     weights, _ = stack_module_state(models)
     x = normal(N, T, B, I, seed=3)
 
@@ -215,10 +214,10 @@ def test_ensemble_trains_as_its_members(our_lstm: Kind) -> None:
             close(slopes[name][n], p.grad)
 
 
-def test_gradients_for_each_sample(any_lstm: Kind) -> None:
+def test_gradients_for_each_sample(any_layer: Kind) -> None:
     """vmap(grad) with shared weights, as differential privacy needs it; nn.LSTM can this too, in
     float32, where its kernel is one operator."""
-    module = any_lstm(I, H)
+    module = any_layer(I, H)
     x, weights = normal(N, T, I, seed=3).float(), weights_of(module)
     slopes = vmap(grad(lambda w, t: loss_of(module, w, t)), in_dims=(None, 0))(weights, x)
     for n in range(N):
@@ -227,17 +226,17 @@ def test_gradients_for_each_sample(any_lstm: Kind) -> None:
             torch.testing.assert_close(slope[n], wanted[name], rtol=1e-5, atol=1e-5)
 
 
-def test_vmap_in_single_precision(our_lstm: Kind) -> None:
-    module = our_lstm(I, H, 2)
+def test_vmap_in_single_precision(our_layer: Kind) -> None:
+    module = our_layer(I, H, 2)
     x = normal(N, T, B, I, seed=3).float()
     output = vmap(lambda t: module(t)[0])(x)
     for n in range(N):
         torch.testing.assert_close(output[n], module(x[n])[0], rtol=1e-5, atol=1e-6)
 
 
-def test_vmap_in_vmap(our_lstm: Kind) -> None:
+def test_vmap_in_vmap(our_layer: Kind) -> None:
     """Over inputs within over weights: every model on every input."""
-    models = [our_lstm(I, H, seed=s, dtype=torch.float64) for s in range(2)]
+    models = [our_layer(I, H, seed=s, dtype=torch.float64) for s in range(2)]
     weights, _ = stack_module_state(models)
     x = normal(N, T, I, seed=3)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils.rnn import pack_padded_sequence
-from truth import ANYGATE, TORCH, B, H, I, Kind, T, check, normal, states
+from truth import ANYGATE, TORCH, B, H, I, Kind, T, as_tuple, check, mix, normal, run, states
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
 
@@ -21,56 +21,52 @@ BUILDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("build", BUILDS)
-def test_shapes_on_meta(any_lstm: Kind, build: str) -> None:
+def test_shapes_on_meta(any_layer: Kind, build: str) -> None:
     """By the argument and by the context; forward and backward give shapes."""
     with torch.device("meta"):
-        module = any_lstm(I, H, **BUILDS[build])
-    for each in (module, any_lstm(I, H, device="meta", **BUILDS[build])):
+        module = any_layer(I, H, **BUILDS[build])
+    for each in (module, any_layer(I, H, device="meta", **BUILDS[build])):
         assert {p.device.type for p in each.parameters()} == {"meta"}
-        real = any_lstm(I, H, **BUILDS[build])
+        real = any_layer(I, H, **BUILDS[build])
         x = torch.empty(T, B, I, device="meta", requires_grad=True)
-        output, (h, c) = each(x)
-        for a, b in zip((output, h, c), _results(real, torch.zeros(T, B, I)), strict=True):
+        results = run(each, x)
+        wanted = run(real, torch.zeros(T, B, I)).values()
+        for a, b in zip(results.values(), wanted, strict=True):
             assert a.device.type == "meta" and a.shape == b.shape and a.dtype == b.dtype
             assert a.stride() == b.stride()  # generated code reads memory by what meta promises
-        (output.sum() + h.sum() + c.sum()).backward()
+        mix(results).backward()
         assert x.grad is not None and x.grad.shape == x.shape
         assert all(p.grad.shape == p.shape for p in each.parameters())
 
 
-def _results(module: Any, x: Any) -> Any:
-    output, (h, c) = module(x)
-    return output, h, c
-
-
-def test_a_pack_on_meta(lstm: Kind) -> None:
-    module = lstm(I, H, 2, bidirectional=True, device="meta")
+def test_a_pack_on_meta(layer: Kind) -> None:
+    module = layer(I, H, 2, bidirectional=True, device="meta")
     packed = pack_padded_sequence(torch.zeros(T, B, I), [5, 3, 1]).to("meta")
-    output, (h, c) = module(packed)
+    output, ends = module(packed)
     assert output.data.shape == (9, 2 * H) and output.data.device.type == "meta"
-    assert h.shape == c.shape == (4, B, H)
+    assert all(s.shape == (4, B, H) for s in as_tuple(ends))
 
 
-def test_fake_tensors(any_lstm: Kind) -> None:
+def test_fake_tensors(any_layer: Kind) -> None:
     """What torch.compile and memory estimators run a model on."""
     with FakeTensorMode():
-        module = any_lstm(I, H, 2, bidirectional=True)
+        module = any_layer(I, H, 2, bidirectional=True)
         x = torch.randn(T, B, I, requires_grad=True)
-        output, (h, c) = module(x)
-        (output.sum() + h.sum()).backward()
-        assert output.shape == (T, B, 2 * H) and c.shape == (4, B, H)
+        output, ends = module(x)
+        (output.sum() + as_tuple(ends)[0].sum()).backward()
+        assert output.shape == (T, B, 2 * H) and as_tuple(ends)[-1].shape == (4, B, H)
         assert x.grad is not None and x.grad.shape == x.shape
 
 
 @pytest.mark.parametrize("build", BUILDS)
-def test_from_meta_to_memory(any_lstm: Kind, build: str) -> None:
+def test_from_meta_to_memory(any_layer: Kind, build: str) -> None:
     """to_empty and reset_parameters are a fresh construction; assign=True takes a checkpoint."""
     options = BUILDS[build]
-    fresh = any_lstm(I, H, **options)
-    late = any_lstm(I, H, device="meta", **options).to_empty(device="cpu")
+    fresh = any_layer(I, H, **options)
+    late = any_layer(I, H, device="meta", **options).to_empty(device="cpu")
     torch.manual_seed(0)
     late.reset_parameters()
-    taken = any_lstm(I, H, device="meta", **options)
+    taken = any_layer(I, H, device="meta", **options)
     taken.load_state_dict(fresh.state_dict(), assign=True)
     shape = (B, T, I) if fresh.batch_first else (T, B, I)
     x = normal(*shape, seed=3).float()
@@ -78,12 +74,12 @@ def test_from_meta_to_memory(any_lstm: Kind, build: str) -> None:
         for a, b in zip(module.parameters(), fresh.parameters(), strict=True):
             assert isinstance(a, nn.Parameter) and torch.equal(a, b)
         assert torch.equal(module(x)[0], fresh(x)[0])
-        check(any_lstm, module, x, states(module, B))
+        check(any_layer, module, x, states(module, B))
 
 
-def test_meta_cannot_be_copied(lstm: Kind) -> None:
+def test_meta_cannot_be_copied(layer: Kind) -> None:
     with pytest.raises(NotImplementedError, match="to_empty"):
-        lstm(I, H, device="meta").to("cpu")
+        layer(I, H, device="meta").to("cpu")
 
 
 def test_skip_init() -> None:
@@ -117,25 +113,25 @@ def test_one_step_on_meta(any_lstm: Kind) -> None:
     assert x.grad is not None and x.grad.shape == (B, I)
 
 
-def test_a_model_of_both(lstm: Kind) -> None:
+def test_a_model_of_both(layer: Kind) -> None:
     """A whole model made on meta, its memory given module by module."""
 
     class Tagger(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(10, I)
-            self.lstm = lstm.layer(I, H, bidirectional=True)
+            self.layer = layer.layer(I, H, bidirectional=True)
             self.head = nn.Linear(2 * H, 3)
 
         def forward(self, tokens: Any) -> Any:
-            return self.head(self.lstm(self.embedding(tokens))[0])
+            return self.head(self.layer(self.embedding(tokens))[0])
 
     with torch.device("meta"):
         model = Tagger()
         assert model(torch.zeros(T, B, dtype=torch.long)).shape == (T, B, 3)
     model.to_empty(device="cpu")
     torch.manual_seed(2)
-    for module in (model.embedding, model.lstm, model.head):
+    for module in (model.embedding, model.layer, model.head):
         module.reset_parameters()
     model(torch.arange(T * B).view(T, B) % 10).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

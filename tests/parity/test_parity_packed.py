@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import (
     pad_packed_sequence,
     pad_sequence,
 )
-from truth import H, I, Kind, check, normal, states
+from truth import STATES, H, I, Kind, as_tuple, change, check, normal, states
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
 
@@ -57,68 +57,69 @@ def padded(lengths: list[int], dtype: torch.dtype = torch.float64, inputs: int =
 
 @pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize("build", BUILDS)
-def test_everything(any_lstm: Kind, build: str, lengths: str) -> None:
+def test_everything(any_layer: Kind, build: str, lengths: str) -> None:
     """Outputs and gradients for x, h0, c0 and all weights; the state in the order of the batch."""
-    module = any_lstm(I, H, dtype=torch.float64, **BUILDS[build])
+    module = any_layer(I, H, dtype=torch.float64, **BUILDS[build])
     x, sizes = padded(LENGTHS[lengths]), LENGTHS[lengths]
     for hx in (None, states(module, len(sizes))):
-        check(any_lstm, module, (x, packer(sizes)), hx, lengths=sizes)
+        check(any_layer, module, (x, packer(sizes)), hx, lengths=sizes)
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("hidden", [6, 17])
-def test_single_precision(any_lstm: Kind, batch_first: bool, hidden: int) -> None:
+def test_single_precision(any_layer: Kind, batch_first: bool, hidden: int) -> None:
     """batch_first says how a pack was made; the module's own batch_first does not concern it."""
     lengths = LENGTHS["many rows"]
-    module = any_lstm(I, hidden, 2, bidirectional=True, batch_first=batch_first)
+    module = any_layer(I, hidden, 2, bidirectional=True, batch_first=batch_first)
     x, pack = padded(lengths, torch.float32), packer(lengths, batch_first)
-    check(any_lstm, module, (x, pack), states(module, len(lengths)), lengths=lengths)
+    check(any_layer, module, (x, pack), states(module, len(lengths)), lengths=lengths)
 
 
 @pytest.mark.parametrize("pick", [("output",), ("h",), ("c",)])
-def test_only_some_results_are_used(any_lstm: Kind, pick: tuple[str, ...]) -> None:
+def test_only_some_results_are_used(any_layer: Kind, pick: tuple[str, ...]) -> None:
     lengths = LENGTHS["unsorted"]
-    module = any_lstm(I, H, 2, bidirectional=True, dtype=torch.float64)
+    module = any_layer(I, H, 2, bidirectional=True, dtype=torch.float64)
     x, pack = padded(lengths), packer(lengths)
-    check(any_lstm, module, (x, pack), states(module, 4), lengths=lengths, pick=pick)
+    pick = tuple(n for n in pick if n in ("output", *STATES[any_layer.family])) or ("output", "h")
+    check(any_layer, module, (x, pack), states(module, 4), lengths=lengths, pick=pick)
 
 
-def test_sorted_by_the_user(any_lstm: Kind) -> None:
+def test_sorted_by_the_user(any_layer: Kind) -> None:
     """enforce_sorted=True: there is no order to undo."""
     lengths = LENGTHS["sorted"]
-    module = any_lstm(I, H, bidirectional=True, dtype=torch.float64)
+    module = any_layer(I, H, bidirectional=True, dtype=torch.float64)
     pack = lambda t: pack_padded_sequence(t, lengths)  # noqa: E731
-    check(any_lstm, module, (padded(lengths), pack), states(module, 4), lengths=lengths)
+    check(any_layer, module, (padded(lengths), pack), states(module, 4), lengths=lengths)
     output, _ = module(pack(padded(lengths)))
     assert output.sorted_indices is None and output.unsorted_indices is None
 
 
-def test_pack_of_separate_sequences(any_lstm: Kind) -> None:
+def test_pack_of_separate_sequences(any_layer: Kind) -> None:
     lengths = [2, 5, 1]
-    module = any_lstm(I, H, 2, dtype=torch.float64)
+    module = any_layer(I, H, 2, dtype=torch.float64)
 
     def pack(x: Tensor) -> PackedSequence:
         return pack_sequence([x[:n, b] for b, n in enumerate(lengths)], enforce_sorted=False)
 
-    check(any_lstm, module, (padded(lengths), pack), states(module, 3), lengths=lengths)
+    check(any_layer, module, (padded(lengths), pack), states(module, 3), lengths=lengths)
 
 
-def test_pack_made_by_hand(any_lstm: Kind) -> None:
+def test_pack_made_by_hand(any_layer: Kind) -> None:
     """From data and batch_sizes alone."""
-    module = any_lstm(I, H, dtype=torch.float64)
+    module = any_layer(I, H, dtype=torch.float64)
     lengths = [3, 2, 2]
 
     def pack(x: Tensor) -> PackedSequence:
         rows = torch.cat([x[0, :3], x[1, :3], x[2, :1]])
         return PackedSequence(rows, torch.tensor([3, 3, 1]))
 
-    check(any_lstm, module, (padded(lengths), pack), states(module, 3), lengths=lengths)
+    check(any_layer, module, (padded(lengths), pack), states(module, 3), lengths=lengths)
 
 
 @pytest.mark.parametrize("lengths", [[4, 4, 4], [2, 4, 1]], ids=str)
-def test_data_in_another_layout(any_lstm: Kind, lengths: list[int]) -> None:
+def test_data_in_another_layout(any_layer: Kind, lengths: list[int]) -> None:
     """Data that went through a slice or a transpose on its way into the pack."""
-    module = any_lstm(I, H, bidirectional=True, dtype=torch.float64)
+    module = any_layer(I, H, bidirectional=True, dtype=torch.float64)
 
     def pack(x: Tensor) -> PackedSequence:
         data, *rest = packer(lengths)(torch.cat([x, 2 * x], -1))
@@ -126,7 +127,7 @@ def test_data_in_another_layout(any_lstm: Kind, lengths: list[int]) -> None:
         assert not strided.is_contiguous()
         return PackedSequence(strided, *rest)
 
-    check(any_lstm, module, (padded(lengths), pack), states(module, 3), lengths=lengths)
+    check(any_layer, module, (padded(lengths), pack), states(module, 3), lengths=lengths)
 
 
 # ---- what comes out -------------------------------------------------------------------------
@@ -152,30 +153,33 @@ def test_fields(lstm: Kind, lengths: str) -> None:
     assert PackedSequence(data, *rest).is_cuda is False
 
 
-def test_each_sequence_as_if_alone(any_lstm: Kind) -> None:
+def test_each_sequence_as_if_alone(any_layer: Kind) -> None:
     lengths = LENGTHS["many rows"]
-    module = any_lstm(I, H, 2, bidirectional=True, dtype=torch.float64)
-    x, (h0, c0) = padded(lengths), states(module, len(lengths))
-    output, (h, c) = module(packer(lengths)(x), (h0, c0))
+    module = any_layer(I, H, 2, bidirectional=True, dtype=torch.float64)
+    x, hx = padded(lengths), states(module, len(lengths))
+    output, ends = module(packer(lengths)(x), hx)
     back, _ = pad_packed_sequence(output)
     for b, n in enumerate(lengths):
-        alone, (h1, c1) = module(x[:n, b], (h0[:, b].contiguous(), c0[:, b].contiguous()))
-        for one, both in ((alone, back[:n, b]), (h1, h[:, b]), (c1, c[:, b])):
+        own = change(hx, lambda s, b=b: s[:, b].contiguous())
+        alone, after = module(x[:n, b], own)
+        pairs = [(s1, s[:, b]) for s1, s in zip(as_tuple(after), as_tuple(ends), strict=True)]
+        for one, both in ((alone, back[:n, b]), *pairs):
             torch.testing.assert_close(one, both, rtol=1e-13, atol=1e-14)
 
 
-def test_equal_lengths_are_the_padded_run(any_lstm: Kind) -> None:
-    module, x = any_lstm(I, H, 2, bidirectional=True), padded([4] * 3, torch.float32)
-    output, (h, c) = module(pack_padded_sequence(x, [4] * 3))
-    expected, (h2, c2) = module(x)
-    for a, b in ((output.data.view_as(expected), expected), (h, h2), (c, c2)):
+def test_equal_lengths_are_the_padded_run(any_layer: Kind) -> None:
+    module, x = any_layer(I, H, 2, bidirectional=True), padded([4] * 3, torch.float32)
+    output, ends = module(pack_padded_sequence(x, [4] * 3))
+    expected, wanted = module(x)
+    pairs = zip(as_tuple(ends), as_tuple(wanted), strict=True)
+    for a, b in ((output.data.view_as(expected), expected), *pairs):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_through_two_modules(lstm: Kind) -> None:
+def test_through_two_modules(layer: Kind) -> None:
     """A pack goes from one layer to the next as it is."""
-    first, second = lstm(I, H, dtype=torch.float64), lstm(H, H, seed=1, dtype=torch.float64)
-    both = lstm(I, H, 2, dtype=torch.float64)
+    first, second = layer(I, H, dtype=torch.float64), layer(H, H, seed=1, dtype=torch.float64)
+    both = layer(I, H, 2, dtype=torch.float64)
     both.load_state_dict(
         first.state_dict() | {n.replace("l0", "l1"): w for n, w in second.state_dict().items()}
     )
@@ -187,8 +191,8 @@ def test_through_two_modules(lstm: Kind) -> None:
 # ---- gradients and modes --------------------------------------------------------------------
 
 
-def test_gradient_by_the_data_itself(lstm: Kind) -> None:
-    module, lengths = lstm(I, H, dtype=torch.float64), [2, 4]
+def test_gradient_by_the_data_itself(layer: Kind) -> None:
+    module, lengths = layer(I, H, dtype=torch.float64), [2, 4]
     x = padded(lengths).requires_grad_()
     packed = packer(lengths)(x.detach())
     data = packed.data.clone().requires_grad_()
@@ -200,36 +204,36 @@ def test_gradient_by_the_data_itself(lstm: Kind) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_second_derivatives(any_lstm: Kind) -> None:
-    module, lengths = any_lstm(2, 3, bidirectional=True, dtype=torch.float64), [2, 3, 1]
-    hx = tuple(s.requires_grad_() for s in states(module, 3))
+def test_second_derivatives(any_layer: Kind) -> None:
+    module, lengths = any_layer(2, 3, bidirectional=True, dtype=torch.float64), [2, 3, 1]
+    hx = as_tuple(change(states(module, 3), Tensor.requires_grad_))
 
-    def run(x: Tensor, h: Tensor, c: Tensor) -> Any:
-        output, (h, c) = module(packer(lengths)(x), (h, c))
-        return output.data, h, c
+    def run(x: Tensor, *hx: Tensor) -> Any:
+        output, ends = module(packer(lengths)(x), hx if len(hx) > 1 else hx[0])
+        return output.data, *as_tuple(ends)
 
     x = padded(lengths, inputs=2).clamp(-3, 3).requires_grad_()
     assert torch.autograd.gradcheck(run, (x, *hx), fast_mode=True)
     assert torch.autograd.gradgradcheck(run, (x, *hx), fast_mode=True)
 
 
-def test_without_gradients(any_lstm: Kind) -> None:
-    module, lengths = any_lstm(I, H, 2, bidirectional=True), LENGTHS["unsorted"]
+def test_without_gradients(any_layer: Kind) -> None:
+    module, lengths = any_layer(I, H, 2, bidirectional=True), LENGTHS["unsorted"]
     packed = packer(lengths)(padded(lengths, torch.float32))
     truth = module(packed)[0].data.detach()
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
-            output, (h, c) = module(packed)
-        assert not any(t.requires_grad for t in (output.data, h, c))
+            output, ends = module(packed)
+        assert not any(t.requires_grad for t in (output.data, *as_tuple(ends)))
         torch.testing.assert_close(output.data.clone(), truth, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_types(any_lstm: Kind, dtype: torch.dtype) -> None:
+def test_half_types(any_layer: Kind, dtype: torch.dtype) -> None:
     lengths = LENGTHS["unsorted"]
-    module = any_lstm(I, H, bidirectional=True, dtype=dtype)
+    module = any_layer(I, H, bidirectional=True, dtype=dtype)
     x = padded(lengths, dtype).clamp(-3, 3)
-    results = check(any_lstm, module, (x, packer(lengths)), lengths=lengths)
+    results = check(any_layer, module, (x, packer(lengths)), lengths=lengths)
     assert results["output"].dtype == results["grad x"].dtype == dtype
 
 

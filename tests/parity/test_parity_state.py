@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
-from truth import ANYGATE, TORCH, B, H, I, Kind, T, check, normal, states
+from truth import PAIRS, B, H, I, Kind, T, check, normal, states
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
 
@@ -34,20 +34,21 @@ def x_for(module: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("build", BUILDS)
-def test_state_dict_both_ways(our_lstm: Kind, build: str) -> None:
+def test_state_dict_both_ways(our_layer: Kind, build: str) -> None:
     options = BUILDS[build]
-    theirs, ours = TORCH(I, H, seed=1, **options), our_lstm(I, H, seed=2, **options)
+    torchs = next(a for a, _ in PAIRS if a.family == our_layer.family)
+    theirs, ours = torchs(I, H, seed=1, **options), our_layer(I, H, seed=2, **options)
     assert list(theirs.state_dict()) == list(ours.state_dict())
     assert theirs.state_dict()._metadata == ours.state_dict()._metadata
-    for target, source in ((ours, theirs), (TORCH(I, H, seed=3, **options), ours)):
+    for target, source in ((ours, theirs), (torchs(I, H, seed=3, **options), ours)):
         kept = {n: w.clone() for n, w in source.state_dict().items()}
         result = target.load_state_dict(source.state_dict(), strict=True)
         assert not result.missing_keys and not result.unexpected_keys
         assert all(torch.equal(w, kept[n]) for n, w in target.state_dict().items())
         x = x_for(ours)
-        if our_lstm is ANYGATE:
+        if any(our_layer is ours for _, ours in PAIRS):
             torch.testing.assert_close(target(x)[0], source(x)[0], rtol=1e-5, atol=1e-6)
-    check(our_lstm, ours, x_for(ours).transpose(0, 1) if ours.batch_first else x_for(ours))
+    check(our_layer, ours, x_for(ours).transpose(0, 1) if ours.batch_first else x_for(ours))
 
 
 @pytest.mark.parametrize(
@@ -55,18 +56,21 @@ def test_state_dict_both_ways(our_lstm: Kind, build: str) -> None:
     [
         (lambda d: d.pop("weight_hh_l0"), 'Missing key.*"weight_hh_l0"'),
         (lambda d: d.update(other=torch.zeros(1)), 'Unexpected key.*"other"'),
-        (lambda d: d.update(weight_hh_l0=torch.zeros(4 * H, H + 1)), "size mismatch for weight_hh"),
+        (
+            lambda d: d.update(weight_hh_l0=torch.zeros(len(d["weight_hh_l0"]), H + 1)),
+            "size mismatch for weight_hh",
+        ),
     ],
 )
-def test_a_wrong_state_dict(lstm: Kind, change: Callable[[Any], Any], words: str) -> None:
-    module, other = lstm(I, H), lstm(I, H).state_dict()
+def test_a_wrong_state_dict(layer: Kind, change: Callable[[Any], Any], words: str) -> None:
+    module, other = layer(I, H), layer(I, H).state_dict()
     change(other)
     with pytest.raises(RuntimeError, match=words):
         module.load_state_dict(other)
 
 
-def test_inside_a_model(lstm: Kind) -> None:
-    model = nn.ModuleDict({"encoder": lstm(I, H), "head": nn.Linear(H, 2)})
+def test_inside_a_model(layer: Kind) -> None:
+    model = nn.ModuleDict({"encoder": layer(I, H), "head": nn.Linear(H, 2)})
     assert [n for n in model.state_dict() if n.startswith("encoder")] == [
         f"encoder.{n}" for n in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     ]
@@ -92,9 +96,9 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("way", COPIES)
 @pytest.mark.parametrize("build", ["deep", "projected"])
-def test_copies(any_lstm: Kind, way: str, build: str) -> None:
+def test_copies(any_layer: Kind, way: str, build: str) -> None:
     """The same outputs, own weights, before and after a call, and a deepcopy of the copy."""
-    module = any_lstm(I, H, dtype=torch.float64, **BUILDS[build]).eval()
+    module = any_layer(I, H, dtype=torch.float64, **BUILDS[build]).eval()
     x = x_for(module)
     fresh = COPIES[way](module)
     truth = module(x)[0].detach()
@@ -105,13 +109,13 @@ def test_copies(any_lstm: Kind, way: str, build: str) -> None:
         with torch.no_grad():
             other.weight_hh_l0.zero_()
         assert not torch.equal(other(x)[0], truth)
-        check(any_lstm, other, x, states(other, B))
+        check(any_layer, other, x, states(other, B))
     assert torch.equal(module(x)[0], truth)
 
 
-def test_weights_only_file(lstm: Kind) -> None:
+def test_weights_only_file(layer: Kind) -> None:
     file = io.BytesIO()
-    module, other = lstm(I, H, 2, seed=1), lstm(I, H, 2, seed=2)
+    module, other = layer(I, H, 2, seed=1), layer(I, H, 2, seed=2)
     torch.save(module.state_dict(), file)
     file.seek(0)
     other.load_state_dict(torch.load(file, weights_only=True))
@@ -133,12 +137,12 @@ def test_state_from_before_projections(lstm: Kind) -> None:
 # ---- dtypes and devices ---------------------------------------------------------------------
 
 
-def test_to_and_back(any_lstm: Kind) -> None:
-    module = any_lstm(I, H, 2)
+def test_to_and_back(any_layer: Kind) -> None:
+    module = any_layer(I, H, 2)
     x = x_for(module)
     first = module(x)[0]
     assert module.double() is module
-    check(any_lstm, module, x_for(module), states(module, B))
+    check(any_layer, module, x_for(module), states(module, B))
     module.to(torch.bfloat16)
     assert module(x.bfloat16())[0].dtype == torch.bfloat16
     module.float()
@@ -148,8 +152,8 @@ def test_to_and_back(any_lstm: Kind) -> None:
     assert all(p.is_leaf and p.requires_grad for p in module.parameters())
 
 
-def test_gradients_survive_to(lstm: Kind) -> None:
-    module = lstm(I, H)
+def test_gradients_survive_to(layer: Kind) -> None:
+    module = layer(I, H)
     module(x_for(module))[0].sum().backward()
     kept = module.weight_hh_l0.grad.clone()
     module.double()
@@ -159,9 +163,9 @@ def test_gradients_survive_to(lstm: Kind) -> None:
 # ---- tied weights, vectors, optimisers ------------------------------------------------------
 
 
-def test_tied_weights(any_lstm: Kind) -> None:
+def test_tied_weights(any_layer: Kind) -> None:
     """One parameter in two layers: counted once, its gradient the sum of both places."""
-    module = any_lstm(H, H, 2, dtype=torch.float64)
+    module = any_layer(H, H, 2, dtype=torch.float64)
     apart = copy.deepcopy(module)
     module.weight_hh_l1 = module.weight_hh_l0
     module.weight_ih_l1 = module.weight_hh_l0
@@ -182,8 +186,8 @@ def test_tied_weights(any_lstm: Kind) -> None:
     assert torch.equal(other(x)[0], module(x)[0])
 
 
-def test_tied_between_modules(lstm: Kind) -> None:
-    first, second = lstm(I, H, seed=1), lstm(I, H, seed=2)
+def test_tied_between_modules(layer: Kind) -> None:
+    first, second = layer(I, H, seed=1), layer(I, H, seed=2)
     second.weight_hh_l0 = first.weight_hh_l0
     x = x_for(first)
     (first(x)[0].sum() + second(x)[0].sum()).backward()
@@ -196,20 +200,21 @@ def test_tied_between_modules(lstm: Kind) -> None:
     torch.testing.assert_close(both, alone[0] + alone[1], rtol=1e-5, atol=1e-6)
 
 
-def test_vector_of_parameters(any_lstm: Kind) -> None:
-    module, other = (any_lstm(I, H, 2, seed=s, dtype=torch.float64) for s in (1, 2))
+def test_vector_of_parameters(any_layer: Kind) -> None:
+    module, other = (any_layer(I, H, 2, seed=s, dtype=torch.float64) for s in (1, 2))
     vector = parameters_to_vector(module.parameters())
     assert vector.numel() == sum(p.numel() for p in module.parameters())
     vector_to_parameters(vector.detach().clone(), other.parameters())  # views of one memory
-    check(any_lstm, other, x_for(other))
+    check(any_layer, other, x_for(other))
     assert torch.equal(other(x_for(other))[0], module(x_for(module))[0])
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "LBFGS"])
-def test_training_follows_nn_lstm(name: str) -> None:
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p[0].name)
+def test_training_follows_torch(pair: tuple[Kind, Kind], name: str) -> None:
     """Ten steps from the same weights: the same losses to rounding."""
     losses = []
-    for kind in (TORCH, ANYGATE):
+    for kind in pair:
         module, x = kind(I, H, dtype=torch.float64), normal(T, B, I, seed=3)
         target = normal(T, B, H, seed=4)
         optimizer = getattr(torch.optim, name)(module.parameters(), lr=0.05)
@@ -225,9 +230,9 @@ def test_training_follows_nn_lstm(name: str) -> None:
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-10)
 
 
-def test_averaged_model(lstm: Kind) -> None:
+def test_averaged_model(layer: Kind) -> None:
     """A moving average of weights is a deepcopy that is changed in place after every step."""
-    module = lstm(I, H)
+    module = layer(I, H)
     average = torch.optim.swa_utils.AveragedModel(module)
     x = x_for(module)
     with torch.no_grad():
@@ -235,7 +240,7 @@ def test_averaged_model(lstm: Kind) -> None:
             module.weight_hh_l0.add_(0.5)
             average.update_parameters(module)
             average(x)
-        fresh = lstm(I, H, seed=4)
+        fresh = layer(I, H, seed=4)
         fresh.load_state_dict(average.module.state_dict())
         assert torch.equal(average(x)[0], fresh(x)[0])
         assert not torch.equal(average(x)[0], module(x)[0])

@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
-from truth import ANYGATE, TORCH, B, H, I, Kind, T, mix, normal, states
-from truth import lstm as loop
+from truth import ANYGATE, TORCH, B, H, I, Kind, T, loop, mix, normal, run, states
 
 NAMES = (
     "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0",
@@ -23,15 +22,14 @@ NAMES = (
 
 
 def by_module(module: Any, x: Tensor, hx: Any) -> dict[str, Tensor]:
-    output, (h, c) = module(x, hx)
-    return gradients(module, {"output": output, "h": h, "c": c})
+    return gradients(module, run(module, x, hx))
 
 
 def by_truth(kind: Kind, module: Any, x: Tensor, hx: Any) -> dict[str, Tensor]:
     for hook in module._forward_pre_hooks.values():  # pruning computes its weights there
         hook(module, (x, hx))
-    output, (h, c) = loop({n: getattr(module, n) for n in NAMES}, x, hx, kind.function)
-    return gradients(module, {"output": output, "h": h, "c": c})
+    own = {n: getattr(module, n) for n in NAMES}
+    return gradients(module, run(lambda x, hx: loop(kind, own, x, hx), x, hx))
 
 
 def gradients(module: Any, results: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -53,8 +51,8 @@ class Symmetric(nn.Module):
     """Of a parametrisation of one's own: the recurrent block of each gate made symmetric."""
 
     def forward(self, w: Tensor) -> Tensor:
-        blocks = w.view(4, H, H)
-        return ((blocks + blocks.mT) / 2).reshape(4 * H, H)
+        blocks = w.view(-1, H, H)
+        return ((blocks + blocks.mT) / 2).reshape(-1, H)
 
 
 WAYS: dict[str, Any] = {
@@ -66,20 +64,20 @@ WAYS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_parametrized(any_lstm: Kind, way: str) -> None:
+def test_parametrized(any_layer: Kind, way: str) -> None:
     """In eval, so that spectral norm's estimate stands still between the two computations."""
-    module = any_lstm(I, H, 2, dtype=torch.float64)
+    module = any_layer(I, H, 2, dtype=torch.float64)
     for name in ("weight_hh_l0", "weight_hh_l1"):
         WAYS[way](module, name)
     assert parametrize.is_parametrized(module, "weight_hh_l0")
     assert "weight_hh_l0" not in dict(module.named_parameters())
-    check(any_lstm, module.eval())
+    check(any_layer, module.eval())
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_parametrized_weights_that_change(any_lstm: Kind, way: str) -> None:
+def test_parametrized_weights_that_change(any_layer: Kind, way: str) -> None:
     """Without gradients every call computes a new weight, perhaps where an old one lay."""
-    module = any_lstm(I, H, 2, dtype=torch.float64)
+    module = any_layer(I, H, 2, dtype=torch.float64)
     WAYS[way](module, "weight_hh_l0")
     module.eval()
     x, hx = normal(T, B, I, seed=3), states(module, B)
@@ -90,16 +88,16 @@ def test_parametrized_weights_that_change(any_lstm: Kind, way: str) -> None:
                 if "parametrizations" in name:
                     p.add_(0.3 * torch.randn_like(p))
             output, _ = module(x, hx)
-            truth, _ = loop({n: getattr(module, n) for n in NAMES}, x, hx, any_lstm.function)
+            truth, _ = loop(any_layer, {n: getattr(module, n) for n in NAMES}, x, hx)
         torch.testing.assert_close(output, truth, rtol=1e-12, atol=1e-13)
         seen.append(output)
     assert not torch.equal(seen[0], seen[-1])
 
 
-def test_parametrized_in_training(any_lstm: Kind) -> None:
+def test_parametrized_in_training(any_layer: Kind) -> None:
     """Spectral norm in training, the norm held: after optimiser steps the largest singular value
     of the weight that is used is 1."""
-    module = any_lstm(I, H, dtype=torch.float64)
+    module = any_layer(I, H, dtype=torch.float64)
     parametrizations.spectral_norm(module, "weight_hh_l0", n_power_iterations=5)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.5)
     x, losses = normal(T, B, I, seed=3), []
@@ -129,9 +127,9 @@ def test_parametrized_follows_nn_lstm() -> None:
     torch.testing.assert_close(ours(x)[0], theirs(x)[0], rtol=1e-12, atol=1e-13)
 
 
-def test_parametrized_module_is_still_a_module(any_lstm: Kind) -> None:
+def test_parametrized_module_is_still_a_module(any_layer: Kind) -> None:
     """deepcopy, cached(), .float(), repr, and removal with the weight left as it was."""
-    module = any_lstm(I, H, dtype=torch.float64)
+    module = any_layer(I, H, dtype=torch.float64)
     parametrizations.weight_norm(module, "weight_hh_l0")
     x, other = normal(T, B, I, seed=3), copy.deepcopy(module)  # before a call: torch can no later
     truth = module(x)[0].detach()
@@ -142,7 +140,7 @@ def test_parametrized_module_is_still_a_module(any_lstm: Kind) -> None:
     assert module.float()(x.float())[0].dtype == torch.float32
     module.double()
     parametrize.remove_parametrizations(module, "weight_hh_l0")
-    assert type(module) is type(any_lstm(I, H))
+    assert type(module) is type(any_layer(I, H))
     assert isinstance(module.weight_hh_l0, nn.Parameter)
     torch.testing.assert_close(module(x)[0], truth, rtol=1e-6, atol=1e-7)  # it was float32
     module(x)[0].sum().backward()
@@ -155,26 +153,26 @@ PRUNINGS: dict[str, Any] = {
     "l1": lambda m, n: prune.l1_unstructured(m, n, 0.4),
     "random": lambda m, n: prune.random_unstructured(m, n, 0.4),
     "rows": lambda m, n: prune.ln_structured(m, n, 0.25, n=2, dim=0),
-    "mask": lambda m, n: prune.custom_from_mask(m, n, torch.eye(4 * H, H)),
+    "mask": lambda m, n: prune.custom_from_mask(m, n, torch.eye(len(getattr(m, n)), H)),
     "twice": lambda m, n: (prune.l1_unstructured(m, n, 5), prune.random_unstructured(m, n, 0.5)),
 }
 
 
 @pytest.mark.parametrize("way", PRUNINGS)
-def test_pruned(any_lstm: Kind, way: str) -> None:
+def test_pruned(any_layer: Kind, way: str) -> None:
     """Zeros stay zero, their gradients are zero, and training goes on around them."""
-    module = any_lstm(I, H, 2, dtype=torch.float64)
+    module = any_layer(I, H, 2, dtype=torch.float64)
     for name in ("weight_hh_l0", "weight_hh_l1"):
         PRUNINGS[way](module, name)
     assert "weight_hh_l0_orig" in dict(module.named_parameters())
-    check(any_lstm, module)
+    check(any_layer, module)
     mask = module.weight_hh_l0_mask
     assert 0 < mask.sum() < mask.numel()
     assert (module.weight_hh_l0_orig.grad[mask == 0] == 0).all()
     optimizer = torch.optim.SGD(module.parameters(), lr=0.5)
     for _ in range(3):
         optimizer.step()
-        check(any_lstm, module)
+        check(any_layer, module)
     x = normal(T, B, I, seed=3)
     assert (module.weight_hh_l0[mask == 0] == 0).all()
     output = module(x)[0].detach()
@@ -184,15 +182,15 @@ def test_pruned(any_lstm: Kind, way: str) -> None:
     assert torch.equal(module(x)[0], output)
 
 
-def test_pruned_over_all_layers(lstm: Kind) -> None:
-    module = lstm(I, H, 2, bidirectional=True)
+def test_pruned_over_all_layers(layer: Kind) -> None:
+    module = layer(I, H, 2, bidirectional=True)
     chosen = [(module, n) for n, _ in module.named_parameters() if n.startswith("weight_hh")]
     prune.global_unstructured(chosen, pruning_method=prune.L1Unstructured, amount=0.5)
     zeros = sum((getattr(m, n) == 0).sum().item() for m, n in chosen)
     assert zeros == sum(getattr(m, n).numel() for m, n in chosen) // 2
     x = normal(T, B, I, seed=3).float()
     before = module(x)[0].detach()
-    other = lstm(I, H, 2, bidirectional=True, seed=5)
+    other = layer(I, H, 2, bidirectional=True, seed=5)
     weights = {n: getattr(module, n).detach() for n in dict(other.named_parameters())}
     other.load_state_dict(weights)
     assert torch.equal(other(x)[0], before)

@@ -1,5 +1,6 @@
-"""The LSTM as anyone would write it in torch, in float64 and differentiated by autograd, and how
-far from it a module may be. Nothing here uses the package; every class is held to the same loop.
+"""The LSTM, the GRU and the RNN as anyone would write them in torch, in float64 and differentiated
+by autograd, and how far from them a module may be. Nothing here uses the package; every class is
+held to the same loops.
 
 How far: k*eps times a size, as in tests/laws/test_engines.py. Each of T steps adds dot products
 over I + H terms, each good to half an eps, and a few operations, and hands its error on, layer by
@@ -25,21 +26,26 @@ import anygate
 
 T, B, I, H = 5, 3, 4, 6  # noqa: E741
 Function = Callable[[Tensor], Tensor]
-State = tuple[Tensor, Tensor]
+State = tuple[Tensor, ...]
 Results = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A class to hold to nn.LSTM's behaviour, and the function in its candidate and cell output."""
+    """A class to hold to the behaviour of torch's class of its family (LSTM, GRU or RNN), and the
+    function in its candidate (and cell output)."""
 
     name: str
     layer: Callable[..., Any]
     one_step: Callable[..., Any]
     function: Function = torch.tanh
+    family: str = "LSTM"
 
     def __call__(self, *args: Any, seed: int = 0, **options: Any) -> Any:
+        """A module. A projection is left out where the family has none."""
         torch.manual_seed(seed)
+        if self.family != "LSTM":
+            options.pop("proj_size", None)
         return self.layer(*args, **options)
 
     def cell(self, *args: Any, seed: int = 0, **options: Any) -> Any:
@@ -47,15 +53,34 @@ class Kind:
         return self.one_step(*args, **options)
 
 
-def _ours(activation: str, function: Function) -> Kind:
-    layer, cell = (partial(c, activation=activation) for c in (anygate.LSTM, anygate.LSTMCell))
-    return Kind(activation, layer, cell, function)
+def _ours(activation: str, function: Function, family: str = "LSTM") -> Kind:
+    classes = (getattr(anygate, family), getattr(anygate, f"{family}Cell"))
+    layer, cell = (partial(c, activation=activation) for c in classes)
+    name = activation if family == "LSTM" else f"{family} {activation}"
+    return Kind(name, layer, cell, function, family)
 
 
 TORCH = Kind("torch", nn.LSTM, nn.LSTMCell)
 ANYGATE = Kind("anygate", anygate.LSTM, anygate.LSTMCell)
 RELU = _ours("relu", torch.relu)
 FORMULA = _ours("x*sigmoid(x)", nn.functional.silu)
+TORCH_GRU = Kind("torch GRU", nn.GRU, nn.GRUCell, family="GRU")
+GRU = Kind("GRU", anygate.GRU, anygate.GRUCell, family="GRU")
+GRU_FORMULA = _ours("x*sigmoid(x)", nn.functional.silu, "GRU")
+TORCH_RNN = Kind("torch RNN", nn.RNN, nn.RNNCell, family="RNN")
+RNN = Kind("RNN", anygate.RNN, anygate.RNNCell, family="RNN")
+TORCH_RNN_RELU = Kind(
+    "torch RNN relu",
+    partial(nn.RNN, nonlinearity="relu"),
+    partial(nn.RNNCell, nonlinearity="relu"),
+    torch.relu,
+    "RNN",
+)
+RNN_RELU = _ours("relu", torch.relu, "RNN")
+PAIRS = ((TORCH, ANYGATE), (TORCH_GRU, GRU), (TORCH_RNN, RNN), (TORCH_RNN_RELU, RNN_RELU))
+"""torch's class and ours of each family at torch's activations."""
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+"""The blocks of H rows in each weight."""
 
 
 def lstm(
@@ -65,11 +90,13 @@ def lstm(
     function: Function = torch.tanh,
     lengths: Sequence[int] | None = None,
     between: Function = lambda x: x,
+    family: str = "LSTM",
 ) -> tuple[Tensor, State]:
     """All layers and directions that the weights' names tell of; x [T, B, I], time first.
 
     lengths: how many steps each sequence has; beyond, outputs are 0 and states stay.
     between: what the output of a layer goes through on its way to the next (dropout).
+    family: LSTM, or another of STEPS.
     """
     steps, batch = x.shape[:2]
     ends = torch.tensor([steps] * batch if lengths is None else list(lengths))
@@ -81,14 +108,15 @@ def lstm(
         outputs = []
         for suffix in ("", "_reverse"):
             if f"weight_ih_l{layer}{suffix}" in weights:
-                start = (hx[0][len(states)], hx[1][len(states)])
+                start = tuple(state[len(states)] for state in hx)
                 own = _own(weights, f"_l{layer}{suffix}")
-                output, end = _direction(own, x, start, function, alive, bool(suffix))
+                one = partial(STEPS[family], own, function=function)
+                output, end = _direction(one, x, start, alive, bool(suffix))
                 outputs.append(output)
                 states.append(end)
         x = torch.cat(outputs, -1)
         layer += 1
-    return x, (torch.stack([h for h, _ in states]), torch.stack([c for _, c in states]))
+    return x, tuple(torch.stack(each) for each in zip(*states, strict=True))
 
 
 def _own(weights: Mapping[str, Tensor], ending: str) -> dict[str, Tensor]:
@@ -96,26 +124,46 @@ def _own(weights: Mapping[str, Tensor], ending: str) -> dict[str, Tensor]:
 
 
 def _direction(
-    w: dict[str, Tensor], x: Tensor, start: State, function: Function, alive: Tensor, reverse: bool
+    one: Callable[..., State], x: Tensor, start: State, alive: Tensor, reverse: bool
 ) -> tuple[Tensor, State]:
-    h, c = start
+    now = start
     outputs: list[Any] = [None] * len(x)
     for t in reversed(range(len(x))) if reverse else range(len(x)):
-        new_h, new_c = step(w, x[t], h, c, function)
-        h, c = torch.where(alive[t], new_h, h), torch.where(alive[t], new_c, c)
-        outputs[t] = torch.where(alive[t], new_h, 0)
-    return torch.stack(outputs), (h, c)
+        new = one(x[t], *now)
+        now = tuple(torch.where(alive[t], a, b) for a, b in zip(new, now, strict=True))
+        outputs[t] = torch.where(alive[t], new[0], 0)
+    return torch.stack(outputs), now
 
 
 def step(w: Mapping[str, Tensor], x: Tensor, h: Tensor, c: Tensor, function: Function) -> State:
     """One time step of one layer; w has weight_ih, weight_hh and perhaps biases and weight_hr."""
-    z = x @ w["weight_ih"].T + h @ w["weight_hh"].T
-    if "bias_ih" in w:
-        z = z + w["bias_ih"] + w["bias_hh"]
+    z = _linear(w, "ih", x) + _linear(w, "hh", h)
     i, f, g, o = z.chunk(4, -1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * function(g)
     h = torch.sigmoid(o) * function(c)
     return (h @ w["weight_hr"].T if "weight_hr" in w else h), c
+
+
+def _linear(w: Mapping[str, Tensor], kind: str, t: Tensor) -> Tensor:
+    product = t @ w[f"weight_{kind}"].T
+    return product + w[f"bias_{kind}"] if f"bias_{kind}" in w else product
+
+
+def gru_step(w: Mapping[str, Tensor], x: Tensor, h: Tensor, function: Function) -> State:
+    """One time step of a GRU whose reset gate acts after the product with h."""
+    x_r, x_u, x_n = _linear(w, "ih", x).chunk(3, -1)
+    h_r, h_u, h_n = _linear(w, "hh", h).chunk(3, -1)
+    r, u = torch.sigmoid(x_r + h_r), torch.sigmoid(x_u + h_u)
+    return ((1 - u) * function(x_n + r * h_n) + u * h,)
+
+
+def rnn_step(w: Mapping[str, Tensor], x: Tensor, h: Tensor, function: Function) -> State:
+    """One time step of an Elman network."""
+    return (function(_linear(w, "ih", x) + _linear(w, "hh", h)),)
+
+
+STEPS: dict[str, Callable[..., State]] = {"LSTM": step, "GRU": gru_step, "RNN": rnn_step}
+STATES = {"LSTM": ("h", "c"), "GRU": ("h",), "RNN": ("h",)}
 
 
 # ---- inputs ---------------------------------------------------------------------------------
@@ -127,12 +175,34 @@ def normal(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor
     return torch.randn(*shape, generator=draw).to(dtype)
 
 
-def states(module: Any, batch: int, seed: int = 7) -> State:
-    """h0 and c0 [layers * directions, B, size] of the module's dtype."""
+def states(module: Any, batch: int, seed: int = 7) -> Any:
+    """hx as the module takes it, of its dtype: h0 (and c0) [layers * directions, B, size]."""
     count = module.num_layers * (2 if module.bidirectional else 1)
     dtype = next(module.parameters()).dtype
     h = normal(count, batch, module.proj_size or module.hidden_size, seed=seed, dtype=dtype)
+    if getattr(module, "mode", "LSTM") != "LSTM":
+        return h
     return h, normal(count, batch, module.hidden_size, seed=seed + 1, dtype=dtype)
+
+
+def as_tuple(state: Any) -> State:
+    """The states of an LSTM, of a GRU or of an RNN as a tuple."""
+    return state if isinstance(state, tuple) else (state,)
+
+
+def change(hx: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """function of each state, in the form in which hx has them."""
+    return tuple(map(function, hx)) if isinstance(hx, tuple) else function(hx)
+
+
+def loop(
+    kind: Kind, weights: Mapping[str, Tensor], x: Tensor, hx: Any, between: Function = lambda x: x
+) -> tuple[Tensor, Any]:
+    """What a module of the kind returns for x [T, B, I] and hx, by the loops above."""
+    output, ends = lstm(
+        weights, x, as_tuple(hx), kind.function, between=between, family=kind.family
+    )
+    return output, ends if len(ends) > 1 else ends[0]
 
 
 # ---- results of a module and of the truth ---------------------------------------------------
@@ -148,25 +218,31 @@ def _ramp(t: Tensor) -> Tensor:
     return torch.linspace(-1, 1, t.numel(), dtype=t.dtype).reshape(t.shape)
 
 
+def run(module: Any, x: Any, hx: Any = None) -> Results:
+    """What a call returns, by name: "output", "h" and, of an LSTM, "c"."""
+    output, ends = module(x) if hx is None else module(x, hx)
+    return {"output": output} | dict(zip("hc", as_tuple(ends), strict=False))
+
+
 def plain(output: Any) -> Tensor:
     """The output as a tensor; a packed one is padded."""
     return pad_packed_sequence(output)[0] if isinstance(output, PackedSequence) else output
 
 
-def found(module: Any, x: Any, hx: State | None, pick: Sequence[str] = ("output", "h", "c")) -> Any:
+def found(module: Any, x: Any, hx: Any, pick: Sequence[str] = ("output", "h", "c")) -> Any:
     """Outputs and gradients of a module by name; x is a tensor, or makes the input from its leaf
     (`x = (leaf, function)`, for packed input)."""
     leaf, make = x if isinstance(x, tuple) else (x, lambda t: t)
     leaf = leaf.detach().requires_grad_()
-    state = None if hx is None else tuple(s.detach().requires_grad_() for s in hx)
+    state = None if hx is None else change(hx, lambda s: s.detach().requires_grad_())
     module.zero_grad()
-    output, (h, c) = module(make(leaf)) if state is None else module(make(leaf), state)
-    results = {"output": plain(output), "h": h, "c": c}
+    output, ends = module(make(leaf)) if state is None else module(make(leaf), state)
+    results = {"output": plain(output)} | dict(zip("hc", as_tuple(ends), strict=False))
     mix(results, pick).backward()
     results["grad x"] = leaf.grad
     results |= {f"grad {n}": p.grad for n, p in module.named_parameters()}
     if state is not None:
-        results |= {"grad h0": state[0].grad, "grad c0": state[1].grad}
+        results |= {f"grad {n}0": s.grad for n, s in zip("hc", as_tuple(state), strict=False)}
     return {n: torch.zeros(()) if r is None else r.detach() for n, r in results.items()}
 
 
@@ -174,7 +250,7 @@ def expected(
     kind: Kind,
     module: Any,
     x: Tensor,
-    hx: State | None,
+    hx: Any,
     lengths: Sequence[int] | None = None,
     pick: Sequence[str] = ("output", "h", "c"),
     moved: bool = False,
@@ -186,14 +262,18 @@ def expected(
     leaf = like(x.detach().double()).requires_grad_()
     batched, first = x.dim() == 3, module.batch_first and lengths is None
     padded = leaf.unsqueeze(1) if not batched else leaf.transpose(0, 1) if first else leaf
-    given = states(module, padded.shape[1]) if hx is None else hx
+    given = as_tuple(states(module, padded.shape[1]) if hx is None else hx)
+    names = STATES[kind.family]
     start = [like(s.detach().double() * (hx is not None)).requires_grad_() for s in given]
-    wide = (start[0], start[1]) if batched or hx is None else tuple(s.unsqueeze(1) for s in start)
-    output, (h, c) = lstm(own, padded, wide, kind.function, lengths)
+    wide = start if batched or hx is None else [s.unsqueeze(1) for s in start]
+    output, ends = lstm(own, padded, tuple(wide), kind.function, lengths, family=kind.family)
     if not batched:
-        output, h, c = output.squeeze(1), h.squeeze(1), c.squeeze(1)
-    results = {"output": output.transpose(0, 1) if batched and first else output, "h": h, "c": c}
-    leaves = {"x": leaf, **own} | ({} if hx is None else {"h0": start[0], "c0": start[1]})
+        output, ends = output.squeeze(1), tuple(s.squeeze(1) for s in ends)
+    results = {"output": output.transpose(0, 1) if batched and first else output}
+    results |= dict(zip(names, ends, strict=True))
+    leaves = {"x": leaf, **own}
+    if hx is not None:
+        leaves |= {f"{n}0": s for n, s in zip(names, start, strict=True)}
     loss = mix(results, pick)
     grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
     results |= {f"grad {n}": g for n, g in zip(leaves, grads, strict=True)}
@@ -236,9 +316,7 @@ def near(
         assert off <= room[name], f"{name} is off by {off:.3g}, allowed are {room[name]:.3g}"
 
 
-def near_kink(
-    kind: Kind, module: Any, x: Tensor, hx: State | None, lengths: Sequence[int] | None
-) -> bool:
+def near_kink(kind: Kind, module: Any, x: Tensor, hx: Any, lengths: Sequence[int] | None) -> bool:
     """Whether relu gets a number so near 0 that rounding decides its side, and so the gradient
     (moved by half an eps of bfloat16, the truth itself jumps by ten of them). Exactly at 0, where a
     cell state is, both sides agree. How near, is as in tests/laws/test_engines.py."""
@@ -263,7 +341,7 @@ def check(
     kind: Kind,
     module: Any,
     x: Any,
-    hx: State | None = None,
+    hx: Any = None,
     *,
     lengths: Sequence[int] | None = None,
     pick: Sequence[str] = ("output", "h", "c"),

@@ -133,7 +133,7 @@ class CellType:
             "name": name,
             "products": tuple(Product(p) if isinstance(p, str) else p for p in products),
             "states": tuple(states),
-            "slots": tuple((slot, resolve(a)) for slot, a in (slots or {}).items()),
+            "slots": tuple((slot, _resolve(name, slot, a)) for slot, a in (slots or {}).items()),
             "gates": tuple(gates),
             "vectors": tuple(
                 (v, None) if isinstance(v, str) else v
@@ -214,6 +214,13 @@ def _restore(
     )  # fmt: skip
 
 
+def _resolve(cell: str, slot: str, activation: Activation | str) -> Activation:
+    try:
+        return resolve(activation)
+    except FormulaError as error:
+        raise FormulaError(f"{cell}, the slot {slot}: {error}") from None
+
+
 def _split(text: str) -> tuple[str, ...]:
     """The lines of a text, without empty ones and comments. Several stand on one line of text with
     a semicolon or with two spaces between them."""
@@ -245,7 +252,9 @@ def _check_names(cell: CellType) -> None:
         for name in names:
             _check_name(cell.name, group, name)
             if name in taken:
-                raise FormulaError(f"{cell.name}: '{name}' is a {taken[name]} and a {group}")
+                both = f"a {taken[name]} and a {group}"
+                twice = f"the name of two {group}s" if taken[name] == group else both
+                raise FormulaError(f"{cell.name}: '{name}' is {twice}")
             taken[name] = group
     if not cell.states or not cell.products:
         raise FormulaError(f"{cell.name}: a cell has at least one state and one product")
@@ -351,10 +360,13 @@ class _Reader:
     def _read_line(self, name: str, text: str, line: str) -> None:
         _check_name(self.cell.name, "line", name)
         slots = {slot for slot, _ in self.cell.slots}
+        if name in (product.name for product in self.cell.products):
+            raise FormulaError(
+                f"{self.cell.name}: '{name}' is a product, which the line '{short(line)}' cannot "
+                "give another value"
+            )
         if name in self.known or name in slots:
             raise FormulaError(f"{self.cell.name}: '{name}' is given twice, in '{short(line)}'")
-        if name in (product.name for product in self.cell.products):
-            raise FormulaError(f"{self.cell.name}: the product '{name}' cannot be given by a line")
         expression = self._expression(text, f"the line '{short(line)}'")
         is_name = expression.is_Symbol and expression.name in slots
         if is_name and name not in self.cell.states:

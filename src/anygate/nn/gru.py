@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -10,6 +10,7 @@ from ..cells.builtin import GRU as GRU_TYPE
 from ..cells.builtin import gru_type
 from .design import ActivationLike, Trainable, Zoneout, make_design
 from .layers import RecurrentLayers
+from .run import Autocast
 from .step import StepCell
 
 __all__ = ["GRU", "GRUCell"]
@@ -39,6 +40,7 @@ class GRU(RecurrentLayers):
 
     _torch_type = GRU_TYPE
     _stands_for = nn.GRU
+    _autocast: ClassVar[Autocast] = "state"
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class GRUCell(StepCell):
 
     _torch_type = GRU_TYPE
     _stands_for = nn.GRUCell
+    _autocast: ClassVar[Autocast] = "state"
 
     def __init__(
         self,

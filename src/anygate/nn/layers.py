@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from .parameters import (
 )
 from .projection import run_projected
 from .recorder import Call, recorded_call
-from .run import explain, infer, run_layer, without_autocast
+from .run import Autocast, explain, infer, run_autocast, run_layer
 from .sequences import Segments, read_steps
 
 __all__ = ["RecurrentLayers"]
@@ -40,6 +40,7 @@ class RecurrentLayers(Notices, nn.RNNBase):
 
     _torch_type: CellType
     """The cell whose activations torch's module of this name has."""
+    _autocast: ClassVar[Autocast] = "padded"
 
     def __init__(
         self,
@@ -336,10 +337,8 @@ class RecurrentLayers(Notices, nn.RNNBase):
         if self.proj_size:
             weight_hr = self._own(f"weight_hr{suffix}")
             run = partial(run_projected, run, weight_hr=weight_hr, started=started)
-        if self.proj_size or layer.batch_sizes is not None:
-            result = without_autocast(run, layer, bool(self.proj_size))
-        else:
-            result = run(layer)
+        packed = layer.batch_sizes is not None
+        result = run_autocast(run, layer, self._autocast, packed, bool(self.proj_size))
         return result if segments is None else segments.unpack(whole, result)
 
     def _output_size(self) -> int:

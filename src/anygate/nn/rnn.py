@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
 from ..cells.builtin import ELMAN
 from .design import ActivationLike, Trainable, Zoneout, make_design
 from .layers import RecurrentLayers
+from .run import Autocast
 from .step import StepCell
 
 __all__ = ["RNN", "RNNCell"]
@@ -47,6 +48,7 @@ class RNN(RecurrentLayers):
 
     _torch_type = ELMAN
     _stands_for = nn.RNN
+    _autocast: ClassVar[Autocast] = "all"
 
     def __init__(
         self,
@@ -98,6 +100,7 @@ class RNNCell(StepCell):
 
     _torch_type = ELMAN
     _stands_for = nn.RNNCell
+    _autocast: ClassVar[Autocast] = "all"
 
     def __init__(
         self,

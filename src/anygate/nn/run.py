@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from .checks import autocasting
 from .design import Design
 from .recording import Piece
 
-__all__ = ["explain", "infer", "run_layer", "without_autocast"]
+__all__ = ["Autocast", "explain", "infer", "run_autocast", "run_layer"]
 
 
 def explain(design: Design, training: bool, x: Tensor, weight: Tensor) -> Choice:
@@ -105,15 +105,32 @@ def _for_all_steps(rows: Tensor, layer: Layer) -> Tensor:
     return rows[row.to(rows.device)]
 
 
-def without_autocast(
-    run: Callable[[Layer], Result], layer: Layer, projected: bool = False
+Autocast: TypeAlias = Literal["padded", "state", "all"]
+"""Where torch's CPU code of a family computes in autocast's dtype: nn.LSTM where its input is padded
+("padded"), nn.RNN always ("all"), nn.GRU nowhere, and its results have the state's dtype ("state").
+"""
+
+
+def run_autocast(
+    run: Callable[[Layer], Result], layer: Layer, rule: Autocast, special: bool, projected: bool
 ) -> Result:
-    """run(layer) in the weights' dtype even under autocast, with the dtypes that torch gives where
-    it has no half-precision kernel (packs, single steps): x's, but autocast's for what a projection
-    gives."""
-    device, dtype = layer.x.device.type, layer.x.dtype
-    if not autocasting(device):
+    """run(layer), with the dtypes of torch under autocast. special: a pack or a single step."""
+    if rule == "all" or not autocasting(layer.x.device.type):
         return run(layer)
+    if rule == "state" and layer.x.device.type == "cpu":
+        return without_autocast(run, layer, layer.states[0].dtype)
+    return without_autocast(run, layer, None, projected) if special or projected else run(layer)
+
+
+def without_autocast(
+    run: Callable[[Layer], Result],
+    layer: Layer,
+    dtype: torch.dtype | None = None,
+    projected: bool = False,
+) -> Result:
+    """run(layer) in the weights' dtype even under autocast; results in `dtype` (None: x's), but in
+    autocast's for what a projection gives."""
+    device, dtype = layer.x.device.type, dtype or layer.x.dtype
     with torch.autocast(device, enabled=False):
         result = run(_cast(layer, layer.weight_ih.dtype, always=True))
     narrow = torch.get_autocast_dtype(device) if projected else dtype

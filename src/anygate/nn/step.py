@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from .parameters import (
     with_two_dimensions,
 )
 from .recorder import recorded_call
-from .run import explain, run_layer, without_autocast
+from .run import Autocast, explain, run_autocast, run_layer
 
 __all__ = ["StepCell"]
 
@@ -32,6 +32,7 @@ class StepCell(Notices, nn.RNNCellBase):
 
     _torch_type: CellType
     """The cell whose activations torch's module of this name has."""
+    _autocast: ClassVar[Autocast] = "padded"
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class StepCell(Notices, nn.RNNCellBase):
         if call is not None:
             cell = self._design.training_cell if self.training else self.cell
             run = partial(run, measures=call.measures(cell, "", layer.states[-1], None))
-        states = without_autocast(run, layer).states
+        states = run_autocast(run, layer, self._autocast, True, False).states
         if not batched:
             states = tuple(state.squeeze(0) for state in states)
         return states if len(states) > 1 else states[0]

@@ -43,6 +43,7 @@ _KINDS = (*_OURS, *_TORCHS)
 _OTHERS = (nn.RNNBase, nn.RNNCellBase)
 """Recurrent modules that are of none of these kinds are named in the summary."""
 _META = torch.device("meta")
+_COMPUTES = {"LSTM": "sigmoid and tanh", "GRU": "sigmoid and tanh", "RNN": "tanh or relu"}
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,7 @@ def _sort(
     known: list[Named] = []
     for module, names in found:
         if not isinstance(module, _KINDS) and not _scripted(module):
-            reason = f"is {_base(module).__name__}, which swap does not know"
+            reason = f"is a {_base(module).__name__}, which has no class of torch.nn to swap with"
             skipped.append(Skipped(names, reason))
             continue
         known.append((module, names))
@@ -370,7 +371,7 @@ def _plan(
     ours = _OURS[torchs]
     arguments = _merged(module, given)
     if unknown := sorted(arguments.keys() - set(_own_arguments(ours))):
-        raise _Cannot(f"{ours.__name__} has no {unknown[0]}; match= leaves modules out")
+        raise _Cannot(f"anygate.{ours.__name__} has no argument {unknown[0]}")
     try:
         target = cast(Any, _build(ours, module, _META, **arguments))
     except (ValueError, TypeError, NotImplementedError) as error:
@@ -486,7 +487,8 @@ def _check_default(module: Any) -> dict[str, Any]:
     if other:
         here = ", ".join(f"{name}={value}" for name, value in other.items())
         raise _Cannot(
-            f"torch.nn.{type(module).__name__} computes sigmoid and tanh only, and here is {here}; "
+            f"torch.nn.{type(module).__name__} computes {_COMPUTES[_family(type(module))]} only, "
+            f"and here is {here}; "
             f"to give that up, say {', '.join(remedy)} in the same call"
         )
     return found
