@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -312,6 +313,31 @@ def test_half_types_are_rounded_once(name: str) -> None:
 # ---- what can be asked of the results --------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru", "dropout lstm", "mixed"])
+@pytest.mark.parametrize("t", [1, 4])
+def test_results_may_be_changed_in_place(name: str, t: int) -> None:
+    """Each of them; the gradients are those of the changed results."""
+    case, key = draw(name, t, 3, 2, 5), cell_key(CELLS[name].cell)
+    count = len(named(case, None, case.layer.states, case.layer.states))
+    for place in range(count):
+        grads = []
+        for run in (
+            lambda layer: ENGINE.run(key, layer, True),
+            lambda layer: loop(TORCH, CELLS[name], layer),
+        ):
+            own = with_leaves(case.layer, lambda t: t.clone().requires_grad_())
+            results = list(named(case, *run(own)).values())
+            if run(own).__class__ is tuple:
+                results[place] = 2 * results[place]
+            else:
+                results[place].mul_(2)
+            tensors = list(leaves(own).values())
+            total = sum(r.square().sum() for r in results)
+            grads.append(torch.autograd.grad(total, tensors))
+        for p, q in zip(*grads, strict=True):
+            torch.testing.assert_close(p, q)
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_gradcheck(name: str) -> None:
     """Against finite differences in float64, all states kept."""
@@ -510,45 +536,118 @@ class Tables:
         self.found["backward"] = table
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "slstm", "dropout lstm"])
+SLOTS_AS_CALLED = {
+    "lstm": ("forget_gate", "input_gate", "candidate", "output_gate", "cell_output"),
+    "dropout lstm": ("forget_gate", "input_gate", "candidate", "output_gate", "cell_output"),
+    "gru": ("reset_gate", "update_gate", "candidate"),
+    "slstm": ("candidate", "output_gate"),
+}
+"""The slots in the order in which the hand-written step calls sigmoid and tanh."""
+
+
+def counted(function: str, a: Tensor) -> dict[str, float]:
+    """What is counted of sigmoid or tanh at the arguments a, in numbers that are typed here."""
+    value = a.sigmoid() if function == "sigmoid" else a.tanh()
+    slope = value * (1 - value) if function == "sigmoid" else 1 - value * value
+    steep, low, high = {"sigmoid": (0.25, 0.1, 0.9), "tanh": (1.0, -0.8, 0.8)}[function]
+    flat = slope < 0.1 * steep
+    found = {
+        "sum": value,
+        "squares": value * value,
+        "low": flat & (a < 0),
+        "high": flat & (a >= 0),
+        "near_low": value < low,
+        "near_high": value > high,
+        "flat": slope == 0,
+        "bad": ~value.isfinite(),
+    }
+    return {name: part.sum().item() for name, part in found.items()}
+
+
+@pytest.mark.parametrize("name", SLOTS_AS_CALLED)
 @pytest.mark.parametrize("packed", [False, True])
 def test_what_is_measured(name: str, packed: bool) -> None:
-    """Sums of slots from the hand-written loop's own hooks would be its formulas once more: here
-    the largest states, how many values there are, and the gradients' norms, total and direct."""
+    """Everything in the tables against the hand-written loop and autograd."""
     case = draw(name, 4, 3, 2, 9, packed=packed)
-    cell = CELLS[name].cell
+    layer = with_leaves(case.layer, lambda t: (2 * t).clone().requires_grad_())
+    cell, states = CELLS[name].cell, CELLS[name].cell.type.states
     tables = Tables()
-    own = with_leaves(case.layer, lambda t: t.clone().requires_grad_())
-    result = ENGINE.run(cell_key(cell), own, False, tables)
-    plain = ENGINE.run(cell_key(cell), own, False)
-    assert torch.equal(result.output, plain.output)
-    torch.autograd.backward(result.output, case.arriving["output"])
+    result = ENGINE.run(cell_key(cell), layer, False, tables)
+    assert torch.equal(result.output, ENGINE.run(cell_key(cell), layer).output)
+    given = [case.arriving["output"], *(case.arriving[f"last {s}"] for s in states)]
+    torch.autograd.backward([result.output, *result.states], given)
+    forward, backward = (tables.found[k].sum(0) for k in ("forward", "backward"))
+    numbers = dict(zip(measured(cell).numbers, forward.T, strict=True))
+    norms = dict(zip(measured(cell).norms, backward.T, strict=True))
 
-    states = cell.type.states
-    layer = with_leaves(case.layer, lambda t: t.clone().requires_grad_())
-    output, _, kept = loop(TORCH, CELLS[name], layer)
+    called: list[tuple[str, Tensor]] = []
+    new_states: list[tuple[Tensor, ...]] = []
+
+    def record(function: str) -> Any:
+        def call(a: Tensor) -> Tensor:
+            called.append((function, a.detach()))
+            return getattr(torch, function)(a)
+
+        return call
+
+    def step(*arguments: Any) -> tuple[Tensor, ...]:
+        new = CELLS[name].step(*arguments)
+        for state in new:
+            state.retain_grad()
+        new_states.append(new)
+        return new
+
+    namespace = SimpleNamespace(
+        **{**vars(TORCH), "sigmoid": record("sigmoid"), "tanh": record("tanh")}
+    )
+    output, last, _ = loop(namespace, replace(CELLS[name], step=step), layer)
+    torch.autograd.backward([output, *last], given, retain_graph=True)
+    slots = SLOTS_AS_CALLED[name]
     sizes = [3] * 4 if case.layer.batch_sizes is None else case.layer.batch_sizes.tolist()
-    ends = np.cumsum(sizes)
-    forward = tables.found["forward"].sum(0)
-    for k, (what, count) in enumerate(measured(cell).numbers):
-        if count == "max":
-            lines = kept[states.index(what)].reshape(-1, 9)
-            for t, (end, n) in enumerate(zip(ends, sizes, strict=True)):
-                largest = lines[end - n : end].abs().max().item()
-                assert forward[t, k] == pytest.approx(largest, rel=1e-12)
-        if count == "bad":
-            assert not forward[:, k].any()
-    norms = dict(zip(measured(cell).norms, tables.found["backward"].sum(0).T, strict=True))
-    direct = norms[(cell.type.output, "direct")]
-    arriving = case.arriving["output"].reshape(-1, 9)
-    others = [s for s in states if s != cell.type.output]
-    for t, (end, n) in enumerate(zip(ends, sizes, strict=True)):
-        part = arriving[end - n : end]
-        assert direct[t] == pytest.approx(part.square().sum().item(), rel=1e-12)
-    last = [norms[(s, "direct")][-1] for s in states]
-    total = [norms[(s, "grad")][-1] for s in states]
-    assert last == pytest.approx(total)  # nothing comes from beyond the last step
-    assert output.shape == result.output.shape and set(others) < set(states)
+    start = 0
+    for t, new in enumerate(new_states):
+        for slot, (function, a) in zip(slots, called[t * len(slots) :], strict=False):
+            for what, expected in counted(function, a).items():
+                assert numbers[slot, what][t].item() == pytest.approx(expected, rel=1e-12), slot
+        ending = sizes[t + 1] if t + 1 < len(sizes) else 0
+        for state, value in zip(states, new, strict=True):
+            if state != cell.type.output:
+                largest = value.abs().max().item()
+                assert numbers[state, "max"][t].item() == pytest.approx(largest, rel=1e-12)
+            total = value.grad.square().sum().item()
+            assert norms[state, "grad"][t].item() == pytest.approx(total, rel=1e-9), state
+        direct = _direct(cell, new, case, start, ending)
+        for state, expected in direct.items():
+            assert norms[state, "direct"][t].item() == pytest.approx(expected, rel=1e-9), state
+        start += sizes[t]
+
+
+def _direct(
+    cell: Any, new: tuple[Tensor, ...], case: Case, start: int, ending: int
+) -> dict[str, float]:
+    """Squared norms of dL by each new state without what comes through a later step: the output's
+    gradient, from `start` on, and the last states' of the rows that end here, from `ending` on."""
+    states, count = cell.type.states, len(new[0])
+    arriving = []
+    for state, value in zip(states, new, strict=True):
+        own = torch.zeros_like(value)
+        own[ending:] += case.arriving[f"last {state}"][ending:count]
+        if state == cell.type.output:
+            own += case.arriving["output"].reshape(-1, value.shape[1])[start : start + count]
+        arriving.append(own)
+    found = {}
+    for state, value, own in zip(states, new, arriving, strict=True):
+        # what of it arrives at the other new states of the step comes to it too
+        others = [(v, g) for v, g in zip(new, arriving, strict=True) if v is not value]
+        total = own.clone()
+        if others:
+            more = torch.autograd.grad(
+                [v for v, _ in others], value, [g for _, g in others], retain_graph=True,
+                allow_unused=True,
+            )[0]  # fmt: skip
+            total += 0 if more is None else more
+        found[state] = total.square().sum().item()
+    return found
 
 
 # ---- refusals and errors ---------------------------------------------------------------------
