@@ -10,7 +10,6 @@ import random
 import time
 
 import pytest
-from anygate.formulas.cell import SLOTS
 from mpmath import mp
 
 from anygate.formulas import ACTIVATIONS, Activation, curve, describe, resolve, sheet

@@ -72,7 +72,7 @@ def _single(layer: Layer) -> Layer:
     """The layer in float32."""
     x, states, *others, batch_sizes, reverse = layer
     cast = (None if t is None else t.float() for t in others)
-    return Layer(x.float(), tuple(s.float() for s in states), *cast, batch_sizes, reverse)
+    return Layer._make((x.float(), tuple(s.float() for s in states), *cast, batch_sizes, reverse))
 
 
 def _rounded(tensors: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:

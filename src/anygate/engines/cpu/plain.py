@@ -128,7 +128,8 @@ class _Fused(torch.autograd.Function):
         if ctx.version._version != ctx.unchanged:
             output = forward(key, layer, True).output
         need_x = ctx.needs_input_grad[5 + count]
-        grad_output, grad_states = grads[0], grads[1 : 1 + count]
+        grad_output: Tensor | None = grads[0]
+        grad_states: Any = grads[1 : 1 + count]
         grad_others = grads[1 + count] if keep else None
         if not plain:
             grad_states = _stacked(grad_states)
@@ -167,7 +168,7 @@ apply: Callable[..., Any] = _Fused.apply
 
 
 def _layer_of(tensors: Sequence[Any], count: int, reverse: bool) -> Layer:
-    return Layer(tensors[count], tuple(tensors[:count]), *tensors[count + 1 :], reverse)
+    return Layer._make((tensors[count], tuple(tensors[:count]), *tensors[count + 1 :], reverse))
 
 
 def present(results: Any, tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
