@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from sympy import Expr
 
 from ..cells import Cell, CellType, cell_key, make
 from ..cells.builtin import with_layer_norm, with_recurrent_dropout, with_zoneout
+from ..engines.protocol import load, names
 from ..formulas.activation import Activation
 from ..formulas.errors import FormulaError
 from ..formulas.lookup import resolve
@@ -54,7 +54,8 @@ class Design:
     base: the cell type before noise is added. cell: what runs in evaluation. training_cell: what
     runs in training; another one where there is noise, with masks. zoneout: rates by state.
     recurrent_dropout: the probability that a unit of h is dropped for a sequence. learnt:
-    SLOT.PARAMETER -> "shared" or "unit". engine: the engine that was asked for.
+    SLOT.PARAMETER -> "shared" or "unit". engine: the engine that was asked for. key, training_key:
+    `cell` and `training_cell` as text.
     """
 
     base: CellType
@@ -64,6 +65,13 @@ class Design:
     recurrent_dropout: float = 0.0
     learnt: tuple[tuple[str, str], ...] = ()
     engine: str = "auto"
+    key: str = field(init=False, compare=False)
+    training_key: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # not cached properties: torch.compile cannot trace their lock
+        object.__setattr__(self, "key", cell_key(self.cell))
+        object.__setattr__(self, "training_key", cell_key(self.training_cell))
 
     @property
     def projectable(self) -> bool:
@@ -72,16 +80,6 @@ class Design:
         same = self.training_cell.type.states == self.cell.type.states
         first = self.base.states[0]
         return products and same and first not in self.training_cell.carried
-
-    @cached_property
-    def key(self) -> str:
-        """`cell` as text."""
-        return cell_key(self.cell)
-
-    @cached_property
-    def training_key(self) -> str:
-        """`training_cell` as text."""
-        return cell_key(self.training_cell)
 
 
 def make_design(
@@ -99,8 +97,10 @@ def make_design(
 
     choices: by slot or shortcut; a slot given by itself wins over its shortcut.
     Raises FormulaError naming the slot for an activation that cannot be used, ValueError for
-    another argument that cannot be.
+    another argument that cannot be, EngineError for an unknown engine.
     """
+    if engine != "auto" and engine not in names():
+        load(engine)  # raises, naming those there are
     activations = _chosen(type, choices)
     base = _with_norms(type) if layer_norm else type
     rates = _rates(base, zoneout)

@@ -107,8 +107,7 @@ def _for_all_steps(rows: Tensor, layer: Layer) -> Tensor:
 
 Autocast: TypeAlias = Literal["padded", "state", "all"]
 """Where torch's CPU code of a family computes in autocast's dtype: nn.LSTM where its input is padded
-("padded"), nn.RNN always ("all"), nn.GRU nowhere, and its results have the state's dtype ("state").
-"""
+("padded"), nn.RNN always ("all"), nn.GRU nowhere, and gives the state's dtype ("state")."""
 
 
 def run_autocast(
@@ -172,8 +171,14 @@ on_change(_choose.cache_clear)
 
 
 def _engine(key: str, engine: str, device: str, dtype: torch.dtype, training: bool) -> Engine:
-    """A constant for torch.compile, which cannot trace a registry."""
-    return load(_choose(key, engine, device, dtype, training).name)
+    return load(_engine_name(key, engine, device, dtype, training))
 
 
-_engine = cast(Any, torch.compiler.assume_constant_result)(_engine)
+def _engine_name(key: str, engine: str, device: str, dtype: torch.dtype, training: bool) -> str:
+    """A constant for torch.compile, which cannot trace a choice, nor take an engine for one."""
+    name = _choose(key, engine, device, dtype, training).name
+    load(name)
+    return name
+
+
+_engine_name = cast(Any, torch.compiler.assume_constant_result)(_engine_name)
