@@ -6,8 +6,10 @@ import copy
 import math
 import pickle
 
+import numpy as np
 import pytest
 import sympy
+import torch
 
 from anygate.formulas import ACTIVATIONS, Activation, FormulaError, curve, resolve
 
@@ -129,9 +131,126 @@ def test_refusals(make: object, message: str) -> None:
         make()  # type: ignore[operator]
 
 
-def test_calling_with_a_number_says_what_to_do() -> None:
-    with pytest.raises(TypeError, match=r"my_elu.value\(2.0\) computes a value"):
-        elu(2.0)
+def test_calling_on_numbers_and_arrays() -> None:
+    """f of whatever comes: a float, a NumPy array, a tensor."""
+    assert elu(-1.0) == elu.value(-1.0)
+    assert elu(-1, a=0.5) == 0.5 * math.expm1(-1)
+    for dtype in (np.float64, np.float32, np.float16):
+        array = np.linspace(-2, 2, 12, dtype=dtype).reshape(3, 4)
+        found = elu(array, a=0.5)
+        assert (found.dtype, found.shape) == (array.dtype, array.shape)
+        true = np.where(array > 0, array, 0.5 * np.expm1(array.astype(np.float64)))
+        np.testing.assert_array_equal(found, true.astype(dtype))
+    assert elu(np.array([-1, 2])).dtype == np.float64
+    assert elu(np.float64(-1.0)) == math.expm1(-1)
+    assert elu(np.zeros((0, 3))).shape == (0, 3)
+    assert Activation("two", "0*x + 2")(np.zeros(3)).tolist() == [2, 2, 2]
+    whole = elu(torch.tensor([-1, 2]))
+    assert whole.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_calling_on_a_tensor(name: str, dtype: torch.dtype) -> None:
+    """The value, the derived gradient and the gradient of that."""
+    activation = ACTIVATIONS[name]
+    x = torch.linspace(-2.9, 2.8, 32, dtype=dtype).requires_grad_()
+    y = activation(x)
+    assert (y.dtype, y.shape) == (x.dtype, x.shape)
+    (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    second = None
+    if first.requires_grad:
+        (second,) = torch.autograd.grad(first.sum(), x)
+    room = {torch.float64: 1e-13, torch.float32: 2e-5, torch.bfloat16: 2e-2}[dtype]
+    for order, found in enumerate((y, first, second)):
+        true = [activation.derivative(order).value(v) for v in x.double().tolist()]
+        if found is None:
+            assert not any(true)
+        else:
+            torch.testing.assert_close(
+                found.double(), torch.tensor(true, dtype=torch.float64), rtol=room, atol=room
+            )
+
+
+def test_calling_with_parameters() -> None:
+    leaky = ACTIVATIONS["leaky_relu"]
+    x = torch.tensor([-2.0, 3.0], dtype=torch.float64)
+    assert leaky(x, k=0.2).tolist() == [-0.4, 3.0]
+    k = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    leaky(x, k=k).sum().backward()
+    assert k.grad is not None
+    assert k.grad.item() == -2.0
+    assert leaky(np.array([-2.0, 3.0]), k=np.array([0.1, 0.2])).tolist() == [-0.2, 3.0]
+    with pytest.raises(FormulaError, match="has no parameter 'a'"):
+        leaky(x, a=0.2)
+    with pytest.raises(FormulaError, match="must be finite"):
+        leaky(x, k=math.nan)
+
+
+@pytest.mark.parametrize("value", ["x", [1.0], None, 1j, np.array(["a"]), torch.tensor([1j])])
+def test_calling_on_something_else(value: object) -> None:
+    with pytest.raises(TypeError):
+        elu(value)
+    with pytest.raises(TypeError, match="takes one value"):
+        elu(1.0, 2.0)
+
+
+NAMES = (
+    "note",
+    "source",
+    "aliases",
+    "name",
+    "expression",
+    "parameters",
+    "self",
+    "values",
+    "y",
+    "argument",
+    "h",
+    "c",
+    "saved",
+    "key",
+    "peephole",
+    "value",
+    "derivative",
+    "d_k",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_of_any_name(name: str) -> None:
+    """Every name that a text can have for a parameter, and the advice in the error works."""
+    formula = f"x*tanh({name}*x)"
+    with pytest.raises(FormulaError, match="without a default") as caught:
+        Activation("f", formula)
+    advice = (
+        str(caught.value).split("as in ")[1].split(", or write")[0].replace("...", repr(formula))
+    )
+    advised = eval(advice)
+    assert dict(advised.parameters) == {name: 1.0}
+    one = Activation("f", formula, parameters={name: 1.0})
+    assert one == advised == eval(repr(one)) == pickle.loads(pickle.dumps(one))
+    assert dict(one(**{name: 2.0}).parameters) == {name: 2.0}
+    assert one(0.5, **{name: 2.0}) == 0.5 * math.tanh(1.0)
+    assert one.derivative_by(name).value(0.5) == pytest.approx(0.25 / math.cosh(0.5) ** 2)
+    x = torch.tensor([0.5], dtype=torch.float64)
+    assert one(x, **{name: 2.0}).item() == pytest.approx(0.5 * math.tanh(1.0))
+
+
+@pytest.mark.parametrize("name", ["pi", "sigmoid", "x", "z", "lambda", "_a", "a b", "softmax", ""])
+def test_names_that_no_parameter_can_have(name: str) -> None:
+    symbol = sympy.Symbol(name, real=True)
+    with pytest.raises(FormulaError):
+        Activation("f", sympy.Symbol("x", real=True) * sympy.tanh(symbol), parameters={name: 1.0})
+
+
+def test_parameters_given_wrongly() -> None:
+    with pytest.raises(FormulaError, match="given twice"):
+        Activation("f", "k*x", parameters={"k": 1.0}, k=1.0)
+    with pytest.raises(FormulaError, match="takes a mapping"):
+        Activation("f", "k*x", parameters=1.0)  # type: ignore[arg-type]
+    with pytest.raises(FormulaError, match=r"write parameters=\{'note': 1.0\}"):
+        Activation("f", "note*x", note=1.0)  # type: ignore[arg-type]
 
 
 def test_a_formula_error_is_a_value_error() -> None:
@@ -175,6 +294,27 @@ def test_parameters_without_a_value_are_refused(text: str) -> None:
     name, inner = text.rstrip(")").split("(")
     with pytest.raises(FormulaError, match=f"{name}: with {inner[:2]}.*no finite real value"):
         resolve(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "a"),
+    [
+        ("where(a**0.5 < 3, x, 0)", -1),
+        ("where(1/a < 3, x, 0)", 0),
+        ("where(x < 1/a, x, 0)", 0),
+        ("max(sqrt(a), x)", -1),
+        ("where(log(a) < 3 and x > 0, x, 0)", -1),
+        ("x/a", 0),
+        ("where(not (1/a > x), x, 0)", 0),
+        ("x*sqrt(a)", -1),
+        ("exp(a)*x", 1e4),
+    ],
+)
+def test_values_of_a_parameter_without_a_value(text: str, a: float) -> None:
+    with pytest.raises(FormulaError, match=f"f: with a={a:g} the formula .* has no finite real"):
+        Activation("f", text, a=a)
+    with pytest.raises(FormulaError, match=f"f: with a={a:g} the formula .* has no finite real"):
+        Activation("f", text, a=1.0)(a=a)
 
 
 @pytest.mark.parametrize(

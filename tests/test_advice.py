@@ -16,7 +16,7 @@ from test_verdict import study, write_study
 from anygate.cli import main
 from anygate.formulas import resolve
 from anygate.lab.advice import Advice, advice, after_divergence, describe_divergence
-from anygate.lab.rates import LearningRates, Tuned
+from anygate.lab.rates import LearningRates, Tried, Tuned
 from anygate.lab.records import Divergence, Trial
 from anygate.lab.results import load
 from anygate.lab.verdict import judge
@@ -99,9 +99,8 @@ def test_a_run_that_diverged_before_any_change_is_not_the_learning_rates_fault(
 
 
 def test_where_each_has_a_rate_of_its_own_that_one_is_lowered(tmp_path: Path) -> None:
-    results = study(tmp_path, {"tanh": [0.9], "relu": [None]},
-                    settings={"learning_rate": "tanh 0.01, relu 0.2", "clip": 1.0})  # fmt: skip
-    tuned = {name: Tuned(rate, {rate: (0.5,)}, {rate: 0})
+    results = study(tmp_path, {"tanh": [0.9], "relu": [None]}, settings={"clip": 1.0})
+    tuned = {name: Tuned(rate, (Tried(rate, (0.5,), 0),))
              for name, rate in (("tanh", 0.01), ("relu", 0.2))}  # fmt: skip
     rates = LearningRates((0.01, 0.2), (1_000_000,), False, 0.01, tuned)
     own = replace(results, config=replace(results.config, learning_rates=rates))

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from claims_tiny import accuracies, findings, solved
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from anygate.lab.claims import CLAIMS, EXPERIMENTS, FULL, QUICK, SOURCES, Arm, Judgement, Verdict
+from anygate.lab.claims import (
+    CLAIMS,
+    EXPERIMENTS,
+    FULL,
+    QUICK,
+    SOURCES,
+    Arm,
+    Effect,
+    Judgement,
+    Verdict,
+    judge_all,
+    page,
+)
+from anygate.lab.claims import contrast as contrasts
+from anygate.lab.claims.contrast import Contrast, label_of
 from anygate.lab.claims.experiments import FORGET, OUTSIDE, SINGLE_GATES, STABILITY, TASKS, plain
 from anygate.lab.claims.findings import Findings, Run
 from anygate.lab.claims.grid import spec_of
+from anygate.lab.claims.history import EARLIER, SEEN, WITHDRAWN
 from anygate.lab.claims.judges.common import holm_of
 from anygate.lab.claims.judges.cost import ratio
 from anygate.lab.claims.judges.properties import least_squares, rank_correlation
@@ -234,7 +252,7 @@ def test_a_diverged_run_counts_as_never_solving() -> None:
     gone = solved(*[5] * 8, diverged=range(8))
     found = judge("relu-for-tanh", replaced(gone))
     assert found.verdict is REFUTED
-    assert "diverged 8 and 0" in found.parts[0].effects[0].note
+    assert found.parts[0].effects[0].diverged == "8 and 0 of 8"
 
 
 def test_vision() -> None:
@@ -258,14 +276,146 @@ def test_stability_counts_diverged_runs() -> None:
         return judge("relu-no-saturation", findings(runs, {"formulas": UNITS}))
 
     name = "without clipping it is as stable as tanh"
-    assert found(EARLY).verdict is HELD
+    assert found(EARLY).verdict is UNDECIDED  # no divergence is no equality
+    assert found(EARLY).part(name).verdict is UNDECIDED
+    assert found(EARLY).parts[1].verdict is HELD
     gone = solved(*[5] * 8, diverged=range(8))
     assert found(gone).part(name).verdict is REFUTED
     assert found(gone).part(name).effects[0].value == 8 * len(STABILITY) / 2
     assert found(solved(*[5] * 8, diverged=[0])).part(name).verdict is UNDECIDED
     once = found(EARLY, solved(*[5] * 8, diverged=[0]))
     assert once.verdict is REFUTED
-    assert "2 of 16 runs" in once.parts[1].because
+    assert "3 of 24 runs" in once.parts[1].because  # of each task, tuned or not
+
+
+@pytest.mark.parametrize("task", list(QUICK.setups))
+@pytest.mark.parametrize("rate", ["shared", "own"])
+def test_a_clipped_run_that_diverges_counts_wherever_it_is(task: str, rate: Any) -> None:
+    """No task and no rate is left out of the count."""
+    runs = {Arm(t, "activation", "relu"): EARLY for t in QUICK.setups}
+    runs[Arm(task, "activation", "relu", rate=rate)] = solved(*[5] * 8, diverged=[3])
+    part = judge("relu-no-saturation", findings(runs)).parts[1]
+    total = sum(map(len, runs.values()))
+    assert part.verdict is REFUTED and part.because.startswith(f"1 of {total} runs diverged")
+    assert "1 of 8" in [e.diverged for e in part.effects]
+
+
+# ---- every divergence is told ----------------------------------------------------------------
+
+
+def lived_through(bad: Mapping[Arm, Sequence[int]]) -> Findings:
+    """All trained arms of the quick scale, of which these seeds diverged."""
+    planned = plan(CLAIMS.values(), QUICK)
+    shared = [arm for arm in planned.arms if arm.rate == "shared"]
+    sheets = {name: dict(zip(("bounded", "differentiable", "monotone"), map(bool, truth),
+                             strict=True)) for name, truth in PROPERTIES.items()}  # fmt: skip
+    return findings(
+        {arm: solved(*[5] * 8, diverged=bad.get(arm, ())) for arm in shared},
+        {"formulas": {**UNITS, "sheets": sheets}},
+    )
+
+
+def check_that_divergences_are_told(found: Findings) -> None:
+    """The page against a count of the runs that shares nothing with its code."""
+    text = page(found)
+    raw = {name: sum(run.diverged is not None for run in runs)
+           for name, runs in found.runs.items()}  # fmt: skip
+    for name, bad in raw.items():
+        row = f"| `{name}` | {bad} of {len(found.runs[name])} |"
+        assert (row in text) == bool(bad), name
+    assert f"Of {8 * len(raw)} runs {sum(raw.values())} diverged." in text or not any(raw.values())
+    for arm, reference in [(Arm("adding", "gate_activation", "relu"), plain("adding")),
+                           (Arm("reber", "activation", "relu"), plain("reber")),
+                           (Arm("adding", "activation", "leaky_relu"),
+                            Arm("adding", "activation", "relu"))]:  # fmt: skip
+        head = f"| {label_of(arm)} against {label_of(reference)}, on "
+        rows = [row for row in text.splitlines() if row.startswith(head)]
+        counts = f"| 8 | {raw[arm.name]} and {raw[reference.name]} of 8 |"
+        assert rows and any(counts in row for row in rows), head
+    for task in ("adding", "long"):
+        title = QUICK.setups[task].make().title
+        for unit in ("tanh", "relu"):
+            name = f"{task}/activation={unit}"
+            solved_there = 8 - raw[name]
+            row = f"| {title} | {unit} | {solved_there} of 8 | {raw[name]} of 8 |"
+            assert row in text, name
+    clipped = [name for name in raw if name.endswith("/activation=relu")]
+    bad = sum(raw[name] for name in clipped)
+    told = f"{bad} of {8 * len(clipped)} runs diverged" if bad else f"None of {8 * len(clipped)}"
+    assert told in text
+    title = QUICK.setups["reber"].make().title
+    (row,) = [row for row in text.splitlines() if row.startswith("| peepholes |")]
+    assert f"{raw['reber/activation=tanh variant=peephole']} diverged" in row.split("|")[3], title
+
+
+TRAINED = [arm for arm in plan(CLAIMS.values(), QUICK).arms if arm.rate == "shared"]
+
+
+@given(st.dictionaries(st.sampled_from(TRAINED), st.sets(st.integers(0, 7), min_size=1),
+                       max_size=12))  # fmt: skip
+@settings(max_examples=12, deadline=None)
+def test_the_page_tells_every_divergence(bad: dict[Arm, set[int]]) -> None:
+    check_that_divergences_are_told(lived_through({arm: sorted(s) for arm, s in bad.items()}))
+
+
+BAD = {
+    Arm("long", "activation", "relu"): [0, 1, 2, 3, 4],
+    Arm("reber", "activation", "relu"): [6],
+    Arm("adding", "gate_activation", "relu"): [2],
+    plain("reber", variant="peephole"): [1],
+}
+"""Some divergences of which none may be lost."""  # fmt: skip
+
+
+def _blind_effect(c: Contrast) -> Effect:
+    return replace(SEEING(c), diverged="")
+
+
+SEEING = Contrast.effect
+BLIND: dict[str, tuple[Any, str, Any]] = {
+    "an arm's count": (Findings, "diverged", lambda self, arm: 0),
+    "the text of a count": (Findings, "diverged_of", lambda self, *arms: ""),
+    "the list of arms": (Findings, "all_diverged", lambda self: {}),
+    "a contrast's count": (contrasts, "_count",
+                           lambda f, arm, seeds, what: 0 if what == "diverged" else 8),
+    "the column of a table": (Contrast, "effect", _blind_effect),
+}  # fmt: skip
+"""Judges and tables that drop a divergence."""
+
+
+@pytest.mark.parametrize("broken", BLIND)
+def test_a_judge_that_drops_a_divergence_is_seen(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = lived_through(BAD)
+    check_that_divergences_are_told(found)
+    home, name, blind = BLIND[broken]
+    monkeypatch.setattr(home, name, blind)
+    with pytest.raises(AssertionError):
+        check_that_divergences_are_told(found)
+
+
+# ---- what was run before ---------------------------------------------------------------------
+
+
+def test_a_withdrawn_verdict_stands_for_no_results_that_had_been_seen() -> None:
+    key = "relu-no-saturation"
+    runs = {"long/activation=relu": [Run(seed, 0.1) for seed in SEEN["quick"]]}
+    seen = replace(findings(), runs=runs)
+    assert judge_all(seen)[key].verdict is Verdict.WITHDRAWN
+    assert "Verdict: **withdrawn**. This page said *held*" in page(seen)
+    fresh = replace(seen, runs={"long/activation=relu": [Run(seed, 0.1) for seed in range(8)]})
+    assert judge_all(fresh)[key].verdict is not Verdict.WITHDRAWN
+    assert WITHDRAWN.keys() <= CLAIMS.keys()
+
+
+def test_the_page_says_above_its_verdicts_what_was_run_before_and_changed() -> None:
+    text = page(findings())
+    before, after = text.split("## Verdicts")
+    assert "seeds 100 to 107" in before and "T = 50" in before and "seeds 100" not in after
+    assert "| 5 | refuted |" in before  # the earlier run had refuted it
+    assert "claim 5 no longer counted runs on tasks without a tuned rate" in before
+    assert EARLIER.verdicts.keys() == CLAIMS.keys()
 
 
 def test_leaky() -> None:

@@ -31,7 +31,7 @@ from anygate.lab.claims.page import write_page
 from anygate.lab.claims.pictures import PICTURES
 from anygate.lab.claims.speed import functions
 from anygate.lab.claims.wording import ANSWER
-from anygate.lab.records import StudyError, trial_from
+from anygate.lab.records import StudyError, Trial, checked
 from anygate.lab.study import StudyConflict
 from anygate.lab.trial import Model, run_trial
 
@@ -176,7 +176,7 @@ def test_a_trial_is_looked_at_as_often_as_asked() -> None:
 
 def test_what_is_kept_of_a_trained_model_comes_from_its_last_snapshot() -> None:
     result, _ = run_trial(spec_of(plain("pixels"), 0, TINY))
-    kept = trained(trial_from(result).inside["end"])
+    kept = trained(checked(result, Trial).inside["end"])
     norms = result["inside"]["end"]["grad_c"]
     assert kept["cell_half"] == pytest.approx(np.log10(norms[-5] / norms[-1]))
     assert kept["zero_slope"]["candidate"] == 0
@@ -301,6 +301,15 @@ def test_the_committed_page_is_what_the_committed_results_make() -> None:
     assert (ROOT / "docs" / "claims.md").read_text(encoding="utf-8") == page(found)
     for picture in PICTURES:
         assert (ROOT / "docs" / "images" / picture.file).exists() == bool(picture.rows(found))
+
+
+def test_the_committed_page_withdraws_what_its_data_contradict() -> None:
+    found = load(ROOT / "docs" / "claims.json")
+    verdicts = {key: judged.verdict for key, judged in judge_all(found).items()}
+    assert [key for key, v in verdicts.items() if v is Verdict.WITHDRAWN] == ["relu-no-saturation"]
+    text = page(found)
+    assert "| adding problem, 100 steps | relu | 3 of 8 | 5 of 8 |" in text
+    assert "as stable as tanh: held" not in text and "No run of ReLU diverged" not in text
 
 
 def test_the_committed_results_are_of_all_claims_and_know_the_properties() -> None:

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
+from anygate.engines.base import EngineError
 
 from anygate import FormulaError
 from anygate.cli import Exit, main
-from anygate.engines.base import EngineError
 
 
 def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -99,9 +99,10 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("--seeds", "x", "a whole number of 1 or more is needed, not 'x'"),
-        ("--epochs", "0", "a whole number of 1 or more is needed, not '0'"),
-        ("--window", "0", "a whole number of 1 or more is needed, not '0'"),
+        ("--seeds", "x", "a whole number from 1 to 1,000 is needed, not 'x'"),
+        ("--seeds", "1001", "a whole number from 1 to 1,000 is needed, not '1001'"),
+        ("--epochs", "0", "a whole number from 1 to"),
+        ("--window", "0", "a whole number from 1 to"),
         ("--clip", "inf", "a number is needed, not 'inf'"),
         ("--learning-rate", "fast", "a number is needed, not 'fast'"),
     ],

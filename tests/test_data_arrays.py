@@ -174,7 +174,7 @@ def test_a_small_file_cannot_fill_the_memory(
     path = zipped(tmp_path / "my.npz", x=npy(np.zeros((40, 100_000))), y=npy(np.arange(40) % 2))
     assert path.stat().st_size < 100_000
     monkeypatch.setattr(files_module, "LARGEST", 2**20)
-    refused(path, "x holds 30 MiB; at most 1 are read", None)
+    refused(path, "x holds 30 MiB, as float32; at most 1 are read", None)
 
 
 # ---- .ts ------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def spoil(root: Path, name: str, change: Callable[[bytes], bytes]) -> None:
         ("train-images-idx3-ubyte", lambda b: b[:7], "is no IDX file of bytes with 3 dimensions"),
         ("train-images-idx3-ubyte", lambda b: b"\0\0\x0d" + b[3:], "is no IDX file of bytes"),
         ("t10k-labels-idx1-ubyte", lambda b: b[:4] + bytes([255] * 4) + b[8:],
-         "says that it holds 4294967295 bytes and holds 20"),
+         "says that it holds 4294967295 bytes; at most 67,108,864"),
         ("t10k-labels-idx1-ubyte", lambda b: b[:4] + bytes(4), "is empty"),
         ("t10k-labels-idx1-ubyte", lambda b: b[:7] + b"\x13" + b[8:-1],
          "t10k-images-idx3-ubyte holds 20 images, t10k-labels-idx1-ubyte 19 labels"),

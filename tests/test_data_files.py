@@ -234,11 +234,13 @@ def test_what_is_too_large_is_refused_before_it_is_read(
     path = csv_file(tmp_path / "my.csv", ROWS)
     monkeypatch.setattr(table_module, "MOST_ROWS", 10)
     refused(path, "holds more than 10 rows; at most that many are read")
+    monkeypatch.setattr(table_module, "MOST_CELLS", 15)
+    refused(path, "holds more than 15 cells; at most that many are read")
     huge = tmp_path / "huge.csv"
     with huge.open("wb") as file:
         file.truncate(300 * 2**20)  # a file of holes, no disk
     monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("it was opened"))
-    refused(huge, "holds 300 MiB; at most 256 MiB are read")
+    refused(huge, "holds 300 MiB; at most 64 MiB are read")
 
 
 def test_options_of_csv_files_are_refused_elsewhere(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from anygate.formulas import resolve
 from anygate.lab import outlook as module
 from anygate.lab.grid import claim_grid, grid_folders, place, run_studies
 from anygate.lab.outlook import STEPS, outlook, trial_seconds
-from anygate.lab.rates import rates_from
+from anygate.lab.rates import LearningRates
+from anygate.lab.records import checked
 from anygate.lab.results import StudyError, load
 from anygate.lab.study import Study, StudyConflict
 from anygate.lab.tasks import Settings, find_task
@@ -67,7 +68,7 @@ def test_a_tuned_study_compares_at_the_shared_rate_and_at_own_rates(finished: Pa
     chosen = results.config.learning_rates
     assert chosen is not None and chosen.shared == 1e-6 and chosen.given
     assert chosen.tuned["tanh"].edge == "highest" and set(chosen.tuned) == {"tanh", "relu"}
-    assert rates_from(chosen.describe()) == chosen
+    assert checked(chosen.describe(), LearningRates) == chosen
     # Each result is that of the study at its rate, whoever asks for it.
     for rate, found in ((1e-6, results), (0.02, results.own)):
         for path in (finished / "rates" / repr(rate) / "trials").iterdir():

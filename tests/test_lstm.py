@@ -139,6 +139,7 @@ def test_cell_is_one_step_of_the_layer() -> None:
     torch.testing.assert_close(torch.stack(outputs), layer(x)[0], rtol=1e-14, atol=1e-14)
 
 
+@pytest.mark.filterwarnings("ignore:isinstance.*is False")
 def test_what_it_is() -> None:
     """nn.RNNBase, so that `model.apply(initialise)` finds it; not nn.LSTM, which Dynamo refuses."""
     lstm = LSTM(I, H)

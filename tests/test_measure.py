@@ -16,8 +16,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loop import gradients, loop, statistics
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import anygate
 from anygate.formulas import resolve
 from anygate.lab.files import write_json
 from anygate.lab.measure import (
@@ -28,10 +30,13 @@ from anygate.lab.measure import (
     place_of_divergence,
     snapshot,
 )
-from anygate.lab.records import trial_from
+from anygate.lab.records import Trial, checked
 from anygate.lab.tasks import find_task
 from anygate.lab.trial import PROBE, Model, TrialSpec, run_trial
 from anygate.nn import LSTM
+
+Array = NDArray[np.float64]
+SLOTS = ("input_gate", "forget_gate", "candidate", "output_gate", "cell_output")
 
 
 class Last(nn.Module):
@@ -107,7 +112,7 @@ def test_a_trial_on_adding_200_records_where_the_gradient_goes(
     spec = TrialSpec(task, resolve(activation), "activation", 0, small)
     result, _ = run_trial(spec)
     write_json(tmp_path / "trial.json", result)
-    seen = trial_from(json.loads((tmp_path / "trial.json").read_text())).inside
+    seen = checked(json.loads((tmp_path / "trial.json").read_text()), Trial).inside
     assert set(seen) == {"start", "end"}
 
     torch.manual_seed(0)
@@ -176,6 +181,85 @@ def test_health_agrees_with_the_loop() -> None:
         alone = (share == 0).flatten(0, 1).all(0).double().mean().item()
         assert seen["slots"][slot]["dead"] == dead[slot] == pytest.approx(alone)
     assert dead["candidate"] == 0.2
+
+
+HARD = (lambda z: np.clip(0.2 * z + 0.5, 0, 1), lambda z: 0.2 * (np.abs(z) < 2.5))
+"""hard_sigmoid_onnx and its slope."""
+
+
+def plain_slopes(lstm: LSTM, x: Array) -> dict[str, Array]:
+    """Slot -> slopes [T, B, H] by the equations of the cell, written out for gates of
+    hard_sigmoid_onnx, a leaky_relu as candidate and a relu as cell output, with peepholes, coupled
+    gates, an argument limited to [-clip, clip] and a learnt k for each unit where the LSTM has
+    them."""
+    own = {name: p.detach().numpy() for name, p in lstm.named_parameters()}
+    cell, size = lstm.cell, lstm.hidden_size
+    peep = {g: own.get(f"{g}_gate_peephole_l0", 0.0) for g in ("input", "forget", "output")}
+    k = own.get("candidate_k_l0", cell.candidate.parameters["k"])
+    bound = math.inf if cell.clip is None else cell.clip
+    f, slope = HARD
+
+    def gate(a: Array) -> tuple[Array, Array]:
+        return f(np.clip(a, -bound, bound)), slope(a) * (np.abs(a) < bound)
+
+    h = c = np.zeros((x.shape[1], size))
+    found: dict[str, list[Array]] = {slot: [] for slot in SLOTS}
+    for step in x:
+        z = step @ own["weight_ih_l0"].T + h @ own["weight_hh_l0"].T
+        z_i, z_f, z_g, z_o = np.split(z + own["bias_ih_l0"] + own["bias_hh_l0"], 4, axis=-1)
+        i, slope_i = gate(z_i + peep["input"] * c)
+        forget, slope_f = (1 - i, slope_i) if cell.coupled else gate(z_f + peep["forget"] * c)
+        g = np.clip(z_g, -bound, bound)
+        c = forget * c + i * np.where(g > 0, g, k * g)
+        o, slope_o = gate(z_o + peep["output"] * c)
+        h = o * np.clip(np.clip(c, -bound, bound), 0, None)
+        slopes = (slope_i, slope_f, np.where(z_g > 0, 1.0, k) * (np.abs(z_g) < bound), slope_o,
+                  (c > 0) * (np.abs(c) < bound))  # fmt: skip
+        for slot, s in zip(found, slopes, strict=True):
+            found[slot].append(s)
+    return {slot: np.stack(s) for slot, s in found.items()}
+
+
+@pytest.mark.parametrize("clip", [None, 2.0])
+@pytest.mark.parametrize("trainable", [False, "unit", "shared"])
+@pytest.mark.parametrize("coupled", [False, True])
+@pytest.mark.parametrize("peephole", [False, True])
+def test_dead_units_and_saturation_are_those_of_the_cell_as_it_is(
+    peephole: bool, coupled: bool, trainable: Any, clip: float | None
+) -> None:
+    """The lab's figures against the recorder's and against the written-out equations, in every
+    variant of the cell and with parameters as training leaves them: not the initial ones."""
+    torch.manual_seed(1)
+    lstm = LSTM(
+        3, 6, gate_activation="hard_sigmoid_onnx", candidate="leaky_relu", cell_output="relu",
+        peephole=peephole, coupled=coupled, clip=clip,
+        trainable={"candidate.k": trainable} if trainable else False,
+    ).double()  # fmt: skip
+    with torch.no_grad():
+        for parameter in lstm.parameters():
+            parameter += 0.5 * torch.randn_like(parameter)
+        lstm.bias_ih_l0[:2] = 40.0  # two input gates held open: flat
+        lstm.bias_ih_l0[6:9] = -40.0  # three rows that coupled gates do not use
+        lstm.bias_ih_l0[12:16] = -1.9 if clip else -60.0  # candidates below zero
+        if trainable:
+            lstm.candidate_k_l0.fill_(0.0)
+    x = torch.randn(5, 4, 3, dtype=torch.float64)
+    slopes = plain_slopes(lstm, x.numpy())
+    found = health(lstm, x)
+    with anygate.record(lstm) as recording, torch.no_grad():
+        lstm(x)
+    largest = {"candidate": 1.0, "cell_output": 1.0}
+    for slot, wanted in slopes.items():
+        alone = (wanted == 0).all((0, 1)).mean()
+        seen, recorded = found["slots"][slot], recording.records[0].slots[slot]
+        assert seen["dead"] == alone, slot
+        assert np.mean(recorded.zero_slope) == pytest.approx((wanted == 0).mean()), slot
+        assert seen["saturated"] == pytest.approx(np.mean(recorded.saturated)), slot
+        tenth = 0.1 * largest.get(slot, 0.2)
+        assert seen["saturated"] == pytest.approx((np.abs(wanted) < tenth).mean()), slot
+    assert found["slots"]["input_gate"]["dead"] >= 1 / 3
+    if trainable and not clip:
+        assert found["slots"]["candidate"]["dead"] >= 2 / 3
 
 
 # ---- where a run stopped being finite -------------------------------------------------------

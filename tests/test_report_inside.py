@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from recorded import EDGES, LAGS, add_snapshots, add_stability
 from test_verdict import ERROR, around, study, write_study
 
+from anygate.lab.advice import advice
 from anygate.lab.comparison import all_pairs
 from anygate.lab.report import across, flow
 from anygate.lab.report.parts import Figure, Panel
@@ -65,6 +67,24 @@ def test_the_sentence_says_what_arrives_and_why_the_direct_norm_misleads(tmp_pat
     assert "(0.5 a step). After training" in sentence
     assert "(0.949 a step)" in sentence  # the square root of 0.9
     assert "zero at 3 of 4 stretches of time steps" in sentence
+
+
+def test_what_arrives_is_one_figure_in_all_sections(tmp_path: Path) -> None:
+    """With runs that differ, a quotient of medians is not the median of quotients."""
+    write_study(tmp_path, {"tanh": [0.9] * 3, "relu": [0.8] * 3})
+    add_snapshots(tmp_path, {"tanh": 0.99, "relu": 0.7})
+    for k, path in enumerate(sorted((tmp_path / "trials").iterdir())):
+        trial = json.loads(path.read_text())
+        norms = trial["inside"]["start"]["grad_c"]
+        norms[0], norms[-1] = norms[0] * (k % 3 + 1), norms[-1] * [1, 5, 2][k % 3]
+        path.write_text(json.dumps(trial))
+    results = load(tmp_path)
+    (suggested,) = [a for a in advice(results) if "Open the forget gate" in a.do]
+    shown = re.search(r"relu (\S+) \((\S+) a step\)", made(flow.gradients(results)).sentence)
+    told = re.search(r"(\S+) with relu \(a factor of (\S+) a step\)", suggested.because)
+    assert shown and told and shown.groups() == told.groups()
+    # of 1, 2/5 and 3/2 times the quotient that all runs shared, the middle one is 1
+    assert shown[1] == f"{0.7 ** (LAGS[0] - LAGS[-1]):.2g}"
 
 
 def test_the_table_holds_total_and_direct_norms(tmp_path: Path) -> None:

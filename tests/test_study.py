@@ -216,7 +216,7 @@ def test_a_damaged_study_json_does_not_let_other_settings_mix(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("{", "among other files"), ('{"schema": 2}', "of schema 2")]
+    ("content", "said"), [("{", "among other files"), ('{"schema": 2}', "schema 2 was found")]
 )
 def test_a_study_json_that_may_be_of_value_is_not_replaced(
     tmp_path: Path, content: str, said: str

@@ -879,6 +879,39 @@ def test_summary() -> None:
     )
 
 
+class Mine(nn.GRU):
+    """A subclass of another recurrent module."""
+
+
+def test_the_summary_tells_of_other_recurrent_modules() -> None:
+    """A GRU stays as it is, and that is said: with its names, where match= means it."""
+    gru = nn.GRU(I, H)
+    model = nn.ModuleDict(
+        {
+            "lstm": nn.LSTM(I, H),
+            "gru": gru,
+            "same": gru,
+            "own": Mine(I, H),
+            "step": nn.GRUCell(I, H),
+            "rnn": nn.RNN(I, H),
+            "step2": nn.RNNCell(I, H),
+            "linear": nn.Linear(I, H),
+        }
+    )
+    state = copy.deepcopy(model.state_dict())
+    summary = swap(model, "relu")
+    assert [entry.names for entry in summary.replaced] == [("lstm",)]
+    told = {entry.names: entry.reason for entry in summary.skipped}
+    assert set(told) == {("gru", "same"), ("own",), ("step",), ("rnn",), ("step2",)}
+    assert "gru = same: torch.nn.GRU is no LSTM" in str(summary)
+    assert told[("step",)].startswith("torch.nn.GRUCell is no LSTM")
+    assert "Mine is no LSTM" in told[("own",)]
+    assert type(model["gru"]) is nn.GRU
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name])
+    assert not any("gru" in e.names for e in swap(model, "tanh", match="lstm").skipped)
+
+
 # ---- what it refuses --------------------------------------------------------------------------
 
 
@@ -978,7 +1011,9 @@ def test_models_without_recurrence() -> None:
     model = nn.Sequential(nn.Linear(I, H), nn.Linear(H, H))
     with pytest.raises(ValueError, match="no LSTM, GRU or RNN in this Sequential"):
         swap(model)
-    assert str(swap(model, strict=False)) == "0 replaced"
+    assert str(swap(model, strict=False)).startswith(
+        "0 replaced\n1 skipped\n  0: torch.nn.GRU is no"
+    )
     with pytest.raises(TypeError, match=r"the model is a torch.nn.Module, not OrderedDict"):
         swap(model.state_dict())  # type: ignore[arg-type]
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from anygate.formulas import resolve
+from anygate.lab.rates import Tried, Tuned
 from anygate.lab.records import StudyError
 from anygate.lab.tasks import Settings, find_task
 from anygate.lab.trial import TrialSpec
-from anygate.lab.tuning import FIRST_SEED, Tuned, choose, tune, tuning_seeds, tuning_trials
+from anygate.lab.tuning import FIRST_SEED, choose, tune, tuning_seeds, tuning_trials
 
 SMALL = Settings(hidden_size=4, epochs=2, batch_size=256)
 TANH = TrialSpec(find_task("digits-rows"), resolve("tanh"), "activation", 0, SMALL)
@@ -74,7 +75,7 @@ def test_a_diverged_run_counts_as_the_baseline(tmp_path: Path) -> None:
     baseline = TANH.task.baseline
     written(tmp_path, TANH, {0.01: [0.5, 0.5], 0.1: [0.85, baseline]})
     tuned = choose(TANH, [0.01, 0.1], tuning_seeds(2), tmp_path)
-    assert tuned == Tuned(0.01, {0.01: (0.5, 0.5), 0.1: (0.85, baseline)}, {0.01: 0, 0.1: 1})
+    assert tuned == Tuned(0.01, (Tried(0.01, (0.5, 0.5), 0), Tried(0.1, (0.85, baseline), 1)))
 
 
 def test_a_missing_result_is_named(tmp_path: Path) -> None:

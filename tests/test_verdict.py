@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anygate.lab.report import inside
+from anygate.lab.report.summary import summary
 from anygate.lab.results import StudyError, StudyResults, load
 from anygate.lab.statistics import Evidence
 from anygate.lab.table import table
-from anygate.lab.verdict import comparisons, costs, judge, ranking, verdict
+from anygate.lab.verdict import comparisons, costs, disturbed_clocks, judge, ranking, verdict
 
 ACCURACY = {
     "name": "digits", "title": "handwritten digits", "description": "Pixel by pixel.",
@@ -366,6 +368,48 @@ def test_cost_is_relative_and_knows_noise(tmp_path: Path) -> None:
     assert re.search(r"relu 1\.00 times \(.*within noise\); sin 1\.50 times", text(results))
     untimed = study(tmp_path / "untimed", finals)
     assert judge(untimed).cost == ["No times to compare were recorded."]
+
+
+def disturb(root: Path, key: str, factor: float) -> None:
+    """Another process takes the processor from one trial."""
+    path = root / "timing" / f"{key}.json"
+    timing = json.loads(path.read_text())
+    path.write_text(json.dumps(timing | {"seconds_per_step": factor * timing["seconds_per_step"]}))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 8])
+@pytest.mark.parametrize("disturbed", ["a0-1", "a1-0"])  # of the first activation, of the rival
+def test_no_cost_is_told_where_a_clock_was_disturbed(
+    tmp_path: Path, seeds: int, disturbed: str
+) -> None:
+    """Both take the same time but for one trial that took 2.4 times as long."""
+    finals = {"tanh": [0.9] * seeds, "hard_tanh": [0.8] * seeds, "sin": [0.8] * seeds}
+    seconds = {"tanh": 0.01, "hard_tanh": 0.0097, "sin": 0.015}
+    root = write_study(tmp_path, finals, seconds=seconds)
+    disturb(root, disturbed, 2.4)
+    results = load(root)
+    told, said = {c.label for c in costs(results)}, " ".join(judge(results).cost)
+    hurt = {"hard_tanh", "sin"} if disturbed == "a0-1" else {"hard_tanh"}
+    assert set(disturbed_clocks(results)) == hurt and told == {"hard_tanh", "sin"} - hurt
+    assert f"is not told for {' and '.join(sorted(hurt))}: the clock was disturbed" in said
+    assert "2.4 times" in said
+    assert "hard_tanh 0." not in said and "hard_tanh 1." not in said
+    assert not inside.cost(results) or "clock was disturbed" in inside.cost(results).sentence
+    assert set(summary(results)["cost_not_told"]) == hurt
+
+
+def test_a_machine_that_slows_both_of_a_pair_disturbs_nothing(tmp_path: Path) -> None:
+    finals = {"tanh": [0.9] * 3, "relu": [0.8] * 3}
+    root = write_study(tmp_path, finals, seconds={"tanh": 0.01, "relu": 0.02})
+    for key in ("a0-1", "a1-1"):
+        disturb(root, key, 3.0)
+    (cost,) = costs(load(root))
+    assert cost.ratio == pytest.approx(2.0) and not disturbed_clocks(load(root))
+
+
+def test_a_single_seed_says_that_it_is_one(tmp_path: Path) -> None:
+    results = study(tmp_path, {"tanh": [0.9], "relu": [0.8]}, seconds={"tanh": 1.0, "relu": 2.0})
+    assert "relu 2.00 times (in a single seed)" in text(results)
 
 
 def test_caveats_name_the_scope(tmp_path: Path) -> None:

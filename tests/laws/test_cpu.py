@@ -418,6 +418,7 @@ def forget() -> None:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "cache"
     monkeypatch.setenv("ANYGATE_CACHE", str(place))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     forget()
     yield place
     forget()

@@ -1,521 +1,616 @@
-"""Any activations in any slots: eager equals the reference, in values and in all gradients.
+"""Laws of every engine, for cells of any equations: packs, masks, kept states, derivatives of
+derivatives, transforms, changes in place, half types, extremes.
 
-How far apart they may be: k*eps times a size, with k = (T + 1)*(I + H). Each of T steps adds dot
-products over I + H terms, each good to half an eps, and a few operations, and hands its error on to
-the next. The size is the largest of a result's own and of what an eps at every input becomes on its
-way (`_scale`, from the reference alone). Measured over 500 drawn cases: at most k/4.
+How far two engines may be apart: k*eps times a size, with k = (T + 1)*(I + H). Each of T steps adds
+dot products over I + H terms, each good to half an eps, and a few operations, and hands its error
+on to the next. The size is a result's largest number, at least 1.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from test_cell import JANET, SLSTM
+from test_specification import CELLS, ENGINES, refused
 from torch import Tensor
 
-from anygate.engines import AUTO, EngineError, Request, choose, eager, load, reference
+from anygate.cells import LSTM, Cell, CellType, Product, cell_key, make
+from anygate.cells.measures import measured
+from anygate.engines import protocol
+from anygate.engines.eager import Eager, apply
+from anygate.engines.protocol import EngineError, Layer, Request, Result, load
 from anygate.formulas import ACTIVATIONS, sheet
-from anygate.formulas.cell import PEEPHOLES, SLOTS, Cell
 
-BOUNDED = tuple(n for n, a in ACTIVATIONS.items() if sheet(a).bounded.value)
-SMOOTH = tuple(n for n, a in ACTIVATIONS.items() if not sheet(a).kinks.value)
+INDEPENDENT = CellType(
+    "IndRNN",
+    products=(Product("z", recurrent=False),),
+    states=("h",),
+    slots={"candidate": "tanh"},
+    vectors={"u": None},
+    lines="h = candidate(z + u*h_before)",
+)
+TYPES = {
+    **{name: written.type for name, written in CELLS.items()},
+    "janet": JANET,
+    "slstm": SLSTM,
+    "independent": INDEPENDENT,
+}
+ALL = pytest.mark.parametrize("name", TYPES)
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*torch.jit.script.*:DeprecationWarning"  # torch's own, in forward mode
+)
+EAGER = load("eager")
+assert isinstance(EAGER, Eager)
 
 
-@dataclass(frozen=True)
-class Case:
-    """One run of a layer, its inputs as float64 arrays that the dtype holds exactly."""
-
-    cell: Cell
-    dtype: torch.dtype
-    reverse: bool
-    arrays: dict[str, Any]
-
-    @property
-    def eps(self) -> float:
-        return torch.finfo(self.dtype).eps
-
-
-NAMES = ("x", "h0", "c0", "weight_ih", "weight_hh", "bias")
-
-
-def make(
+def layer_of(
     cell: Cell,
-    t: int,
-    b: int,
-    i: int,
-    h: int,
+    t: int = 4,
+    b: int = 3,
+    i: int = 2,
+    h: int = 3,
     *,
     dtype: torch.dtype = torch.float64,
+    sizes: list[int] | None = None,
     reverse: bool = False,
     bias: bool = True,
     seed: int = 0,
-    size: float = 0.5,
-) -> Case:
+    requires_grad: bool = True,
+) -> Layer:
+    """A drawn layer; sizes: of a pack, in place of t and b. States before the first step are
+    positive, as the sLSTM's n is."""
     draw = torch.Generator().manual_seed(seed)
+    b = b if sizes is None else max(sizes, default=0)
+    steps = (t, b) if sizes is None else (sum(sizes),)
 
-    def normal(*shape: int, scale: float = 1.0) -> Any:
-        values = torch.randn(*shape, generator=draw, dtype=torch.float64) * scale
-        return values.to(dtype).double().numpy()
+    def normal(*shape: int) -> Tensor:
+        values = torch.randn(shape, generator=draw, dtype=torch.float64) * 0.5
+        return values.to(dtype).requires_grad_(requires_grad)
 
-    arrays = {
-        "x": normal(t, b, i),
-        "h0": normal(b, h, scale=size),
-        "c0": normal(b, h, scale=size),
-        "weight_ih": normal(4 * h, i, scale=size / math.sqrt(i)),
-        "weight_hh": normal(4 * h, h, scale=size / math.sqrt(h)),
-        "bias": normal(4 * h, scale=size) if bias else None,
-        "grad_output": normal(t, b, h),
-        "grad_h": normal(b, h),
-        "grad_c": normal(b, h),
-    }
-    return Case(cell, dtype, reverse, arrays)
-
-
-def parameters(case: Case) -> dict[str, float]:
-    """The activations' parameters as the dtype holds them; peepholes 0.25 (0 hides them)."""
-    return {
-        name: 0.25 if name in PEEPHOLES else torch.tensor(value, dtype=case.dtype).double().item()
-        for name, value in case.cell.parameters.items()
-    }
-
-
-def by_reference(case: Case) -> dict[str, Any]:
-    """Outputs and gradients by name."""
-    a, values = case.arrays, parameters(case)
-    given_ = [a[name] for name in NAMES]
-    run = reference.run(case.cell, *given_, parameters=values, reverse=case.reverse)
-    back = reference.backward(
-        case.cell, run, *given_[:5], a["grad_output"], a["grad_h"], a["grad_c"],
-        parameters=values, reverse=case.reverse,
-    )  # fmt: skip
-    grads = {f"grad of {name}": back[name] for name in NAMES if a[name] is not None}
-    grads |= {f"grad of {k}": v.sum() for k, v in back["parameters"].items()}
-    return {"output": run.output, "h": run.h, "c": run.c, **grads}
-
-
-def by_eager(case: Case) -> dict[str, Any]:
-    a = case.arrays
-    tensors = {
-        name: None if a[name] is None else torch.tensor(a[name], dtype=case.dtype).requires_grad_()
-        for name in NAMES
-    }
-    values = {
-        k: torch.tensor(v, dtype=case.dtype).requires_grad_() for k, v in parameters(case).items()
-    }
-    results = eager.run(case.cell, *tensors.values(), parameters=values, reverse=case.reverse)
-    arriving = [torch.tensor(a[f"grad_{n}"], dtype=case.dtype) for n in ("output", "h", "c")]
-    leaves = {k: v for k, v in {**tensors, **values}.items() if v is not None}
-    grads = torch.autograd.grad(results, list(leaves.values()), arriving, allow_unused=True)
-    found = dict(zip(("output", "h", "c"), results, strict=True))
-    found |= {
-        f"grad of {name}": torch.zeros_like(leaf) if grad is None else grad
-        for (name, leaf), grad in zip(leaves.items(), grads, strict=True)
-    }
-    return {name: value.detach().double().numpy() for name, value in found.items()}
-
-
-def _size(array: Any) -> float:
-    return float(np.max(np.abs(array), initial=0.0))
-
-
-def _scale(case: Case, expected: Mapping[str, Any]) -> dict[str, float]:
-    """For each result, the largest number that its sum runs over: an error of one rounding of a
-    state reaches every later one, and the gradients are made of products of both."""
-    moved = by_reference(_nudged(case))
-    shift = 2.0**-20
-    sizes = {}
-    for name, value in expected.items():
-        spread = _size(np.asarray(moved[name]) - np.asarray(value)) / shift
-        sizes[name] = max(_size(value), spread, 1.0)
-    return sizes
-
-
-def _nudged(case: Case) -> Case:
-    """All inputs changed by 2^-20 of themselves: how much results move when inputs do."""
-    draw = np.random.default_rng(1)
-    arrays = {
-        name: None if a is None else a * (1 + 2.0**-20 * draw.choice((-1.0, 1.0), a.shape))
-        for name, a in case.arrays.items()
-    }
-    return replace(case, arrays=arrays)
-
-
-def difference(
-    case: Case, engine: Callable[[Case], dict[str, Any]] = by_eager
-) -> tuple[float, str]:
-    """The largest difference of the engines in units of what is allowed, and where it is."""
-    expected, found = by_reference(case), engine(case)
-    steps, _, inputs = case.arrays["x"].shape
-    k = (steps + 1) * (inputs + case.arrays["h0"].shape[1])
-    sizes = _scale(case, expected)
-    # The CPU engine gives no gradients of the formulas' own parameters; nothing else may lack.
-    own = {f"grad of {name}" for name in case.cell.parameters} if engine is not by_eager else set()
-    assert set(expected) - own <= set(found) <= set(expected)
-    worst = (0.0, "")
-    for name, value in ((n, v) for n, v in expected.items() if n in found):
-        assert found[name].shape == np.shape(value), name
-        off = _size(found[name] - value) / (k * case.eps * sizes[name])
-        worst = max(worst, (off, name))
-    return worst
-
-
-def near_kinks(case: Case, room: float) -> bool:
-    """Whether a pre-activation lies so near a kink that rounding decides the side. Exactly on it
-    (c is 0 where a gate is) both engines take the side that the formula states."""
-    values = _pre_activations(case)
-    for slot, activation in case.cell.slots.items():
-        kinks = [kink.x for kink in sheet(activation).kinks.value]
-        kinks += [] if case.cell.clip is None else [-case.cell.clip, case.cell.clip]
-        for kink in kinks:
-            away = np.abs(values[slot] - kink)
-            if np.any((away > 0) & (away < room * (1 + np.abs(values[slot])))):
-                return True
-    return False
-
-
-def overflows(case: Case) -> bool:
-    """Whether the reference itself leaves what float32 holds with room for products."""
-    return not all(np.isfinite(v).all() and _size(v) < 1e18 for v in by_reference(case).values())
-
-
-def _pre_activations(case: Case) -> dict[str, Any]:
-    a, values = case.arrays, parameters(case)
-    h, c = a["h0"], a["c0"]
-    seen: dict[str, list[Any]] = {slot: [] for slot in SLOTS}
-    steps = range(len(a["x"]))
-    for t in reversed(steps) if case.reverse else steps:
-        bias = 0 if a["bias"] is None else a["bias"]
-        z = a["x"][t] @ a["weight_ih"].T + h @ a["weight_hh"].T + bias
-        now = reference.step(case.cell, z, c, values)
-        before, h, c = c, now["h"], now["c"]
-        for slot, part in zip(SLOTS, [*np.split(z, 4, -1), c], strict=True):
-            state = c if slot == "output_gate" else before
-            seen[slot].append(part + values.get(f"{slot}.peephole", 0.0) * state)
-    return {slot: np.array(parts) for slot, parts in seen.items()}
-
-
-@st.composite
-def cells(draw: Any, pool: tuple[str, ...] = tuple(ACTIVATIONS)) -> Cell:
-    """Any two activations in any two slots, the rest at their defaults; any variant."""
-    slots = draw(st.lists(st.sampled_from(SLOTS), min_size=2, max_size=2, unique=True))
-    variant: dict[str, Any] = {
-        "peephole": draw(st.booleans()),
-        "coupled": draw(st.booleans()),
-        "clip": draw(st.sampled_from((None, None, 0.75))),
-    }
-    chosen = {slot: ACTIVATIONS[draw(st.sampled_from(pool))] for slot in slots}
-    return Cell(**chosen, **variant)
-
-
-@st.composite
-def cases(draw: Any, pool: tuple[str, ...] = tuple(ACTIVATIONS)) -> Case:
-    return make(
-        draw(cells(pool)),
-        draw(st.integers(0, 7)),
-        draw(st.integers(0, 4)),
-        draw(st.integers(1, 4)),
-        draw(st.integers(1, 5)),
-        dtype=draw(st.sampled_from((torch.float32, torch.float64))),
-        reverse=draw(st.booleans()),
-        bias=draw(st.booleans()),
-        seed=draw(st.integers(0, 2**16)),
-        size=draw(st.sampled_from((0.25, 0.5, 1.0))),
+    kind = cell.type
+    p_x = sum(p.input for p in kind.products) * h
+    p_h = sum(p.recurrent for p in kind.products) * h
+    masks = torch.rand((*steps, len(kind.masks), h), generator=draw) < 0.5
+    start = (normal(b, h).detach().abs() + 0.2 for _ in kind.states)
+    return Layer(
+        normal(*steps, i),
+        tuple(s.requires_grad_(requires_grad) for s in start),
+        normal(p_x, i),
+        normal(p_h, h),
+        normal(p_x) if bias else None,
+        normal(p_h) if bias else None,
+        normal(len(cell.per_unit), h) if cell.per_unit else None,
+        masks.to(dtype) if kind.masks else None,
+        None if sizes is None else torch.tensor(sizes),
+        reverse,
     )
 
 
-def check(case: Case, engine: Callable[[Case], dict[str, Any]] = by_eager) -> None:
-    # At a kink the rounding of the sum decides the side; how near, is the sum's own error.
-    terms = case.arrays["weight_hh"].shape[0] + case.arrays["x"].shape[2]
-    assume(not near_kinks(case, 64 * terms * case.eps))
-    assume(not overflows(case))
-    off, name = difference(case, engine)
-    assert off <= 1, f"{name} is {off:.3g} times as far from the reference as allowed"
+def inputs_of(layer: Layer) -> list[Tensor]:
+    """What has gradients."""
+    return [t for t in (layer.x, *layer.states, *layer[2:7]) if t is not None]
 
 
-@settings(max_examples=150)
-@given(cases())
-def test_any_two_activations_in_any_two_slots(case: Case) -> None:
-    check(case)
+def with_inputs(layer: Layer, tensors: Any) -> Layer:
+    """The layer with other tensors in the order of `inputs_of`."""
+    rest = iter(tensors)
+    x, states = next(rest), tuple(next(rest) for _ in layer.states)
+    others = (None if t is None else next(rest) for t in layer[2:7])
+    return Layer(x, states, *others, *layer[7:])  # type: ignore[misc]
 
 
-@settings(max_examples=60)
-@given(cases(BOUNDED))
-def test_bounded_activations(case: Case) -> None:
-    check(case)
+def outputs_of(result: Result) -> list[Tensor]:
+    return [result.output, *result.states, *(result.kept or ())]
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_every_activation_in_every_slot(name: str) -> None:
-    """All five slots at once would overflow for some; each slot alone, drawn for none to escape."""
-    for place, slot in enumerate(SLOTS):
-        case = make(Cell(**{slot: ACTIVATIONS[name]}), 3, 2, 2, 3, seed=place, size=0.5)
-        assert not near_kinks(case, 1e-12)
-        off, what = difference(case)
-        assert off <= 1, (slot, what)
-
-
-@pytest.mark.parametrize(
-    ("t", "b", "i", "h"),
-    [(0, 3, 2, 4), (5, 0, 2, 4), (0, 0, 1, 1), (1, 1, 1, 1), (4, 2, 3, 1), (1, 3, 1, 5)],
-)
-@pytest.mark.parametrize("reverse", [False, True])
-def test_small_and_empty_shapes(t: int, b: int, i: int, h: int, reverse: bool) -> None:
-    case = make(Cell(candidate=ACTIVATIONS["softsign"]), t, b, i, h, reverse=reverse)
-    expected = by_reference(case)
-    assert expected["output"].shape == (t, b, h)
-    if t == 0:  # the state comes back as it went in, and so do the gradients
-        for name in ("h", "c"):
-            np.testing.assert_array_equal(expected[name], case.arrays[f"{name}0"])
-            np.testing.assert_array_equal(expected[f"grad of {name}0"], case.arrays[f"grad_{name}"])
-    assert difference(case)[0] <= 1
-
-
-# ---- the reference itself -------------------------------------------------------------------
-
-PLAIN: dict[str, Any] = {
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "leaky_relu": torch.nn.functional.leaky_relu,
-    "hard_tanh": torch.nn.functional.hardtanh,
-    "softsign": torch.nn.functional.softsign,
-    "silu": torch.nn.functional.silu,
-    "gelu": torch.nn.functional.gelu,
-    "elu": torch.nn.functional.elu,
-    "identity": lambda x: x,
-    "sine": torch.sin,
-    "mish": torch.nn.functional.mish,
-}
-
-
-def by_autograd(case: Case) -> dict[str, Any]:
-    """The LSTM as anyone would write it in torch, differentiated by autograd; independent of
-    the package but for nothing."""
-    a = case.arrays
-    leaves = {
-        n: torch.tensor(a[n], dtype=torch.float64).requires_grad_()
-        for n in NAMES
-        if a[n] is not None
-    }
-    f = {slot: PLAIN[activation.name] for slot, activation in case.cell.slots.items()}
-    h, c = leaves["h0"], leaves["c0"]
-    outputs: list[Any] = [None] * len(a["x"])
-    steps = range(len(a["x"]))
-    for t in reversed(steps) if case.reverse else steps:
-        z = leaves["x"][t] @ leaves["weight_ih"].T + h @ leaves["weight_hh"].T
-        z = z + leaves["bias"] if "bias" in leaves else z
-        i, forget, g, o = z.split(h.shape[1], -1)
-        see, bound = (0.25 if case.cell.peephole else 0.0), case.cell.clip or math.inf
-        i = f["input_gate"]((i + see * c).clamp(-bound, bound))
-        forget = f["forget_gate"]((forget + see * c).clamp(-bound, bound))
-        forget = 1 - i if case.cell.coupled else forget
-        c = forget * c + i * f["candidate"](g.clamp(-bound, bound))
-        o = f["output_gate"]((o + see * c).clamp(-bound, bound))
-        h = o * f["cell_output"](c.clamp(-bound, bound))
-        outputs[t] = h
-    results = (torch.stack(outputs), h, c)
-    arriving = [torch.tensor(a[f"grad_{n}"]) for n in ("output", "h", "c")]
-    grads = torch.autograd.grad(results, list(leaves.values()), arriving)
-    found = dict(zip(("output", "h", "c"), results, strict=True))
-    found |= {f"grad of {n}": g for n, g in zip(leaves, grads, strict=True)}
-    return {name: value.detach().numpy() for name, value in found.items()}
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("name", PLAIN)
-def test_reference_against_plain_torch(name: str, reverse: bool) -> None:
-    for seed, slots in enumerate([SLOTS[2:3], SLOTS[4:], SLOTS[2:], SLOTS[:2], SLOTS]):
-        cell = Cell(**dict.fromkeys(slots, ACTIVATIONS[name]))
-        case = make(cell, 5, 3, 2, 4, reverse=reverse, bias=seed % 2 == 0, seed=seed, size=0.4)
-        assert not near_kinks(case, 1e-12)
-        expected, found = by_autograd(case), by_reference(case)
-        for what, value in expected.items():
-            np.testing.assert_allclose(
-                found[what], value, rtol=1e-12, atol=1e-12 * max(1, _size(value)), err_msg=what
-            )
-
-
-@pytest.mark.parametrize("variant", [{"peephole": True}, {"coupled": True}, {"clip": 0.5},
-                                     {"peephole": True, "coupled": True, "clip": 0.5}])  # fmt: skip
-def test_variants_against_plain_torch(variant: dict[str, Any]) -> None:
-    """Peepholes, coupled gates and clipped arguments, written independently in torch."""
-    for seed in range(4):
-        cell = Cell(candidate=ACTIVATIONS["softsign"], **variant)
-        case = make(cell, 5, 3, 2, 4, reverse=seed % 2 == 0, seed=seed)
-        expected, found = by_autograd(case), by_reference(case)
-        for what, value in expected.items():
-            np.testing.assert_allclose(
-                found[what], value, rtol=1e-12, atol=1e-12 * max(1, _size(value)), err_msg=what
-            )
-
-
-# ---- derivatives of any order ---------------------------------------------------------------
-
-
-def _as_function(case: Case) -> tuple[Any, tuple[Tensor, ...]]:
-    tensors = [
-        torch.tensor(case.arrays[n], dtype=torch.float64).requires_grad_()
-        for n in NAMES
-        if case.arrays[n] is not None
+def loss_of(result: Result) -> Tensor:
+    draw = torch.Generator().manual_seed(7)
+    terms = [
+        (r.double() * torch.randn(r.shape, generator=draw, dtype=torch.float64)).sum()
+        for r in outputs_of(result)
     ]
-    values = {
-        k: torch.tensor(v, dtype=torch.float64).requires_grad_()
-        for k, v in case.cell.parameters.items()
-    }
-    count = len(tensors)
-
-    def run(*arguments: Tensor) -> Any:
-        first = [*arguments[:count], *[None] * (6 - count)]
-        return eager.run(
-            case.cell, *first,
-            parameters=dict(zip(values, arguments[count:], strict=True)), reverse=case.reverse,
-        )  # fmt: skip
-
-    return run, (*tensors, *values.values())
+    return torch.stack(terms).sum()
 
 
-@settings(max_examples=25)
-@given(cells(), st.booleans(), st.booleans(), st.integers(0, 1000))
-def test_gradcheck(cell: Cell, reverse: bool, bias: bool, seed: int) -> None:
-    """First and second derivatives against differences in float64, away from kinks."""
-    case = make(cell, 2, 2, 1, 2, reverse=reverse, bias=bias, seed=seed, size=0.4)
-    assume(not near_kinks(case, 1e-3))
-    run, arguments = _as_function(case)
-    assert torch.autograd.gradcheck(run, arguments, atol=1e-5, rtol=1e-5)
-    assert torch.autograd.gradgradcheck(run, arguments, atol=1e-4, rtol=1e-4, fast_mode=True)
+def gradients_of(result: Result, layer: Layer) -> list[Tensor]:
+    wanted = inputs_of(layer)
+    found = torch.autograd.grad(loss_of(result), wanted, allow_unused=True)
+    return [torch.zeros_like(w) if g is None else g for g, w in zip(found, wanted, strict=True)]
 
 
-@pytest.mark.parametrize("name", SMOOTH)
-def test_pointwise_gradients_of_every_smooth_activation(name: str) -> None:
-    """`apply` differentiated three times equals the third derived formula."""
+def assert_close(found: list[Tensor], expected: list[Tensor], room: float) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        size = max(1.0, other.abs().max().item() if other.numel() else 0.0)
+        torch.testing.assert_close(
+            one.double(), other.double(), rtol=0, atol=room * size, equal_nan=True
+        )
+
+
+def eps(layer: Layer) -> float:
+    steps = len(layer.x) if layer.batch_sizes is None else len(layer.batch_sizes)
+    terms = layer.x.shape[-1] + layer.states[0].shape[1]
+    return (steps + 1) * terms * torch.finfo(layer.x.dtype).eps
+
+
+def skip_refused(engine: str, cell: Cell) -> None:
+    if refused(engine, cell):
+        pytest.skip(f"{engine} refuses the kind '{cell.type.kind}', with a reason")
+
+
+# ---- engines against the reference -----------------------------------------------------------
+
+
+@ENGINES
+@ALL
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("sizes", [None, [3, 3, 2, 1, 1], [2]])
+def test_packs_are_the_rows_one_by_one(
+    engine: str, name: str, reverse: bool, sizes: list[int] | None
+) -> None:
+    """Values and gradients by the reference, which takes the rows of a pack one at a time."""
+    cell = make(TYPES[name])
+    skip_refused(engine, cell)
+    layer = layer_of(cell, sizes=sizes, reverse=reverse)
+    found = load(engine).run(cell_key(cell), layer, keep=True)
+    expected = one_by_one(cell, layer)
+    assert_close(outputs_of(found), outputs_of(expected), eps(layer))
+    assert_close(gradients_of(found, layer), gradients_of(expected, layer), eps(layer))
+
+
+def one_by_one(cell: Cell, layer: Layer) -> Result:
+    """Each row of a batch, or of a pack, as a layer of its own on the reference."""
+    key, reference = cell_key(cell), load("reference")
+    packed = layer.batch_sizes is not None
+    sizes = layer.batch_sizes.tolist() if packed else [len(layer.states[0])] * len(layer.x)
+    starts = [sum(sizes[:t]) for t in range(len(sizes))]
+    flat_x = layer.x if packed else layer.x.flatten(0, 1)
+    flat_masks = layer.masks if packed or layer.masks is None else layer.masks.flatten(0, 1)
+    rows = [[] for _ in flat_x]
+    ends = []
+    for row in range(len(layer.states[0])):
+        places = [start + row for start, size in zip(starts, sizes, strict=True) if row < size]
+        own = layer._replace(
+            x=flat_x[places][:, None],
+            states=tuple(s[row : row + 1] for s in layer.states),
+            masks=None if flat_masks is None else flat_masks[places][:, None],
+            batch_sizes=None,
+        )
+        result = reference.run(key, own, keep=True)
+        ends.append(result.states)
+        for k, place in enumerate(places):
+            rows[place] = [result.output[k], *(kept[k] for kept in result.kept or ())]
+    output, *kept = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    if not packed:
+        output, *kept = (t.unflatten(0, layer.x.shape[:2]) for t in (output, *kept))
+    states = tuple(torch.cat(parts) for parts in zip(*ends, strict=True))
+    return Result(output, states, tuple(kept))
+
+
+@ENGINES
+@ALL
+def test_without_biases_without_kept_states_without_gradients(engine: str, name: str) -> None:
+    cell = make(TYPES[name])
+    skip_refused(engine, cell)
+    layer = layer_of(cell, bias=False)
+    expected = load("reference").run(cell_key(cell), layer, keep=True)
+    found = load(engine).run(cell_key(cell), layer)
+    assert found.kept is None and found.output.requires_grad
+    assert_close(outputs_of(found), outputs_of(expected._replace(kept=None)), eps(layer))
+    with torch.no_grad():
+        again = load(engine).run(cell_key(cell), layer, keep=True)
+    assert not again.output.requires_grad
+    assert_close(outputs_of(again), outputs_of(expected), eps(layer))
+
+
+@ENGINES
+@ALL
+@pytest.mark.parametrize("sizes", [None, []])
+def test_no_steps_and_no_rows(engine: str, name: str, sizes: list[int] | None) -> None:
+    """T = 0 hands the states on, with their gradients; so does an empty pack."""
+    cell = make(TYPES[name])
+    skip_refused(engine, cell)
+    layer = layer_of(cell, t=0, sizes=sizes)
+    found = load(engine).run(cell_key(cell), layer, keep=True)
+    assert found.output.shape == ((0, 3, 3) if sizes is None else (0, 3))
+    assert_close(list(found.states), list(layer.states), 0.0)
+    if sizes is None:
+        grads = gradients_of(found, layer)
+        assert all(g.abs().sum() > 0 for g in grads[1 : 1 + len(layer.states)])
+        assert all((g == 0).all() for g in grads[1 + len(layer.states) :])
+
+
+@ENGINES
+@ALL
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_other_dtypes(engine: str, name: str, dtype: torch.dtype) -> None:
+    cell = make(TYPES[name])
+    skip_refused(engine, cell)
+    if load(engine).refuses(Request(cell, "cpu", str(dtype).removeprefix("torch."), True)):
+        pytest.skip(f"{engine} refuses {dtype}")
+    layer = layer_of(cell, dtype=dtype)
+    expected = load("reference").run(cell_key(cell), layer, keep=True)
+    found = load(engine).run(cell_key(cell), layer, keep=True)
+    assert {t.dtype for t in outputs_of(found)} == {dtype}
+    room = 4 * eps(layer)
+    assert_close(outputs_of(found), outputs_of(expected), room)
+    grads = gradients_of(found, layer)
+    assert {g.dtype for g in grads} == {dtype}
+    assert_close(grads, gradients_of(expected, layer), room)
+
+
+# ---- extremes --------------------------------------------------------------------------------
+
+
+@ENGINES
+@pytest.mark.parametrize("name", [name for name in TYPES if name != "slstm"])  # m is then 1e30,
+@pytest.mark.parametrize("value", [1e30, -1e30, float("nan")])  # its rounding alone 1e14
+def test_huge_numbers_and_nan(engine: str, name: str, value: float) -> None:
+    """Huge inputs saturate bounded gates and leave finite gradients where the reference has them;
+    NaN in one row comes out of that row alone."""
+    cell = make(TYPES[name])
+    skip_refused(engine, cell)
+    layer = layer_of(cell)
+    x = layer.x.detach().clone()
+    x[1, 1] = value
+    layer = layer._replace(x=x.requires_grad_())
+    expected = load("reference").run(cell_key(cell), layer, keep=True)
+    found = load(engine).run(cell_key(cell), layer, keep=True)
+    assert_close(outputs_of(found), outputs_of(expected), eps(layer))
+    others = [0, 2]
+    assert torch.isfinite(found.output[:, others]).all()
+    if value != value:
+        assert found.output[1:, 1].isnan().all() and torch.isfinite(found.output[0]).all()
+        return
+    grads, true = gradients_of(found, layer), gradients_of(expected, layer)
+    for one, other in zip(grads, true, strict=True):
+        assert torch.equal(one.isfinite(), other.isfinite())
+
+
+# ---- results belong to the caller ------------------------------------------------------------
+
+
+@ENGINES
+@ALL
+@pytest.mark.parametrize("sizes", [None, [3, 2, 2]])
+def test_results_may_be_changed_in_place(engine: str, name: str, sizes: list[int] | None) -> None:
+    """Each of them, with gradients on: the others and the gradients are as without."""
+    cell = make(TYPES[name])
+    skip_refused(engine, cell)
+    key, layer = cell_key(cell), layer_of(cell, sizes=sizes)
+    reference = load(engine).run(key, layer, keep=True)
+    plain = outputs_of(reference)
+    for k in range(len(plain)):
+        results = outputs_of(load(engine).run(key, layer, keep=True))
+        results[k].mul_(2.0).clamp_(-1e6, 1e6)
+        for j, (one, other) in enumerate(zip(results, plain, strict=True)):
+            assert torch.equal(one, other * 2 if j == k else other)
+        scaled = [r * 2 if j == k else r for j, r in enumerate(plain)]
+        wanted = inputs_of(layer)
+        options: Any = {"allow_unused": True, "retain_graph": True, "materialize_grads": True}
+        found = torch.autograd.grad(sum(r.sum() for r in results), wanted, **options)
+        true = torch.autograd.grad(sum(r.sum() for r in scaled), wanted, **options)
+        assert_close(list(found), list(true), eps(layer))
+    results = outputs_of(load(engine).run(key, layer, keep=True))
+    results[1].detach_()
+    assert results[0].requires_grad and not results[1].requires_grad
+
+
+@ENGINES
+@ALL
+@pytest.mark.parametrize(("t", "b"), [(1, 1), (3, 2)])
+def test_no_two_gradients_share_memory(engine: str, name: str, t: int, b: int) -> None:
+    """An optimiser, or clip_grad_norm_, changes gradients in place."""
+    cell = make(TYPES[name])
+    skip_refused(engine, cell)
+    layer = layer_of(cell, t, b)
+    result = load(engine).run(cell_key(cell), layer, keep=True)
+    found = torch.autograd.grad(loss_of(result), inputs_of(layer), allow_unused=True)
+    grads = [g for g in found if g is not None and g.numel()]
+    assert len(grads) == len({g.untyped_storage().data_ptr() for g in grads})
+    results = [r for r in (*outputs_of(result), *inputs_of(layer)) if r.numel()]
+    assert len(results) == len({r.untyped_storage().data_ptr() for r in results})
+
+
+# ---- derivatives of derivatives --------------------------------------------------------------
+
+
+def as_function(engine: str, cell: Cell, layer: Layer) -> Any:
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        result = load(engine).run(cell_key(cell), with_inputs(layer, tensors), keep=True)
+        return tuple(outputs_of(result))
+
+    return run
+
+
+@ALL
+def test_gradcheck_of_both_orders(name: str) -> None:
+    cell = make(TYPES[name])
+    layer = layer_of(cell, 2, 2, 1, 2)
+    run = as_function("eager", cell, layer)
+    tensors = tuple(inputs_of(layer))
+    assert torch.autograd.gradcheck(run, tensors, check_forward_ad=True, fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, tensors, fast_mode=True)
+
+
+@pytest.mark.parametrize("name", [n for n, a in ACTIVATIONS.items() if not sheet(a).kinks.value])
+def test_gradients_of_one_activation(name: str) -> None:
+    """By x and by parameters, to the second order and in both modes."""
     activation = ACTIVATIONS[name]
-    x = torch.linspace(-3, 3, 24, dtype=torch.float64).requires_grad_()
-    value = eager.apply(activation, x)
-    for order in (1, 2, 3):
-        if not value.requires_grad:
-            break
-        (value,) = torch.autograd.grad(value.sum(), x, create_graph=True, allow_unused=True)
-        derived = activation.derivative(order)
-        expected = torch.tensor([derived.value(v) for v in x.tolist()], dtype=torch.float64)
-        torch.testing.assert_close(value.detach(), expected, rtol=1e-12, atol=1e-13)
+    x = torch.linspace(-1.9, 2.1, 6, dtype=torch.float64, requires_grad=True)
+    numbers = [
+        torch.tensor(v, dtype=torch.float64, requires_grad=True)
+        for v in activation.parameters.values()
+    ]
+
+    def run(x: Tensor, *values: Tensor) -> Tensor:
+        return apply(activation, x, dict(zip(activation.parameters, values, strict=True)))
+
+    assert torch.autograd.gradcheck(run, (x, *numbers), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(run, (x, *numbers))
+
+
+@ALL
+@pytest.mark.parametrize("sizes", [None, [3, 2]])
+def test_plain_is_run(name: str, sizes: list[int] | None) -> None:
+    """`plain`, which the other engines differentiate again, gives what `run` gives."""
+    cell = make(TYPES[name], clip=0.8)
+    layer = layer_of(cell, sizes=sizes, reverse=True)
+    found = EAGER.plain(cell_key(cell), layer, keep=True)
+    expected = EAGER.run(cell_key(cell), layer, keep=True)
+    assert_close(outputs_of(found), outputs_of(expected), eps(layer))
+    assert_close(gradients_of(found, layer), gradients_of(expected, layer), eps(layer))
+
+
+@ALL
+def test_transforms_of_torch_func(name: str) -> None:
+    """grad, jvp, and vmap of grad over weights, against plain calls."""
+    cell = make(TYPES[name])
+    layer = layer_of(cell, 2, 2, 2, 2, requires_grad=False)
+    tensors = tuple(inputs_of(layer))
+
+    def loss(*tensors: Tensor) -> Tensor:
+        result = EAGER.run(cell_key(cell), with_inputs(layer, tensors), keep=True)
+        return torch.stack([r.square().sum() for r in outputs_of(result)]).sum()
+
+    def by_autograd(tensors: Any) -> list[Tensor]:
+        own = [t.clone().requires_grad_() for t in tensors]
+        return list(torch.autograd.grad(loss(*own), own, materialize_grads=True))
+
+    every = tuple(range(len(tensors)))
+    expected = by_autograd(tensors)
+    assert_close(list(torch.func.grad(loss, every)(*tensors)), expected, 1e-12)
+    tangents = tuple(torch.ones_like(t) for t in tensors)
+    _, along = torch.func.jvp(loss, tensors, tangents)
+    total = torch.stack([g.sum() for g in expected]).sum()
+    assert_close([along], [total], 1e-12)
+    stacked = tuple(torch.stack([t, 0.5 * t]) for t in tensors)
+    found = torch.func.vmap(torch.func.grad(loss, every))(*stacked)
+    halves = by_autograd([0.5 * t for t in tensors])
+    assert_close([g[0] for g in found], expected, 1e-12)
+    assert_close([g[1] for g in found], halves, 1e-12)
 
 
 def test_one_tensor_in_two_places() -> None:
-    """h0 given as c0 too: each place has its own gradient, to the second order."""
-    case = make(Cell(), 3, 2, 2, 3)
-    a = {n: torch.tensor(case.arrays[n]).requires_grad_() for n in NAMES}
+    """h0 given as c0 too: each place's gradient is added, to the second order."""
+    cell = make(LSTM)
+    layer = layer_of(cell, 2, 2, 2, 2)
+    start = layer.states[0].detach().requires_grad_()
 
-    def run(state: Tensor) -> Any:
-        rest = [a[n] for n in NAMES[3:]]
-        return eager.run(case.cell, a["x"], state, state, *rest)[0]
+    def run(start: Tensor) -> Tensor:
+        return EAGER.run(cell_key(cell), layer._replace(states=(start, start))).output
 
-    assert torch.autograd.gradcheck(run, (a["h0"],))
-    assert torch.autograd.gradgradcheck(run, (a["h0"],))
-
-
-# ---- the comparison itself can fail ---------------------------------------------------------
+    assert torch.autograd.gradcheck(run, (start,))
+    assert torch.autograd.gradgradcheck(run, (start,))
 
 
-@pytest.mark.parametrize(
-    ("op", "wrong"),
-    [
-        ("sub", lambda a, b: a + b),
-        ("mul", lambda a, b: -(a * b)),
-        ("add", lambda a, b: a - b),
-        ("tanh", lambda x: -torch.tanh(x)),
-        ("sigmoid", lambda x: torch.sigmoid(x) * (1 + 1e-9)),
-        ("gt", lambda a, b: a < b),
-    ],
-)
-def test_a_wrong_operation_is_seen(op: str, wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One operation of a copy of the table turned round: the comparison must not pass."""
-    cell = Cell(candidate=ACTIVATIONS["leaky_relu"], cell_output=ACTIVATIONS["tanh"])
-    case = make(cell, 3, 2, 2, 3, seed=3)
-    assert difference(case)[0] <= 1
-    monkeypatch.setitem(eager.OPS, op, wrong)
+@ALL
+def test_batched_gradients(name: str) -> None:
+    """is_grads_batched=True, as torch.autograd.functional.jacobian(vectorize=True) uses it."""
+    cell = make(TYPES[name])
+    layer = layer_of(cell)
+    output = EAGER.run(cell_key(cell), layer).output
+    weights = torch.randn(2, *output.shape, dtype=torch.float64)
+    options: Any = {"retain_graph": True, "materialize_grads": True, "allow_unused": True}
+    wanted = inputs_of(layer)
+    found = torch.autograd.grad(output, wanted, weights, is_grads_batched=True, **options)
+    for k, one in enumerate(weights):
+        expected = torch.autograd.grad(output, wanted, one, **options)
+        assert_close([g[k] for g in found], list(expected), eps(layer))
+
+
+# ---- measuring -------------------------------------------------------------------------------
+
+
+class Tables:
+    """Receives what is measured."""
+
+    def forward(self, table: Tensor) -> None:
+        self.numbers = table.sum(0)
+
+    def backward(self, table: Tensor) -> None:
+        self.norms = table.sum(0)
+
+
+MEASURED = [n for n, kind in TYPES.items() if kind.kind in ("one product", "no recurrence")]
+
+
+@ENGINES
+@pytest.mark.parametrize("name", MEASURED)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_measures(engine: str, name: str, reverse: bool) -> None:
+    """Against the states of all steps and their gradients by autograd, line by line."""
+    cell = make(TYPES[name])
+    skip_refused(engine, cell)
+    layer, tables = layer_of(cell, reverse=reverse), Tables()
+    result = load(engine).run(cell_key(cell), layer, keep=True, measures=tables)
+    found = gradients_of(result, layer)
+    quiet = load(engine).run(cell_key(cell), layer, keep=True)
+    assert_close(found, gradients_of(quiet, layer), eps(layer))
+    names = measured(cell)
+    assert tables.numbers.shape == (4, len(names.numbers))
+    assert tables.norms.shape == (4, len(names.norms))
+    assert quiet.kept is not None
+    for k, (state, number) in enumerate(names.numbers):
+        if number == "max":
+            kept = quiet.kept[cell.type.states.index(state)]
+            assert_close([tables.numbers[:, k]], [kept.abs().flatten(1).amax(1)], eps(layer))
+    expected = Tables()
+    load("reference").run(cell_key(cell), layer, keep=True, measures=expected)
+    assert_close([tables.numbers], [expected.numbers], eps(layer))
+    assert_close([tables.norms], [norms_by_steps(cell, layer)], 10 * eps(layer))
+
+
+def norms_by_steps(cell: Cell, layer: Layer) -> Tensor:
+    """The squared norms [T, 2S] of dL by each state: in all, and without what comes through a later
+    step; from single steps of the reference, joined by autograd."""
+    key, kind, reference = cell_key(cell), cell.type, load("reference")
+    draw = torch.Generator().manual_seed(7)
+    count, (steps, batch) = len(kind.states), layer.x.shape[:2]
+    shapes = [(steps, batch, layer.states[0].shape[1])]
+    shapes += [tuple(layer.states[0].shape)] * count + [shapes[0]] * count
+    output, *rest = (torch.randn(s, generator=draw, dtype=torch.float64) for s in shapes)
+    last, every = rest[:count], rest[count:]
+    found = torch.zeros(steps, 2 * count, dtype=torch.float64)
+    times = list(range(steps))[:: -1 if layer.reverse else 1]
+    later = list(last)
+    for position in reversed(range(steps)):
+        t = times[position]
+        here = [every[k][t] for k in range(count)]
+        here[kind.states.index(kind.output)] = here[kind.states.index(kind.output)] + output[t]
+        if position == steps - 1:
+            here = [a + b for a, b in zip(here, later, strict=True)]
+            whole = here
+        else:
+            whole = [a + b for a, b in zip(here, later, strict=True)]
+        states = before_step(key, layer, times[:position])
+        found[t, 0::2] = squares(within_step(cell, layer, states, t, whole))
+        found[t, 1::2] = squares(within_step(cell, layer, states, t, here))
+        own = [s.detach().requires_grad_() for s in states]
+        result = reference.run(key, one_step(layer, own, t))
+        later = list(
+            torch.autograd.grad(
+                result.states, own, whole, allow_unused=True, materialize_grads=True
+            )
+        )
+    return found
+
+
+def squares(grads: list[Tensor]) -> Tensor:
+    return torch.stack([g.square().sum() for g in grads])
+
+
+def one_step(layer: Layer, states: Any, t: int) -> Layer:
+    masks = None if layer.masks is None else layer.masks[t : t + 1]
+    return layer._replace(x=layer.x[t : t + 1], states=tuple(states), masks=masks)
+
+
+def before_step(key: str, layer: Layer, times: list[int]) -> Any:
+    states = layer.states
+    with torch.no_grad():
+        for t in times:
+            states = load("reference").run(key, one_step(layer, states, t)).states
+    return states
+
+
+def within_step(
+    cell: Cell, layer: Layer, states: Any, t: int, arriving: list[Tensor]
+) -> list[Tensor]:
+    """dL by each new state of a step, with what goes through the step's later lines: the reference
+    run of a cell in which a mask of ones is added to each state's line tells."""
+    kind = cell.type
+    nudged = CellType(
+        "nudged",
+        products=kind.products,
+        states=kind.states,
+        lines=tuple(
+            f"{line} + nudge_{line.split('=')[0].strip()}"
+            if line.split("=")[0].strip() in kind.states
+            else line
+            for line in kind.lines
+        ),
+        slots=dict(kind.slots),
+        vectors={**dict(kind.vectors), **{f"nudge_{state}": 0.0 for state in kind.states}},
+        masks=kind.masks,
+        output=kind.output,
+    )
+    other = Cell(nudged, cell.activations, cell.clip)
+    units = layer.states[0].shape[1]
+    grads = []
+    for row in range(len(states[0])):  # vectors are shared by rows: one row at a time
+        extra = torch.zeros(len(kind.states), units, dtype=torch.float64)
+        parts = [] if layer.vectors is None else [layer.vectors.detach()]
+        vectors = torch.cat([*parts, extra]).requires_grad_()
+        step = one_step(layer, states, t)
+        own = step._replace(
+            x=step.x[:, row : row + 1].detach(),
+            states=tuple(s[row : row + 1].detach() for s in states),
+            masks=None if step.masks is None else step.masks[:, row : row + 1],
+            vectors=vectors,
+        )
+        result = load("reference").run(cell_key(other), own)
+        given_ = [a[row : row + 1] for a in arriving]
+        (found,) = torch.autograd.grad(result.states, vectors, given_)
+        grads.append(found[-len(kind.states) :])
+    return list(torch.stack(grads, 1))
+
+
+@ENGINES
+def test_what_cannot_be_measured_says_what_to_do(engine: str) -> None:
+    for name in ("gru before", "layer norm"):
+        cell = make(TYPES[name])
+        if refused(engine, cell):
+            continue
+        with pytest.raises(EngineError, match="return_states=True"):
+            load(engine).run(cell_key(cell), layer_of(cell), measures=Tables())
+    if engine != "cpu":
+        cell = make(LSTM)
+        with pytest.raises(EngineError, match="pad them, or record them on the CPU"):
+            load(engine).run(cell_key(cell), layer_of(cell, sizes=[2, 1]), measures=Tables())
+
+
+def test_a_measured_backward_is_not_differentiated() -> None:
+    cell = make(LSTM)
+    layer = layer_of(cell)
+    result = EAGER.run(cell_key(cell), layer, measures=Tables())
+    with pytest.raises(RuntimeError, match="take gradients of gradients outside"):
+        torch.autograd.grad(result.output.sum(), layer.x, create_graph=True)
+
+
+# ---- choosing --------------------------------------------------------------------------------
+
+
+def test_eager_takes_every_kind_and_no_whole_numbers() -> None:
+    for kind in TYPES.values():
+        assert EAGER.refuses(Request(make(kind), "cuda", "bfloat16", True)) is None
+    assert "real numbers" in (EAGER.refuses(Request(make(LSTM), "cpu", "complex64", True)) or "")
+
+
+def test_unknown_engines_are_named() -> None:
+    with pytest.raises(EngineError, match="no engine is called 'gpu'; there are: auto, cpu"):
+        load("gpu")
+
+
+def test_an_engine_is_one_class() -> None:
+    """A toy engine is registered, chosen first, and taken out again."""
+
+    class Toy(Eager):
+        name = "toy"
+
+        def refuses(self, request: Request) -> str | None:
+            return None if request.cell.type is JANET else "it plays with JANET alone"
+
+    changes: list[int] = []
+    protocol.on_change(lambda: changes.append(1))
+    protocol.register(Toy(), first=True)
     try:
-        assert difference(case)[0] > 1
+        request = Request(make(JANET), "cpu", "float64", True)
+        assert protocol.choose(request).name == "toy" and protocol.names()[0] == "toy"
+        with pytest.raises(EngineError, match="it plays with JANET alone"):
+            protocol.choose(Request(make(LSTM), "cpu", "float64", True), "toy")
     finally:
-        monkeypatch.undo()
-        assert difference(case)[0] <= 1
-
-
-@pytest.mark.parametrize("slot", SLOTS)
-def test_a_wrong_slot_is_seen(slot: str) -> None:
-    """The two engines on different cells differ: no slot is dead."""
-    case = make(Cell(), 3, 2, 2, 3)
-    other = replace(case, cell=Cell(**{slot: ACTIVATIONS["softsign"]}))
-    expected, found = by_reference(case), by_eager(other)
-    assert _size(found["output"] - expected["output"]) > 1e-3
-
-
-# ---- extremes -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_nan_in_x_comes_out(dtype: torch.dtype) -> None:
-    """In its own row and from its own step on; nowhere else."""
-    case = make(Cell(candidate=ACTIVATIONS["relu"]), 4, 3, 2, 3)
-    case.arrays["x"][1, 2, 0] = math.nan
-    run = reference.run(case.cell, *(case.arrays[n] for n in NAMES))
-    tensors = [torch.tensor(case.arrays[n], dtype=dtype) for n in NAMES]
-    output = eager.run(case.cell, *tensors)[0]
-    expected = torch.zeros(4, 3, 3, dtype=torch.bool)
-    expected[1:, 2] = True
-    assert torch.equal(output.isnan(), expected)
-    assert np.array_equal(np.isnan(run.output), expected.numpy())
-
-
-@pytest.mark.parametrize("value", [1e30, -1e30, math.inf, -math.inf])
-def test_huge_inputs_saturate(value: float) -> None:
-    """The default cell at 1e30 and at infinity: gates at 0 or 1, nothing NaN, gradients finite."""
-    case = make(Cell(), 3, 2, 1, 3, dtype=torch.float32)
-    case.arrays["x"][1] = value
-    run = reference.run(case.cell, *(case.arrays[n] for n in NAMES))
-    tensors = [torch.tensor(case.arrays[n], dtype=torch.float32) for n in NAMES]
-    output, h, c = eager.run(case.cell, *tensors)
-    for found, expected in ((output, run.output), (h, run.h), (c, run.c)):
-        assert np.isfinite(expected).all()
-        np.testing.assert_allclose(found.numpy(), expected, atol=1e-5, rtol=1e-5)
-
-
-def test_overflow_is_not_hidden() -> None:
-    """A state that leaves float32 is infinite in eager and not a wrong finite number."""
-    cell = Cell(**dict.fromkeys(SLOTS, ACTIVATIONS["squared_relu"]))
-    case = make(cell, 6, 1, 1, 2, dtype=torch.float32, size=2.0, seed=1)
-    case.arrays["x"][:] = 50.0
-    case.arrays["weight_ih"][:] = 2.0
-    case.arrays["weight_hh"][:] = 1.0
-    output = eager.run(cell, *(torch.tensor(case.arrays[n]).float() for n in NAMES))[0]
-    assert not output.isfinite().all()
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_types_follow_the_reference(dtype: torch.dtype) -> None:
-    case = make(Cell(candidate=ACTIVATIONS["gelu"]), 5, 2, 2, 4, dtype=dtype)
-    expected, found = by_reference(case), by_eager(case)
-    for name, value in expected.items():
-        size = max(_size(value), 1.0)
-        assert _size(found[name] - value) <= 32 * case.eps * size, name
-
-
-# ---- protocol and choice --------------------------------------------------------------------
-
-
-def test_the_engine_is_chosen_and_explained() -> None:
-    request = Request(Cell(), "cpu", "float32", training=True)
-    assert choose(request).name in AUTO
-    assert str(choose(request, "reference")) == "engine: reference"
-    with pytest.raises(
-        EngineError, match=r"no engine is called 'fast'; there are: auto, .*reference"
-    ):
-        load("fast")
-    with pytest.raises(EngineError, match=r"no engine can run this LSTM .*eager: .*not int64"):
-        choose(replace(request, dtype="int64"))
+        protocol.unregister("toy")
+    assert len(changes) == 2 and "toy" not in protocol.names()

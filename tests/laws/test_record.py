@@ -7,7 +7,10 @@ their slopes torch's gradients. Gradients by h and c are those of tensors in the
 from __future__ import annotations
 
 import copy
+import io
 import math
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -498,3 +501,118 @@ def test_table_arrays_and_tensorboard() -> None:
     )
     assert told["anygate/l0/grad_h/first_time_step", 2] == last.grad_h[0]
     assert ("anygate/l0/candidate/near_low", 2) not in told  # ReLU has no upper bound
+
+
+# ---- which call is which ------------------------------------------------------------------------
+
+
+class _Stepped(nn.Module):
+    """Two cells, one after the other at each time step; stops where it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = anygate.LSTMCell(2, 3), anygate.LSTMCell(3, 3)
+        self.stop: BaseException | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = two = None
+        for row in x:
+            one = self.first(row, one)
+            two = self.second(one[0], two)
+            if self.stop is not None:
+                raise self.stop
+        assert two is not None
+        return two[0]
+
+
+def _told(recording: Any) -> list[tuple[int, str, int]]:
+    return [(r.step, r.layer, r.time_steps) for r in recording.records]
+
+
+def test_cells_that_take_turns() -> None:
+    model = _Stepped()
+    with anygate.record(model) as recording:
+        model(torch.randn(4, 1, 2))
+        model(torch.randn(5, 1, 2))
+    assert _told(recording) == [
+        (0, "first", 4), (0, "second", 4), (1, "first", 5), (1, "second", 5),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["a hook", "the model"])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_after_a_call_that_failed(where: str, error: type[BaseException]) -> None:
+    """Later calls are counted as if it had not failed; the failed one counts."""
+    model = _Stepped()
+    x = torch.randn(4, 1, 2)
+
+    def fail(module: Any, arguments: Any) -> None:
+        if wanted:
+            raise error
+
+    wanted: list[bool] = []
+    model.register_forward_pre_hook(fail)
+    with anygate.record(model) as recording:
+        model(x)
+        wanted.extend([True] if where == "a hook" else [])
+        model.stop = error() if where == "the model" else None
+        with pytest.raises(error):
+            model(x)
+        wanted.clear()
+        model.stop = None
+        model(x)
+        model.first(x[0])
+        model(x)
+    whole = [r for r in _told(recording) if r[1] == "first" and r[2] == 4]
+    assert whole == [(0, "first", 4), (2, "first", 4), (3, "first", 4)]
+    alone = [r for r in _told(recording) if r[1] == "first" and r[2] == 1]
+    failed = [(1, "first", 1)] if where == "the model" else []
+    assert alone == [*failed] or [r for r in alone if r not in failed] == [(0, "first", 1)]
+
+
+def test_copies_made_meanwhile_have_no_hooks() -> None:
+    model = _Stepped()
+    x = torch.randn(4, 1, 2)
+    with anygate.record(model) as recording:
+        model(x)
+        file = io.BytesIO()
+        torch.save(model, file)
+        copies = [copy.deepcopy(model), torch.optim.swa_utils.AveragedModel(model)]
+        file.seek(0)
+        copies.append(torch.load(file, weights_only=False))
+        for made in copies:
+            for module in made.modules():
+                assert not module._forward_hooks and not module._forward_pre_hooks
+            made(x)
+        assert {r[0] for r in _told(recording)} == {0}, "a copy's calls were recorded"
+    assert not nn.modules.module._global_forward_pre_hooks
+    assert not nn.modules.module._global_forward_hooks
+
+
+def test_threads_are_in_calls_of_their_own() -> None:
+    """Four threads call one model, each with its own length and all of them at once."""
+    model = _Stepped()
+    lengths = [3, 4, 5, 6]
+    together = threading.Barrier(len(lengths), timeout=60)
+    interval = sys.getswitchinterval()
+
+    def work(steps: int) -> None:
+        together.wait()
+        for _ in range(5):
+            with torch.no_grad():
+                model(torch.randn(steps, 1, 2))
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with anygate.record(model) as recording:
+            threads = [threading.Thread(target=work, args=(n,)) for n in lengths]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(120)
+    finally:
+        sys.setswitchinterval(interval)
+    for layer in ("first", "second"):
+        found = [r for r in _told(recording) if r[1] == layer]
+        assert sorted(r[0] for r in found) == list(range(20))
+        assert sorted(r[2] for r in found) == sorted(lengths * 5)

@@ -14,6 +14,8 @@ from mpmath import mp
 
 from anygate.formulas import ACTIVATIONS, Activation, curve, describe, resolve, sheet
 from anygate.formulas.intervals import enclose
+from anygate.formulas.meanings import meanings
+from anygate.formulas.precise import CONTEXT, working
 
 ALL = pytest.mark.parametrize("name", ACTIVATIONS)
 SLOTS = ("input_gate", "forget_gate", "candidate", "output_gate", "cell_output")
@@ -216,6 +218,76 @@ def test_to_dict_is_strict_json(name: str) -> None:
     assert all(sentences for sentences in again["slots"].values())
 
 
+def _hinge(a: float) -> float:
+    """The mean of max(x - a, 0)."""
+    density = math.exp(-a * a / 2) / math.sqrt(2 * math.pi)
+    return density - a * math.erfc(a / math.sqrt(2)) / 2
+
+
+@pytest.mark.parametrize(
+    ("formula", "mean"),
+    [
+        ("leaky_relu", 0.99 / math.sqrt(2 * math.pi)),
+        ("relu", 1 / math.sqrt(2 * math.pi)),
+        ("exponential", math.exp(0.5)),
+        ("hard_sigmoid", 0.5),
+        ("where(x > 0.3, 1, 0)", 0.38208857781),
+        ("x**2", 1.0),
+        ("max(x - 0.1234, 0)", _hinge(0.1234)),
+    ],
+)
+def test_means(formula: str, mean: float) -> None:
+    """Of f at standard normal x; a kink or a jump costs no digits."""
+    assert sheet(formula).mean_output.value == pytest.approx(mean, abs=2e-11)
+
+
+@pytest.mark.parametrize("formula", ["exponential", "sinh_asinh", "x**3", "exp(-x)", "1/x"])
+def test_second_derivatives_without_bound(formula: str) -> None:
+    said = sheet(formula)
+    assert said.second_peak.value[0] == math.inf
+    assert said.second_dies.value is None or formula == "1/x"
+    assert "grows without bound" in " ".join(describe(said).split())
+    json.dumps(said.to_dict(), allow_nan=False)
+
+
+def test_a_second_derivative_far_out() -> None:
+    """Its peak is found wherever it is, not only within |x| <= 8."""
+    height, place = sheet("tanh(x - 30)").second_peak.value
+    assert height == pytest.approx(0.7698003589, rel=1e-9)
+    assert place == pytest.approx(30.6584789, rel=1e-6)
+
+
+def test_what_repeats_is_said_to() -> None:
+    assert sheet("sine").repeats
+    assert sheet("snake").repeats
+    assert "and so on beyond |x| = 8" in " ".join(describe("sine").split())
+    assert not sheet("tanh").repeats
+
+
+def test_a_negative_forget_gate() -> None:
+    """The cell state shrinks by the size of the gate, whatever its sign."""
+    said = " ".join(meanings(-0.995, 0.495, (), "increasing")["forget_gate"])
+    assert "halves" not in said
+    said = " ".join(meanings(-0.9, 0.5, (), "increasing")["forget_gate"])
+    assert f"halves at least every {math.log(2) / -math.log(0.9):.4g} steps" in said
+
+
+NESTED = (
+    "+".join(f"max(x - {i}, sin({i}*x))" for i in range(1, 30)),
+    "where(x > where(sin(x) > 0.1*x, x, tanh(x)*x - 1), hard_silu(hard_silu(x)), mish(mish(x)))",
+)
+
+
+@pytest.mark.parametrize("formula", NESTED, ids=lambda t: t[:20])
+def test_nested_kinks_in_bounded_time(formula: str) -> None:
+    begun = time.process_time()
+    said = sheet(formula)
+    assert time.process_time() - begun < 12  # up to 5 s on a machine of its own
+    if said.skipped:
+        assert said.kinks.how == "sampled"
+        assert "were not searched" in " ".join(describe(said).split())
+
+
 def test_curve() -> None:
     rows = curve(ACTIVATIONS["tanh"], -4, 4, 9)
     assert [r["x"] for r in rows] == [-4, -3, -2, -1, 0, 1, 2, 3, 4]
@@ -316,8 +388,8 @@ def test_whatever_resolve_accepts() -> None:
 def test_bounds_of_huge_arguments() -> None:
     """PRECISE's limits beyond 1e9 are no bounds: exp(-x)*sinh(x) tends to 1/2, not to 0."""
     program = resolve("exp(-x)*sinh(x)").value_program
-    with mp.workdps(25):
-        low, high = enclose(program, (mp.mpf("1e10"), mp.mpf("2e10")), {})
+    with working(25):
+        low, high = enclose(program, (CONTEXT.mpf("1e10"), CONTEXT.mpf("2e10")), {})
         assert low <= 0.5 <= high
 
 

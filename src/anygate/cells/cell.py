@@ -50,6 +50,8 @@ class Cell:
         vectors = tuple(name for name, _ in self.type.vectors if name not in self.per_unit)
         object.__setattr__(self, "per_unit", (*vectors, *self.per_unit))
         for name in self.per_unit:
+            if self.per_unit.count(name) > 1:
+                raise ValueError(f"per_unit names '{name}' twice")
             if name not in self.parameters:
                 raise ValueError(f"no parameter is called '{name}'; there are: {self.parameters}")
 
@@ -150,6 +152,12 @@ def _derive(cell: Cell) -> Derived:
 # ---- a cell as text, for an operator's argument ----------------------------------------------
 
 _VERSION = 1
+_FORMS: dict[str, type] = {
+    **dict.fromkeys(("products", "states", "lines", "gates", "masks"), list),
+    **dict.fromkeys(("activations", "per_unit"), list),
+    **dict.fromkeys(("slots", "vectors"), dict),
+    "output": str,
+}
 _MOST_TEXT = 1_000_000
 _known: dict[str, Cell] = {}
 
@@ -193,7 +201,7 @@ def _activation_text(activation: Activation) -> list[Any]:
 
 def _activation_of(content: Any) -> Activation:
     name, expression, parameters = content
-    return Activation(name, from_canonical(expression), **parameters)
+    return Activation(name, from_canonical(expression), parameters=parameters)
 
 
 def _read(key: str) -> Cell:
@@ -206,6 +214,9 @@ def _read(key: str) -> Cell:
                 f"the cell is written in version {content['version']} of its form; this "
                 f"anygate reads version {_VERSION}"
             )
+        for field, form in _FORMS.items():
+            if not isinstance(content[field], form):
+                raise TypeError(f"'{field}' is no {form.__name__}")
         kind = CellType(
             content["name"],
             products=tuple(Product(*product) for product in content["products"]),

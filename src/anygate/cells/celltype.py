@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from ..formulas.parse import nearest, parse, reserved_names
 __all__ = ["CellType", "Equation", "Product", "argument_of", "before", "symbol"]
 
 _LINE = re.compile(r"\s*([A-Za-z]\w*)\s*=(?!=)\s*")
+_BETWEEN = re.compile(r";|(?<!\s)\s{2,}+(?=[A-Za-z]\w*\s*=(?!=))")
+"""Tries each run of spaces once: it is applied to text of any length."""
 _MOST_LINES = 64
 _MOST_NAMES = 16
 """Products, states, vectors or masks of one cell."""
@@ -123,6 +126,9 @@ class CellType:
         masks: tuple[str, ...] = (),
         output: str = "",
     ) -> None:
+        for group, given in {"products": products, "states": states, "masks": masks}.items():
+            if isinstance(given, str):
+                raise FormulaError(f"{group} is a tuple, such as ({given!r:.40},), not a text")
         values: dict[str, Any] = {
             "name": name,
             "products": tuple(Product(p) if isinstance(p, str) else p for p in products),
@@ -221,7 +227,7 @@ def _split(text: str) -> tuple[str, ...]:
     found = []
     for row in text.splitlines():
         row = row.partition("#")[0]
-        parts = re.split(r";|\s{2,}(?=[A-Za-z]\w*\s*=(?!=))", row)
+        parts = _BETWEEN.split(row)
         found += [part.strip() for part in parts if part.strip()]
     if len(found) > _MOST_LINES:
         raise FormulaError(f"a cell has at most {_MOST_LINES} lines, not {len(found)}")
@@ -257,15 +263,31 @@ def _check_names(cell: CellType) -> None:
     if unknown := [gate for gate in cell.gates if gate not in groups["slot"]]:
         raise FormulaError(f"{cell.name}: the gate '{unknown[0]}' is no slot: {groups['slot']}")
     for product in cell.products:
+        if not (isinstance(product.input, bool) and isinstance(product.recurrent, bool)):
+            raise FormulaError(
+                f"{cell.name}: input and recurrent of {product.name} are True or False"
+            )
+        if not isinstance(product.operand, str):
+            raise FormulaError(f"{cell.name}: the operand of {product.name} is a text")
         if not (product.input or product.recurrent):
             raise FormulaError(f"{cell.name}: the product '{product.name}' sees nothing")
+    for vector, value in cell.vectors:
+        number = isinstance(value, int | float) and math.isfinite(value)
+        if value is not None and not number:
+            raise FormulaError(
+                f"{cell.name}: the vector '{vector}' begins with a finite number or None (drawn), "
+                f"not {short(repr(value))}"
+            )
+    for line in cell.lines:
+        if not isinstance(line, str):
+            raise FormulaError(f"{cell.name}: a line is a text, not {short(repr(line))}")
 
 
 def _check_name(cell: str, group: str, name: Any) -> None:
     good = isinstance(name, str) and name.isidentifier() and name.isascii() and len(name) <= 60
     if not good or name.startswith("_"):
         raise FormulaError(f"{cell}: {short(repr(name))} is no name for a {group}")
-    if name in reserved_names() or name == "mean":
+    if name in reserved_names() or name in functions() or name == "mean":
         raise FormulaError(f"{cell}: '{name}' is a word of formulas and no name for a {group}")
 
 
@@ -322,8 +344,9 @@ class _Reader:
                 operand = self._expression(text, where)
                 if len(self.equations) > count or operand.is_number:
                     raise FormulaError(
-                        f"{self.cell.name}: {where} is a product of states and lines; give an "
-                        "activation of it a line of its own"
+                        f"{self.cell.name}: {where} is a formula of states before the step and "
+                        "lines, without slots, means and constants alone; what has them is a line "
+                        "of its own"
                     )
                 self.operands[product.name] = operand
             else:
@@ -368,17 +391,22 @@ class _Reader:
         for found in sorted(s.name for s in expression.free_symbols):
             if found in self.known or found in inner or " " in found:
                 continue
-            if late := [p for p in self.waiting if p.name == found]:
-                raise FormulaError(
-                    f"{self.cell.name}, {where}: the product '{found}' is of {late[0].operand}, "
-                    "which is not known yet here; move the lines that give it above"
-                )
-            near = nearest(found, self.known)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
             raise FormulaError(
                 f"{self.cell.name}, {where}: '{short(found)}' is not known here; there are "
-                f"{', '.join(sorted(self.known))}.{hint}"
+                f"{', '.join(sorted(self.known))}.{self._hint(found)}"
             )
+
+    def _hint(self, name: str) -> str:
+        """What may be meant by a name that is not known."""
+        for product in self.waiting:
+            if product.name == name:
+                return f" The product {name} is known after the lines that its operand uses."
+        if name in self.cell.states:
+            return f" The state before the step is {before(name)}."
+        if any(match[1] == name for line in self.cell.lines if (match := _LINE.match(line))):
+            return f" The line of {name} stands below; put it above."
+        near = nearest(name, self.known)
+        return f" Did you mean {' or '.join(near)}?" if near else ""
 
     def _apply(self, slot: str) -> Callable[..., Expr]:
         def call(argument: Expr, **options: Any) -> Expr:

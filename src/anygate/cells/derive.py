@@ -10,6 +10,8 @@ from sympy import Expr, Symbol
 
 from ..formulas.activation import Activation
 from ..formulas.closed import VALUE, derivative_in_value
+from ..formulas.derivative import partial
+from ..formulas.errors import FormulaError
 from ..formulas.primitives import VARIABLE, Primitive, clip
 from ..formulas.program import Program, lower
 from .celltype import CellType, argument_of, before, symbol
@@ -25,6 +27,17 @@ def grad(name: str) -> str:
 def saved_name(name: str) -> str:
     """The name under which forward gives a value that backward needs."""
     return f"saved {name}"
+
+
+_MOST_SIZE = 200_000
+"""Operations of a line, or of a derivative, with all lines that it uses written out: the LSTM's h
+has 30. What uses a line twice holds it twice, so that 40 such lines would be 2^40; these take
+seconds."""
+
+
+def _size(expression: Expr, sizes: Mapping[Symbol, int]) -> int:
+    """The parts of an expression as a tree, each symbol counted as what stands for it."""
+    return sum(sizes.get(part, 1) for part in sympy.preorder_traversal(expression))
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,7 @@ class Step:
             argument = argument_of(equation.name)
             self.lines[argument] = equation.expression
             self.lines[equation.name] = self._activated(equation.name, symbol(argument))
+        self._check_size()
         self.values: dict[Symbol, Expr] = {}
         for name, expression in self.lines.items():
             self.values[symbol(name)] = expression.xreplace(self.values)
@@ -88,6 +102,28 @@ class Step:
         self._backward = self._accumulate()
         order = [*(product.name for product in type.products), *self.lines]
         self.saved = tuple(sorted(self._saved, key=order.index))
+
+    def _check_size(self) -> None:
+        sizes: dict[Symbol, int] = {}
+        for name, expression in self.lines.items():
+            sizes[symbol(name)] = _size(expression, sizes)
+            self._refuse_beyond(sizes[symbol(name)], name)
+
+    def _check_backward_size(self, sizes: Mapping[Symbol, int]) -> None:
+        """sizes: of what stands for each symbol."""
+        found = {symbol(state): 1 for state in self.type.states}
+        for name, slopes in reversed(self.slopes.items()):
+            arriving = found.get(symbol(name), 0)
+            for by, slope in slopes.items():
+                found[by] = found.get(by, 0) + arriving + _size(slope, sizes)
+                self._refuse_beyond(found[by], f"the derivative by {by.name}")
+
+    def _refuse_beyond(self, size: int, what: str) -> None:
+        if size > _MOST_SIZE:
+            raise FormulaError(
+                f"{self.type.name}: written out, {what} has more than {_MOST_SIZE:,} operations; "
+                "use fewer lines that use others several times"
+            )
 
     def forward_outputs(self) -> dict[str, Expr]:
         """The new states, and what is saved."""
@@ -142,13 +178,13 @@ class Step:
             expression = self.lines[name].xreplace({argument: VARIABLE})
             parameters, names = [], {}
         slope = derivative_in_value(expression)
-        if slope is None or any(expression.diff(p).has(VARIABLE) for p in parameters):
+        if slope is None or any(partial(expression, p).has(VARIABLE) for p in parameters):
             return None
         return argument, slope.xreplace({VALUE: symbol(name), **names})
 
     def _slopes(self, name: str) -> dict[Symbol, Expr]:
         expression = self.lines[name]
-        slopes = {s: expression.diff(s) for s in sorted(expression.free_symbols, key=str)}
+        slopes = {s: partial(expression, s) for s in sorted(expression.free_symbols, key=str)}
         if name in self._closed:
             argument, slope = self._closed[name]
             if argument in slopes:
@@ -166,6 +202,7 @@ class Step:
 
     def _accumulate(self) -> dict[Symbol, Expr]:
         """dL by every symbol, in terms of what backward is given; chooses what is saved."""
+        self._check_backward_size({})
         grads: dict[Symbol, Expr] = {symbol(s): symbol(grad(s)) for s in self.type.states}
         for name, slopes in reversed(self.slopes.items()):
             arriving = grads.get(symbol(name), sympy.S.Zero)
@@ -174,6 +211,7 @@ class Step:
         arriving = {symbol(grad(state)) for state in self.type.states}
         needed = {s for g in grads.values() for s in g.free_symbols} - arriving
         known = {s: self._recall(s) for s in sorted(needed, key=self._place)}
+        self._check_backward_size({s: _size(value, {}) for s, value in known.items()})
         return {name: expression.xreplace(known) for name, expression in grads.items()}
 
     def _place(self, name: Symbol) -> int:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import sympy
 
+from ..formulas.derivative import partial
 from ..formulas.primitives import VARIABLE, clip
 from ..formulas.program import Program, lower
 from .cell import Cell
@@ -93,5 +94,5 @@ def _action(
     """first: an input that comes before the others, used or not."""
     used = sorted(s.name for s in expression.free_symbols if s.name != first)
     inputs = (first, *used) if first else tuple(used)
-    slopes = tuple((by, lower({"value": expression.diff(symbol(by))}, inputs)) for by in inputs)
+    slopes = tuple((by, lower({"value": partial(expression, symbol(by))}, inputs)) for by in inputs)
     return Action(kind, name, inputs, lower({"value": expression}, inputs), slopes, expression)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from .. import __version__
 from . import claims, compare, lookup, report
-from .base import Exit
+from .base import Exit, say
 
 __all__ = ["Exit", "main", "parser"]
 
@@ -36,8 +36,8 @@ examples:
 """
 
 # By name: importing them here would import SymPy and torch.
-_MENDABLE = {"FormulaError", "EngineError", "EngineGone", "TaskError", "StudyConflict",
-             "StudyError", "WriteError", "UsageError"}  # fmt: skip
+_MENDABLE = {"FormulaError", "EngineError", "EngineGone", "FolderInUse", "TaskError",
+             "StudyConflict", "StudyError", "WriteError", "UsageError"}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, RuntimeError) as error:
         if not {kind.__name__ for kind in type(error).__mro__} & _MENDABLE:
             raise
-        print(f"anygate: {error}", file=sys.stderr)
+        say(f"anygate: {error}", to_stderr=True)
         return Exit.USAGE
 
 

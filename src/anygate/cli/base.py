@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-__all__ = ["Exit", "UsageError", "above_zero", "add_command", "columns", "finite", "need_lab",
-           "positive", "print_json"]  # fmt: skip
+__all__ = ["Bounds", "Exit", "UsageError", "above_zero", "add_command", "columns", "finite",
+           "need_lab", "positive", "print_json", "say"]  # fmt: skip
 
 
 class Exit(IntEnum):
@@ -26,7 +28,7 @@ class UsageError(ValueError):
     """The command cannot be run as it was given; the message says what to do."""
 
 
-_LAB = ("altair", "jinja2", "joblib", "rich", "scipy", "sklearn", "vl_convert")
+_LAB = ("altair", "jinja2", "joblib", "msgspec", "rich", "scipy", "sklearn", "vl_convert")
 
 
 def need_lab() -> None:
@@ -49,34 +51,41 @@ def add_command(
     return parser
 
 
-def positive(text: str) -> int:
-    """A whole number of 1 or more."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"a whole number of 1 or more is needed, not {text!r}")
-    return number
+@dataclass(frozen=True)
+class Bounds:
+    """The numbers that an option takes: int or float, and the ends, which belong to them. Called
+    with the text of the command line, it gives the number or raises ArgumentTypeError."""
+
+    kind: type[int] | type[float]
+    least: float
+    most: float
+
+    def __call__(self, text: str) -> float:
+        try:
+            number = self.kind(text)
+        except ValueError:
+            number = math.nan
+        if not self.least <= number <= self.most:
+            raise argparse.ArgumentTypeError(f"{self} is needed, not {text[:40]!r}")
+        return number
+
+    def __str__(self) -> str:
+        if self.kind is int:
+            return f"a whole number from {self.least:,} to {self.most:,}"
+        return "a number above 0" if self.least > 0 else "a number"
 
 
-def finite(text: str) -> float:
-    """A number that is neither infinite nor NaN."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"a number is needed, not {text!r}")
-    return number
+positive = Bounds(int, 1, 1_000_000)
+finite = Bounds(float, -1e100, 1e100)
+above_zero = Bounds(float, 1e-100, 1e100)
 
 
-def above_zero(text: str) -> float:
-    """A number above 0."""
-    number = finite(text)
-    if number <= 0:
-        raise argparse.ArgumentTypeError(f"a number above 0 is needed, not {text!r}")
-    return number
+def say(text: str, *, to_stderr: bool = False) -> None:
+    """Print text that may hold what files or strangers wrote: no escape sequence reaches the
+    terminal. Every command prints by this, or as JSON."""
+    from ..lab.words import printable
+
+    print(printable(text), file=sys.stderr if to_stderr else sys.stdout)
 
 
 def print_json(content: Any) -> None:

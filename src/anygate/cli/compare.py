@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import Exit, UsageError, add_command, columns, need_lab, print_json
+from .base import Exit, UsageError, add_command, columns, need_lab, print_json, say
 from .report import finish
 from .request import OPTIONS, SETTINGS, merged
 
@@ -138,7 +137,7 @@ def _say_same(activations: Sequence[Activation]) -> None:
         if len(labels) > 1:
             names = " and ".join([", ".join(labels[:-1]), labels[-1]])
             theirs = "their difference shows" if len(labels) == 2 else "their differences show"
-            print(f"{names} are the same formula: {theirs} nothing but rounding", file=sys.stderr)
+            say(f"{names} are the same formula: {theirs} nothing but rounding", to_stderr=True)
 
 
 def _default_folder(studies: Sequence[Study | TunedStudy]) -> Path:
@@ -188,7 +187,7 @@ def _run(
     from ..lab.stability import map_of
 
     if not options.fresh and not _present(placed).startswith("0 "):
-        print(f"{_present(placed)} trials are already in {directory}", file=sys.stderr)
+        say(f"{_present(placed)} trials are already in {directory}", to_stderr=True)
     titles = {study.task.title for study in placed.values()}
     title = f"{titles.pop()}: " if len(titles) == 1 else ""
     try:
@@ -202,10 +201,10 @@ def _run(
     except KeyboardInterrupt:
         where = [f"--{name} {shlex.quote(str(value))}" for name in ("jobs", "engine", "address")
                  if (value := getattr(request, name)) not in (None, "joblib")]  # fmt: skip
-        print(
+        say(
             f"\ninterrupted; {_present(placed)} trials are kept. Go on with:\n"
             f"  {' '.join([command, *where])}",
-            file=sys.stderr,
+            to_stderr=True,
         )
         return False
     return True
@@ -243,7 +242,7 @@ def _dry_run(
                     "estimated_seconds": seconds / workers})  # fmt: skip
     else:
         named = {(study.task.name, study.slot): parts[f] for f, study in placed.items()}
-        print(_grid_text(named, left, seconds / workers, workers))
+        say(_grid_text(named, left, seconds / workers, workers))
     return Exit.DONE
 
 

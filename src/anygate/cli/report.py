@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import Exit, add_command, need_lab
+from .base import Exit, add_command, need_lab, say
 
 if TYPE_CHECKING:
     from ..lab.results import StudyResults
@@ -48,7 +47,7 @@ def finish(directory: Path, as_json: bool) -> int:
     else:
         for results in found.values():
             _print(results, short=folders is not None)
-    print(f"\nreport: {page}", file=sys.stderr if as_json else sys.stdout)
+    say(f"\nreport: {page}", to_stderr=as_json)
     return Exit.DONE
 
 
@@ -65,7 +64,7 @@ def _load_all(folders: Sequence[Path]) -> tuple[dict[Path, StudyResults], dict[P
             if folder == folders[-1] and not found:
                 raise
             unfinished[folder] = str(error)
-            print(error, file=sys.stderr)
+            say(str(error), to_stderr=True)
     return found, unfinished
 
 
@@ -79,13 +78,13 @@ def _print(results: StudyResults, short: bool) -> None:
     if short:
         sentences = found.answer + found.comparisons + found.rates + found.own
         title = f"{results.task.title}, {results.config.slot}"
-        print(f"\n{title}\n{'=' * len(title)}\n")
-    print(table(results))
+        say(f"\n{title}\n{'=' * len(title)}\n")
+    say(table(results))
     if results.own is not None:
-        print(f"\nat each one's own learning rate:\n\n{table(results.own)}")
-    print()
+        say(f"\nat each one's own learning rate:\n\n{table(results.own)}")
+    say("")
     for sentence in sentences:
-        print(_wrapped(sentence))
+        say(_wrapped(sentence))
 
 
 def _wrapped(sentence: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from .base import UsageError, above_zero, finite, positive
+from .base import Bounds, UsageError, above_zero, finite, positive
 
 __all__ = ["DEFAULTS", "OPTIONS", "SETTINGS", "Option", "merged", "read_config"]
 
@@ -19,10 +19,10 @@ __all__ = ["DEFAULTS", "OPTIONS", "SETTINGS", "Option", "merged", "read_config"]
 class Option:
     """An option of the command line, and a key of the file.
 
-    kind: text -> value; raises ArgumentTypeError. many: it takes several values.
+    kind: str, or the bounds of a number. many: it takes several values.
     """
 
-    kind: Callable[[str], Any]
+    kind: type[str] | Bounds
     help: str
     metavar: str = "N"
     many: bool = False
@@ -31,7 +31,7 @@ class Option:
 
 SETTINGS: dict[str, Option] = {
     "hidden_size": Option(positive, "units of the LSTM"),
-    "epochs": Option(positive, "times through the training data"),
+    "epochs": Option(Bounds(int, 1, 10_000), "times through the training data"),
     "batch_size": Option(positive, "sequences in a training step"),
     "learning_rate": Option(finite, "of Adam; beside --learning-rates, the one that is shared",
                             "X"),
@@ -50,14 +50,15 @@ OPTIONS: dict[str, Option] = {
                    "sequences with classes as .npz or .ts", "FILE"),
     "target": Option(str, "the column of the CSV file to forecast", "COLUMN"),
     "window": Option(positive, "past values for each forecast (default 24)"),
-    "seeds": Option(positive, "seeds 0 to N-1 (default 8)"),
+    "seeds": Option(Bounds(int, 1, 1_000), "seeds 0 to N-1 (default 8)"),
     "margin": Option(above_zero, "differences in the metric within X count as equivalent "
                      "(accuracy: 0.01 is one point); declared before the first run", "X"),
     "learning_rates": Option(finite, "tune the learning rate: choose for each activation among "
                              "these, on seeds of their own, then compare at one rate for all "
                              "(--learning-rate, else the best for the first) and at each one's "
                              "own", "X", many=True),
-    "tuning_seeds": Option(positive, "seeds for that, counted from 1,000,000 (default 3)"),
+    "tuning_seeds": Option(Bounds(int, 1, 1_000),
+                           "seeds for that, counted from 1,000,000 (default 3)"),
     "out": Option(str, "results folder (default: below runs/)", "DIR"),
     "jobs": Option(positive, "processes (default: one for each core)"),
     "engine": Option(str, "what runs the trials: joblib (this machine, the default), ray or dask",
@@ -68,6 +69,8 @@ OPTIONS: dict[str, Option] = {
 }  # fmt: skip
 """All but the activations."""
 
+LARGEST = 2**20
+"""Bytes of a TOML file."""
 DEFAULTS: dict[str, Any] = {"slot": ["activation"], "seeds": 8, "tuning_seeds": 3,
                             "engine": "joblib"}  # fmt: skip
 
@@ -101,16 +104,21 @@ def merged(options: argparse.Namespace) -> argparse.Namespace:
 def read_config(path: Path) -> dict[str, Any]:
     """The options that a TOML file holds: keys as on the command line, ``activations`` for the
     activations. Raises UsageError, naming the key and what to do."""
+    from ..lab.schema import StudyError, content
+
     try:
-        with path.open("rb") as file:
-            raw = tomllib.load(file)
+        raw = tomllib.loads(content(path, LARGEST).decode())
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except StudyError as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{path} is nested too deeply; all keys stand at the top") from None
+    except ValueError as error:  # also of a number with thousands of digits
         raise UsageError(
             f"{path} is not TOML: {error}; a line is such as seeds = 8, text stands in quotes and "
-            "several values in brackets: task = [\"adding\", \"digits\"]"
-        ) from None  # fmt: skip
+            'several values in brackets: task = ["adding", "digits"]'
+        ) from None
     found: dict[str, Any] = {}
     known = {"activations": Option(str, "", many=True), **OPTIONS}
     for key, value in raw.items():
@@ -123,7 +131,7 @@ def read_config(path: Path) -> dict[str, Any]:
             raise UsageError(f"{path}: {key} is given twice, with - and with _; keep one of them")
         try:
             found[name] = _values(known[name], value)
-        except argparse.ArgumentTypeError as error:
+        except ValueError as error:
             raise UsageError(f"{path}: {key}: {error}") from None
     return found
 
@@ -140,26 +148,28 @@ def _values(option: Option, value: object) -> Any:
         return _value(option, value)
     several = value if isinstance(value, list) else [value]
     if not several:
-        raise argparse.ArgumentTypeError("the list is empty; leave the key out or name a value")
+        raise ValueError("the list is empty; leave the key out or name a value")
     return [_value(option, each) for each in several]
 
 
 def _value(option: Option, value: object) -> Any:
-    if option.kind is str:
-        if not isinstance(value, str):
-            raise argparse.ArgumentTypeError(f"text in quotes is needed, not {_shown(value)}")
-        if option.choices and value not in option.choices:
-            raise argparse.ArgumentTypeError(f"one of {', '.join(option.choices)} is needed, not "
-                                             f"{value!r}")  # fmt: skip
-        return value
-    if isinstance(value, str):
-        raise argparse.ArgumentTypeError(f"a number without quotes is needed, not {value!r}")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise argparse.ArgumentTypeError(f"one number is needed, not {_shown(value)}")
-    return option.kind(str(value))
+    """The value, held against the schema that the files of a study are read by."""
+    import msgspec
 
+    from ..lab.schema import Line
 
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "a list" if isinstance(value, list) else str(value)
+    if isinstance(value, str) and option.many:
+        value = " ".join(value.split())  # a formula may take several lines
+    kind: Any = option.kind
+    if isinstance(kind, Bounds):
+        needed = f"{kind} without quotes"
+        kind = Annotated[kind.kind, msgspec.Meta(ge=kind.kind(kind.least), le=kind.kind(kind.most))]
+    elif option.choices:
+        needed, kind = f"one of {', '.join(option.choices)}", Literal[option.choices]
+    else:
+        needed, kind = "one line of text in quotes", Line
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        shown = "a list" if isinstance(value, list) else repr(value)[:40]
+        raise ValueError(f"{needed} is needed, not {shown}") from None

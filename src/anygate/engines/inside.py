@@ -10,21 +10,24 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..cells import Cell
+from ..cells.celltype import argument_of
+from ..cells.schedule import schedule
+from ..formulas.program import evaluate
 from .protocol import Layer, Result
 from .reference.loop import Arrays, forward
+from .reference.operations import OPS, Array
 
 __all__ = ["unit_values"]
 
 
 def unit_values(
     cell: Cell, layer: Layer, result: Result, units: Sequence[int]
-) -> dict[str, NDArray[np.float64]]:
-    """The values of some hidden units at every time step, [T, B, len(units)] ([N, len(units)]
-    packed), in float64: of each slot f(a), and of each state.
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What some hidden units were at every time step, [T, B, len(units)] ([N, len(units)] packed),
+    in float64: the values, of each slot f(a) and of each state; and the slopes f'(a) of each slot.
 
     result: what a run of the layer with keep=True gave.
     """
@@ -37,20 +40,32 @@ def unit_values(
     )
     optional = (layer.bias_ih, layer.bias_hh, layer.vectors)
     masks = None if layer.masks is None else _array(layer.masks.flatten(0, -3))[None]
+    bias_ih, bias_hh, vectors = (None if t is None else _array(t) for t in optional)
     one_step = Arrays(
         _array(layer.x.flatten(0, -2))[None],
         states,
         _array(layer.weight_ih),
         _array(layer.weight_hh),
-        *(None if tensor is None else _array(tensor) for tensor in optional),
+        bias_ih,
+        bias_hh,
+        vectors,
         masks,
     )
     seen = forward(cell, one_step).seen[0]
     picked = list(units)
-    return {
-        name: seen[name][:, picked].reshape(*rows, len(picked))
-        for name in (*cell.slots, *cell.type.states)
-    }
+
+    def pick(values: Array) -> Array:
+        whole = np.broadcast_to(values, states[0].shape)
+        return whole[:, picked].reshape(*rows, len(picked))
+
+    slopes = {}
+    for action in schedule(cell):
+        if action.kind == "slot":
+            program = dict(action.slopes)[argument_of(action.name)]
+            with np.errstate(all="ignore"):
+                slopes[action.name] = pick(evaluate(program, OPS, seen)["value"])
+    values = {name: pick(seen[name]) for name in (*cell.slots, *cell.type.states)}
+    return values, slopes
 
 
 def _previous_rows(layer: Layer) -> Tensor:
@@ -75,5 +90,5 @@ def _previous_rows(layer: Layer) -> Tensor:
     return found.to(layer.x.device)
 
 
-def _array(tensor: Tensor) -> NDArray[np.float64]:
+def _array(tensor: Tensor) -> Array:
     return tensor.detach().cpu().to(torch.float64).numpy()

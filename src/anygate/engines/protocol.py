@@ -124,15 +124,17 @@ class Engine(ABC):
 
 # ---- the registry ------------------------------------------------------------------------------
 
-_HOMES: dict[str, str | Engine] = {
+_HOMES: dict[str, str] = {
     # The order is that in which "auto" asks, the fastest first.
     "cpu": ".cpu:CPU",
     "eager": ".eager:Eager",
     "reference": ".reference:Reference",
 }
-"""Engine -> the module and class, imported when they are needed, or the engine itself."""
+"""Engine -> its module and class, imported when they are needed; "" for one that was registered."""
 _NAMED_ONLY = {"reference"}
 """Engines that run only when they are named: "reference" is the specification."""
+LOADED: dict[str, Engine] = {}
+"""The engines that have been loaded."""
 _changed: list[Callable[[], None]] = []
 
 
@@ -145,8 +147,9 @@ def register(engine: Engine, first: bool = False) -> None:
     """Add an engine, or replace the one of its name. first: "auto" asks it before the others."""
     others = {name: home for name, home in _HOMES.items() if name != engine.name}
     _HOMES.clear()
-    own: dict[str, str | Engine] = {engine.name: engine}
+    own = {engine.name: ""}
     _HOMES.update({**own, **others} if first else {**others, **own})
+    LOADED[engine.name] = engine
     for forget in _changed:
         forget()
 
@@ -154,6 +157,7 @@ def register(engine: Engine, first: bool = False) -> None:
 def unregister(name: str) -> None:
     """Take an engine out again."""
     del _HOMES[name]
+    LOADED.pop(name, None)
     for forget in _changed:
         forget()
 
@@ -165,16 +169,15 @@ def on_change(forget: Callable[[], None]) -> None:
 
 def load(name: str) -> Engine:
     """The engine of this name. Raises EngineError for an unknown one."""
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in _HOMES:
         known = ", ".join(("auto", *_HOMES))
         raise EngineError(f"no engine is called '{name}'; there are: {known}")
-    if isinstance(home, str):
-        module, _, kind = home.partition(":")
-        home = getattr(import_module(module, __package__), kind)()
-        assert isinstance(home, Engine)
-        _HOMES[name] = home
-    return home
+    if name not in LOADED:
+        module, _, kind = _HOMES[name].partition(":")
+        engine = getattr(import_module(module, __package__), kind)()
+        assert isinstance(engine, Engine)
+        LOADED[name] = engine
+    return LOADED[name]
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, overload
 
+import mpmath
 import sympy
 from sympy import Expr
 
+from .arrays import applier
+from .canonical import canonical, from_canonical
+from .derivative import differentiate, partial
 from .errors import FormulaError, short
-from .normalise import normalise
-from .parse import MAX_LENGTH, parse
-from .precise import PRECISE
+from .normalise import normalise, settle
+from .parse import MAX_LENGTH, check_parameter_name, parse
+from .precise import CONTEXT, OPS, working
 from .primitives import VARIABLE
 from .program import Program, evaluate, lower
+from .text import write
 
-__all__ = ["Activation"]
+__all__ = ["Activation", "differentiate"]
 
 _DIGITS = 30
 
@@ -28,11 +33,13 @@ class Activation:
     name: what it is called. expression: formula text ("where(x > 0, x, a*expm1(x))") or a SymPy
     expression; x (or z) is the variable, every other symbol a parameter that needs a default.
     source: where the formula comes from. note: traps, such as other functions of the same name.
-    aliases: other names. The rest are the parameters with their defaults.
+    aliases: other names. parameters: the parameters with their defaults, whatever they are called;
+    those with other names than these may as well be given as keywords.
 
         elu = Activation("elu", "where(x > 0, x, a*expm1(x))", a=1.0)
         elu(a=0.5)                # the same formula with another parameter
-        elu.value(-1.0)           # -0.632...
+        elu(tensor)               # f of each element; of NumPy arrays and numbers too
+        elu(tensor, a=0.5)
         elu.derivative()          # the Activation of its derivative
 
     Immutable, hashable and picklable. Raises FormulaError for a formula that cannot be used.
@@ -53,19 +60,24 @@ class Activation:
         source: str = "",
         note: str = "",
         aliases: tuple[str, ...] = (),
-        **parameters: float,
+        parameters: Mapping[str, float] | None = None,
+        **keywords: float,
     ) -> None:
         _check_name(name)
-        read = parse(expression) if isinstance(expression, str) else normalise(expression)
-        values = {key: _number(name, key, value) for key, value in parameters.items()}
+        given = _joined(name, parameters, keywords)
+        _check_texts(name, source=source, note=note)
+        read = settle(parse(expression) if isinstance(expression, str) else normalise(expression))
+        values = {key: _number(name, key, value) for key, value in given.items()}
         self._set(name, read, source, note, tuple(aliases), values, values)
         free = {s.name for s in read.free_symbols} - {VARIABLE.name}
         if missing := sorted(free - values.keys()):
             raise FormulaError(
                 f"'{name}': the formula has the free symbol '{missing[0]}' without a default; "
-                f"give one, as in Activation({name!r}, ..., {missing[0]}=1.0), "
+                f"give one, as in Activation({name!r}, ..., {_as_keywords({missing[0]: 1.0})}), "
                 "or write the number itself"
             )
+        for key in free:
+            check_parameter_name(key)
         if unused := sorted(values.keys() - free):
             raise FormulaError(f"'{name}': the parameter '{unused[0]}' is not in the formula")
         _ = self.program  # a formula or derivative outside the vocabulary is refused here
@@ -121,24 +133,49 @@ class Activation:
         return hash(self._key())
 
     def __reduce__(self) -> Any:
-        fields = (self.name, self.expression, self.source, self.note, self.aliases)
+        fields = (self.name, canonical(self.expression), self.source, self.note, self.aliases)
         return _restore, (*fields, dict(self.parameters), dict(self._defaults))
 
-    def __call__(self, *values: Any, **parameters: float) -> Activation:
-        """The same formula with other parameters: leaky_relu(k=0.2)."""
-        if values:
-            raise TypeError(
-                f"call {self.name} with named parameters only; "
-                f"{self.name}.value({values[0]!r}) computes a value"
-            )
+    @overload
+    def __call__(self, /, **parameters: float) -> Activation: ...
+
+    @overload
+    def __call__(self, value: Any, /, **parameters: Any) -> Any: ...
+
+    def __call__(self, /, *values: Any, **parameters: Any) -> Any:
+        """f of a value, or the same formula with other parameters.
+
+            leaky_relu(k=0.2)          # an Activation
+            leaky_relu(tensor)         # f elementwise; its gradient, of any order, is derived
+            leaky_relu(array, k=0.2)   # a NumPy array, computed in float64
+            leaky_relu(-1.0)           # a float, as `value` gives it
+
+        With a tensor, a parameter may be a tensor too (it gets a gradient). Raises FormulaError for
+        an unknown parameter or a value of one with which there is no f.
+        """
         for key in parameters:
             if key not in self.parameters:
                 has = ", ".join(self.parameters) or "none"
                 raise FormulaError(f"{self.name} has no parameter '{key}'; it has: {has}")
-        values_ = {key: _number(self.name, key, value) for key, value in parameters.items()}
-        new = self._like(parameters={**self.parameters, **values_})
-        _check_parameters(new, values_)
-        return new
+        if not values:
+            return _bound(self, tuple(parameters.items()))
+        if len(values) > 1:
+            raise TypeError(f"{self.name} takes one value and parameters by name, as in f(x, k=1)")
+        return self._apply(values[0], parameters)
+
+    def _apply(self, x: Any, parameters: Mapping[str, Any]) -> Any:
+        arrays = {k: v for k, v in parameters.items() if applier(v) and not _is_number(v)}
+        numbers = tuple((k, v) for k, v in parameters.items() if k not in arrays)
+        activation = _bound(self, numbers) if numbers else self
+        if _is_number(x) and not arrays:
+            return activation.value(float(x))
+        apply = applier(x)
+        if apply is None:
+            raise TypeError(
+                f"{self.name} can be called on a tensor, a NumPy array or a number, not "
+                f"{type(x).__name__}; make an array of it first"
+            )
+        return apply(activation, x, arrays)
 
     @property
     def label(self) -> str:
@@ -150,8 +187,12 @@ class Activation:
 
     @property
     def formula(self) -> str:
-        """The formula as text that `parse` reads back."""
-        return str(self.expression)
+        """The formula as text, which `parse` reads back as the same expression.
+
+        A derivative's need not be: it can be longer than a formula may be, and SymPy may put its
+        parts together otherwise when they are read. `canonical` has a text for every expression.
+        """
+        return write(self.expression)
 
     @cached_property
     def closed(self) -> Expr:
@@ -176,7 +217,7 @@ class Activation:
 
     def derivative_by(self, parameter: str) -> Activation:
         """The derivative by a parameter, as an Activation of x."""
-        expression = self.expression.diff(sympy.Symbol(parameter, real=True))
+        expression = partial(self.expression, sympy.Symbol(parameter, real=True))
         return self._derived(f"d {self.name}/d {parameter}", expression)
 
     def derivative(self, order: int = 1) -> Activation:
@@ -198,17 +239,18 @@ class Activation:
 
     def value(self, x: float) -> float:
         """f(x), correct to the last digit of float64 (slow: 30 digits inside)."""
-        from mpmath import mp
-
-        with mp.workdps(_DIGITS):
-            return float(self.precise(x))
+        with working(_DIGITS):
+            return float(self._evaluated(x))
 
     def precise(self, x: Any) -> Any:
-        """f(x) as an mpmath number at mpmath's working precision."""
-        from mpmath import mp
+        """f(x) as an mpmath number at mpmath's working precision, that of `mpmath.mp`."""
+        with working(bits=mpmath.mp.prec):
+            return mpmath.mp.make_mpf(self._evaluated(x)._mpf_)
 
-        values = {"x": mp.mpf(x), **{k: mp.mpf(v) for k, v in self.parameters.items()}}
-        return evaluate(self.value_program, PRECISE, values)["value"]
+    def _evaluated(self, x: Any) -> Any:
+        """f(x) as a number of CONTEXT at its working precision."""
+        values = {"x": CONTEXT.mpf(x), **{k: CONTEXT.mpf(v) for k, v in self.parameters.items()}}
+        return evaluate(self.value_program, OPS, values)["value"]
 
     def latex(self) -> str:
         """The formula in LaTeX, with the parameters as symbols."""
@@ -219,7 +261,7 @@ class Activation:
         return str(sympy.latex(self.closed))
 
     def __repr__(self) -> str:
-        constants = ", ".join(f"{k}={v!r}" for k, v in self.parameters.items())
+        constants = _as_keywords(self.parameters)
         return f"Activation({self.name!r}, {self.formula!r}{', ' + constants if constants else ''})"
 
     def __str__(self) -> str:
@@ -239,19 +281,11 @@ class Activation:
         return html(self)
 
 
-def differentiate(expression: Expr, order: int = 1) -> Expr:
-    """The derivative by x, `order` times; one at a time, because SymPy factors the result of
-    a higher order and so makes 0*inf of a harmless tail."""
-    for _ in range(order):
-        expression = expression.diff(VARIABLE)
-    return expression
-
-
 @lru_cache(maxsize=1024)
 def _program(expression: Expr, inputs: tuple[str, ...]) -> Program:
     outputs = {"value": expression, "derivative": differentiate(expression)}
     for name in inputs[1:]:
-        outputs[f"d_{name}"] = expression.diff(sympy.Symbol(name, real=True))
+        outputs[f"d_{name}"] = partial(expression, sympy.Symbol(name, real=True))
     try:
         return lower(outputs, inputs)
     except ValueError as error:
@@ -261,6 +295,58 @@ def _program(expression: Expr, inputs: tuple[str, ...]) -> Program:
 @lru_cache(maxsize=1024)
 def _value_program(expression: Expr, inputs: tuple[str, ...]) -> Program:
     return lower({"value": expression}, inputs)
+
+
+_TAKEN = ("source", "note", "aliases", "parameters")
+"""Keywords of Activation that are no parameters of the formula."""
+
+
+def _joined(
+    name: str, parameters: Mapping[str, float] | None, keywords: Mapping[str, float]
+) -> dict[str, float]:
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise FormulaError(
+            f"'{name}': parameters= takes a mapping of names to numbers, such as "
+            "parameters={'k': 1.0}"
+        )
+    given = dict(parameters or {})
+    if twice := sorted(given.keys() & keywords.keys()):
+        raise FormulaError(f"'{name}': the parameter '{twice[0]}' is given twice")
+    return {**given, **keywords}
+
+
+def _check_texts(name: str, **texts: Any) -> None:
+    for key, text in texts.items():
+        if not isinstance(text, str):
+            raise FormulaError(
+                f"'{name}': {key}= is a text about the formula; for a parameter of that name "
+                f"write {_as_keywords({key: text})}"
+            )
+
+
+def _as_keywords(parameters: Mapping[str, Any]) -> str:
+    """Parameters as they are written in a call of Activation."""
+    free = [f"{k}={v!r}" for k, v in parameters.items() if k not in _TAKEN]
+    taken = {k: v for k, v in parameters.items() if k in _TAKEN}
+    return ", ".join([*free, *([f"parameters={taken!r}"] if taken else [])])
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _bound(activation: Activation, parameters: tuple[tuple[str, Any], ...]) -> Activation:
+    """The activation with other numbers for its parameters."""
+    numbers = tuple((k, _number(activation.name, k, v)) for k, v in parameters)
+    return _rebound(activation, numbers)
+
+
+@lru_cache(maxsize=1024)
+def _rebound(activation: Activation, numbers: tuple[tuple[str, float], ...]) -> Activation:
+    changed = dict(numbers)
+    new = activation._like(parameters={**activation.parameters, **changed})
+    _check_parameters(new, changed)
+    return new
 
 
 def _number(name: str, key: str, value: Any) -> float:
@@ -283,9 +369,7 @@ def _check_name(name: Any) -> None:
 def _check_parameters(activation: Activation, changed: Mapping[str, float]) -> None:
     """Refuses values with which the formula or its derivative has no real value, as a zero
     in a denominator or a negative number under a root."""
-    if _closes(activation.closed) and not (
-        _without_value(activation) - _without_default(activation)
-    ):
+    if _closes(activation) and not (_without_value(activation) - _without_default(activation)):
         return
     which = ", ".join(f"{k}={v:g}" for k, v in changed.items())
     raise FormulaError(
@@ -305,13 +389,15 @@ _PROBES = (-30, -2.3, -0.7, 0, 0.4, 1.9, 30)
 
 
 @lru_cache(maxsize=1024)
-def _closes(closed: Expr) -> bool:
-    """Whether the numbers of an expression and of its derivative are finite and real."""
+def _closes(activation: Activation) -> bool:
+    """Whether the numbers of a formula and of its derivative are finite and real."""
     try:
+        closed = activation.closed
         slope = differentiate(closed)
         lower({"value": closed, "derivative": slope}, (VARIABLE.name,))
         return not (closed.has(*_NO_NUMBERS) or slope.has(*_NO_NUMBERS))
-    except (ValueError, TypeError, ArithmeticError):  # an infinite part in SymPy's arithmetic
+    # an infinite part in SymPy's arithmetic, or a comparison of what is not real
+    except (ValueError, TypeError, ArithmeticError):
         return False
 
 
@@ -322,20 +408,18 @@ def _without_default(activation: Activation) -> set[tuple[str, float]]:
 @lru_cache(maxsize=1024)
 def _without_value(activation: Activation) -> set[tuple[str, float]]:
     """The points among a few where the value or the derivative is not a number."""
-    from mpmath import mp
-
     found = set()
-    with mp.workdps(_DIGITS):
-        parameters = {k: mp.mpf(v) for k, v in activation.parameters.items()}
+    with working(_DIGITS):
+        parameters = {k: CONTEXT.mpf(v) for k, v in activation.parameters.items()}
         for x in _PROBES:
-            values = evaluate(activation.program, PRECISE, {"x": mp.mpf(x), **parameters})
-            found |= {(k, x) for k in ("value", "derivative") if mp.isnan(values[k])}
+            values = evaluate(activation.program, OPS, {"x": CONTEXT.mpf(x), **parameters})
+            found |= {(k, x) for k in ("value", "derivative") if CONTEXT.isnan(values[k])}
     return found
 
 
 def _restore(
     name: str,
-    expression: Expr,
+    expression: str,
     source: str,
     note: str,
     aliases: tuple[str, ...],
@@ -343,5 +427,6 @@ def _restore(
     defaults: dict[str, float],
 ) -> Activation:
     new = object.__new__(Activation)
-    new._set(name, expression, source, note, aliases, parameters, defaults)
+    read = from_canonical(expression)
+    new._set(name, read, source, note, aliases, parameters, defaults)
     return new

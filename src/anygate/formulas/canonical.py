@@ -26,7 +26,8 @@ __all__ = ["canonical", "from_canonical"]
 MAX_TEXT = 1_000_000
 MAX_NODES = 20_000
 MAX_SIZE = 1_000_000
-"""Parts of the tree when nothing is shared; a number counts one for every 16 of its characters."""
+"""Parts of the tree when nothing is shared, and digits of all its numbers when powers are worked
+out; a number counts as one part for every 16 of its characters."""
 MAX_DEPTH = 400
 MAX_DIGITS = 4_000
 MAX_EXPONENT = 4_096
@@ -129,8 +130,8 @@ class _Tally:
         self.sizes: list[int] = []
         self.depths: list[int] = []
         self.conditions: list[bool] = []
-        self.numbers: list[int] = []  # characters of a number, 0 of other nodes
-        self.exponents: list[tuple[int, int] | None] = []
+        self.digits: list[int] = []  # of all numbers below, as powers would multiply them
+        self.ratios: list[tuple[int, int] | None] = []  # of a node that is a number
 
     def count(self, node: Any) -> None:
         if not (isinstance(node, list) and node and isinstance(node[0], str)):
@@ -144,18 +145,20 @@ class _Tally:
             self._check_arguments(node)
             size = 1 + sum(self.sizes[a] for a in arguments)
             depth = 1 + max(self.depths[a] for a in arguments)
-            length = 0
+            digits = self._digits(node)
+            ratio = None
         else:
-            length = self._check_leaf(node)
-            size, depth = 1 + length // 16, 1
-        if size > MAX_SIZE or depth > MAX_DEPTH:
+            digits = self._check_leaf(node)
+            size, depth = 1 + digits // 16, 1
+            ratio = _ratio(arguments[0]) if digits else None
+        if max(size, digits) > MAX_SIZE or depth > MAX_DEPTH:
             raise FormulaError(
                 f"the expression has more than {MAX_SIZE:,} parts or {MAX_DEPTH} levels"
             )
         self.sizes.append(size)
         self.depths.append(depth)
-        self.numbers.append(length)
-        self.exponents.append(_ratio(arguments[0]) if length else None)
+        self.digits.append(digits)
+        self.ratios.append(ratio)
         self.conditions.append(name in _RELATIONS or name in (*_CONDITIONS, "true", "false"))
 
     def _check_arguments(self, node: list[Any]) -> None:
@@ -170,11 +173,19 @@ class _Tally:
         if wrong or [self.conditions[a] for a in arguments] != wanted:
             raise _bad(node)
         if name == "pow":
-            ratio = self.exponents[arguments[1]]
+            ratio = self.ratios[arguments[1]]
             if ratio is None or max(map(abs, ratio)) > MAX_EXPONENT:
                 raise FormulaError(f"a power must be a number of at most {MAX_EXPONENT:,}")
-            if self.numbers[arguments[0]] * max(map(abs, ratio)) > MAX_EXPONENT * 16:
-                raise FormulaError("the power of a number is too large")
+
+    def _digits(self, node: list[Any]) -> int:
+        """How many digits the numbers of a part may have together once they are worked out."""
+        name, *arguments = node
+        if name == "pow":
+            ratio = self.ratios[arguments[1]]
+            assert ratio is not None
+            factor: int = max(1, abs(ratio[0]))
+            return factor * self.digits[int(arguments[0])]
+        return sum(self.digits[a] for a in arguments)
 
     @staticmethod
     def _check_leaf(node: list[Any]) -> int:

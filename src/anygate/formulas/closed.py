@@ -5,14 +5,15 @@ from __future__ import annotations
 from functools import lru_cache
 
 import sympy
-from sympy import Expr, Symbol
+from sympy import Dummy, Expr
 
+from .derivative import differentiate, partial
 from .primitives import VARIABLE, Primitive
 
 __all__ = ["VALUE", "derivative_in_value"]
 
-VALUE = Symbol("the value", real=True)
-"""Stands for f(x). Its name is no identifier, so no parameter of a formula is called so."""
+VALUE = Dummy("the value", real=True)
+"""Stands for f(x). Equal to no other symbol, whatever a parameter of a formula is called."""
 
 
 @lru_cache(maxsize=512)
@@ -22,13 +23,15 @@ def derivative_in_value(expression: Expr) -> Expr | None:
 
     Found by structure: f = a*u(x) + b with numbers a and b, and f' made of the same u.
     """
-    slope = expression.diff(VARIABLE)
+    slope = differentiate(expression)
     if not slope.has(VARIABLE):
         return slope
     for inner in sorted(expression.atoms(Primitive), key=sympy.default_sort_key):
         outer = expression.xreplace({inner: VALUE})
-        scale = outer.diff(VALUE)
-        if outer.has(VARIABLE) or not scale.is_Rational or scale == 0:
+        if outer.has(VARIABLE):
+            continue
+        scale = partial(outer, VALUE)
+        if not scale.is_Rational or scale == 0:
             continue
         in_terms_of_inner = slope.xreplace({inner: VALUE})
         if not in_terms_of_inner.has(VARIABLE):

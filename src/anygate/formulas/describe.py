@@ -53,9 +53,13 @@ def _properties(sheet: Sheet) -> Iterator[str]:
     mean = "no mean" if math.isnan(value) else f"mean {_number(value)}"
     mean = f"{_yes(sheet.zero_centred)}; {mean} for normal x"
     yield _line("zero-centred", mean, sheet.zero_centred)
-    yield _line("kinks", "; ".join(map(_kink, sheet.kinks.value)) or "none", sheet.kinks)
+    kinks = "; ".join(map(_kink, sheet.kinks.value)) or "none"
+    if sheet.skipped:
+        kinks += f"; {sheet.skipped} conditions were not searched, there are too many"
+    yield _line("kinks", kinks, sheet.kinks)
     yield _line("Lipschitz bound", _number(sheet.lipschitz.value), sheet.lipschitz)
     saturated = _places(sheet.saturated) if sheet.saturated else "nowhere"
+    saturated += ", and so on beyond |x| = 8" if sheet.repeats else ""
     saturated += f" (|f'| under a tenth of {_number(sheet.largest_slope.value)})"
     yield _line("saturated", saturated, sheet.saturated_region)
     dead = _places(sheet.dead_region.value) if sheet.dead_region.value else "nowhere"
@@ -70,6 +74,9 @@ def _second(sheet: Sheet) -> str:
     if not size:
         return "zero wherever it exists"
     dies = sheet.second_dies.value
+    if math.isinf(size):
+        where = f"towards x = {_number(place)}" if math.isfinite(place) else "with |x|"
+        return f"grows without bound {where}"
     tail = f"below 0.01 beyond |x| = {_number(dies)}" if dies is not None else "does not die out"
     return f"at most {_number(size)} (at x = {_number(place)}), {tail}"
 

@@ -1,23 +1,24 @@
 """Interval arithmetic over a Program: bounds that hold for every x of an interval.
 `bound_below` covers every x that float64 can hold.
 
-Ends are mpmath numbers, infinite ends stand for unbounded reals, and every result is widened by
-1e-15 of itself, far more than mpmath's own rounding. So a bound found here is proved.
+Ends are numbers of `precise.CONTEXT`, infinite ends stand for unbounded reals, and every result is
+widened by 1e-15 of itself, far more than mpmath's own rounding. So a bound found here is proved.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
-from mpmath import mp
-
-from .precise import PRECISE, constant
+from .precise import CONTEXT as mp
+from .precise import OPS, constant
 from .program import Program, evaluate
 
-__all__ = ["bound_below", "enclose"]
+__all__ = ["INTERVAL_OPS", "bound_below", "enclose"]
 
 Interval = tuple[Any, Any]
 _ALL: Interval = (-mp.inf, mp.inf)
@@ -29,8 +30,21 @@ _END = mp.mpf("1e309")
 def enclose(program: Program, x: Interval, parameters: Mapping[str, Any]) -> Interval:
     """An interval that contains the program's only output for every x in the interval `x`."""
     fixed = {name: (mp.mpf(v), mp.mpf(v)) for name, v in parameters.items()}
-    (result,) = evaluate(program, _OPS, {"x": x, **fixed}).values()
+    (result,) = evaluate(_with_squares(program), INTERVAL_OPS, {"x": x, **fixed}).values()
     return result  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=256)
+def _with_squares(program: Program) -> Program:
+    """The Program with `square` where a node is multiplied by itself. That two factors have equal
+    intervals does not make a square of them; that they are one node does."""
+    nodes = tuple(
+        replace(node, op="square", arguments=node.arguments[:1])
+        if node.op == "mul" and node.arguments[0] == node.arguments[1]
+        else node
+        for node in program.nodes
+    )
+    return replace(program, nodes=nodes)
 
 
 def bound_below(
@@ -73,10 +87,12 @@ def _product(a: Any, b: Any) -> Any:
     return mp.zero if a == 0 or b == 0 else a * b
 
 
+def _square(a: Interval) -> Interval:
+    low, high = _even(lambda v: v * v)(a)
+    return low, min(high, mp.one) if a[0] >= -1 and a[1] <= 1 else high
+
+
 def _mul(a: Interval, b: Interval) -> Interval:
-    if a is b:  # a square
-        low, high = _even(lambda v: v * v)(a)
-        return low, min(high, mp.one) if a[0] >= -1 and a[1] <= 1 else high
     ends = [_product(p, q) for p in a for q in b]
     return _widened(min(ends), max(ends))
 
@@ -90,7 +106,7 @@ def _div(a: Interval, b: Interval) -> Interval:
 
 
 def _increasing(name: str) -> Callable[[Interval], Interval]:
-    function = PRECISE[name]
+    function = OPS[name]
 
     def apply(a: Interval) -> Interval:
         low, high = a
@@ -108,7 +124,7 @@ _SATURATES = {
     **dict.fromkeys(("sigmoid", "tanh", "exp", "expm1", "softplus", "sinh", "erf"), 9e8),
     "normal_cdf": 9e3,
 }
-"""PRECISE answers with the limit beyond these; a bound must stay on the near side of it."""
+"""OPS answers with the limit beyond these; a bound must stay on the near side of it."""
 
 _RANGES = {
     "sigmoid": (mp.zero, mp.one),
@@ -138,7 +154,7 @@ def _at_end(name: str, function: Callable[[Any], Any], end: Any) -> Any:
 
 
 def _even(function: Callable[[Any], Any], reach: Any = mp.inf) -> Callable[[Interval], Interval]:
-    """A function of |x| that is monotone in it. PRECISE answers with its limit beyond `reach`,
+    """A function of |x| that is monotone in it. OPS answers with its limit beyond `reach`,
     which is no bound."""
 
     def apply(a: Interval) -> Interval:
@@ -204,12 +220,13 @@ def _constant(value: Fraction) -> Interval:
 _INCREASING = ("sigmoid", "tanh", "exp", "expm1", "log", "log1p", "softplus", "softsign", "isru",
                "erf", "normal_cdf", "sinh", "asinh", "atan", "sign", "sqrt")  # fmt: skip
 
-_OPS: Mapping[str, Callable[..., Any]] = {
+INTERVAL_OPS: Mapping[str, Callable[..., Any]] = {
     **{name: _increasing(name) for name in _INCREASING},
     "const": _constant,
     "add": lambda a, b: _widened(a[0] + b[0], a[1] + b[1]),
     "sub": _sub,
     "mul": _mul,
+    "square": _square,
     "div": _div,
     "neg": lambda a: (-a[1], -a[0]),
     "lt": _lt,
@@ -224,10 +241,10 @@ _OPS: Mapping[str, Callable[..., Any]] = {
     "minimum": _each(min),
     "clip": _each(lambda x, low, high: min(max(x, low), high)),
     "erfc": lambda a: _sub((mp.one, mp.one), _increasing("erf")(a)),
-    "gaussian": _even(PRECISE["gaussian"], 3e4),
-    "normal_pdf": _even(PRECISE["normal_pdf"], 3e4),
+    "gaussian": _even(OPS["gaussian"], 3e4),
+    "normal_pdf": _even(OPS["normal_pdf"], 3e4),
     "absolute": _even(abs),
-    "cosh": _even(PRECISE["cosh"], 9e8),
+    "cosh": _even(OPS["cosh"], 9e8),
     "sin": lambda a: (-mp.one, mp.one),
     "cos": lambda a: (-mp.one, mp.one),
     "hypot": _hypot,

@@ -42,7 +42,7 @@ def resolve(spec: Activation | str | Expr | float) -> Activation:
     if isinstance(spec, Activation):
         return spec
     if isinstance(spec, str):
-        return _from_text(spec.strip())
+        return _from_text(" ".join(spec.split()))  # a formula may take several lines
     if isinstance(spec, sympy.Basic) or (
         isinstance(spec, int | float) and not isinstance(spec, bool)
     ):

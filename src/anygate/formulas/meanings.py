@@ -72,10 +72,10 @@ def _forget_gate(low: float, high: float) -> list[str]:
             f"Size up to {_number(size)}: held there, the cell state grows {_number(size)} times "
             f"each step, {_growth(size)} over 100 steps."
         )
-    elif high <= 0.99:
+    elif size <= 0.99:
         said.append(
-            f"At most {_number(high)}: the cell state halves at least every "
-            f"{_number(_half_life(high))} steps."
+            f"Size at most {_number(size)}: the cell state halves at least every "
+            f"{_number(_half_life(size))} steps."
         )
     return said
 
@@ -85,8 +85,8 @@ def _growth(size: float) -> str:
     return f"{size**100:.3g} times" if power < 4 else f"10^{power:.0f} times"
 
 
-def _half_life(high: float) -> float:
-    return math.inf if high >= 1 else math.log(2) / -math.log(high) if high > 0 else 0.0
+def _half_life(size: float) -> float:
+    return math.log(2) / -math.log(size) if size > 0 else 0.0
 
 
 def _candidate(low: float, high: float) -> list[str]:

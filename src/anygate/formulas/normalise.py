@@ -10,11 +10,13 @@ from typing import Any
 import sympy
 from sympy import Expr
 
+from .canonical import canonical
 from .errors import FormulaError, short
-from .parse import MAX_POWER, MAX_SIZE, beyond_float64, is_condition
+from .parse import MAX_POWER, MAX_SIZE, allowed_power, beyond_float64, is_condition, parse_own
 from .primitives import PRIMITIVES, VARIABLE, Primitive, maximum, minimum, where
+from .text import write
 
-__all__ = ["normalise"]
+__all__ = ["normalise", "settle"]
 
 _MAX_DEPTH = 100
 _SAME_NAME = ("tanh", "log", "erf", "erfc", "sign", "sin", "cos", "sinh", "cosh", "asinh", "atan")
@@ -26,6 +28,24 @@ _TO_PRIMITIVE: dict[Any, Callable[..., Expr]] = {
     sympy.Min: lambda *arguments: reduce(minimum, arguments),
 }
 _KNOWN = (Primitive, sympy.Add, sympy.Mul, sympy.Pow, *_TO_PRIMITIVE)
+
+
+_ROUNDS = 4
+
+
+def settle(expression: Expr) -> Expr:
+    """The expression in a form that its own text is read back as: SymPy puts the same parts
+    together in several ways, such as 2*x + 2 and 2*(x + 1), by how they came.
+
+    Raises FormulaError where there is none, and for an expression without canonical text.
+    """
+    for _ in range(_ROUNDS):
+        again = parse_own(write(expression))
+        if again == expression:
+            canonical(expression)
+            return expression
+        expression = again
+    raise FormulaError(f"the formula {short(write(expression))} reads each time as another one")
 
 
 def normalise(expr: Any) -> Expr:
@@ -130,7 +150,7 @@ def _power(expr: Expr, base: Expr, power: Expr) -> Expr:
         return PRIMITIVES["exp"](power)
     if base.is_number and base.is_positive and not power.is_number:
         return PRIMITIVES["exp"](power * PRIMITIVES["log"](base))
-    if not (2 * power).is_Integer:
+    if not allowed_power(base, power):
         raise FormulaError(
             f"'{expr}': a power must be an integer or a half; write exp(p*log(x)) for x > 0"
         )

@@ -5,19 +5,31 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
 from typing import Any, NoReturn
 
 import sympy
 from sympy import Expr
 
+from .constants import compare, constant_value
 from .errors import FormulaError, short
-from .primitives import PRIMITIVES, VARIABLE, Primitive, maximum, minimum, where
+from .precise import CONTEXT
+from .primitives import PRIMITIVES, VARIABLE, Primitive, absolute, maximum, minimum, where
 
 __all__ = [
-    "MAX_LENGTH", "MAX_POWER", "MAX_SIZE", "NOT_ELEMENTWISE", "beyond_float64", "is_condition",
-    "nearest", "parse", "reserved_names",
+    "MAX_LENGTH",
+    "MAX_POWER",
+    "MAX_SIZE",
+    "NOT_ELEMENTWISE",
+    "allowed_power",
+    "beyond_float64",
+    "check_parameter_name",
+    "is_condition",
+    "nearest",
+    "parse",
+    "parse_own",
+    "reserved_names",
 ]  # fmt: skip
 
 MAX_LENGTH = 2000
@@ -25,7 +37,9 @@ MAX_NODES = 600
 MAX_DEPTH = 60
 MAX_POWER = 32
 MAX_BITS = 1100  # of a constant's numerator or denominator: all of float64 fits
+MAX_ROOT = 64  # of a number: 2**(1/64)
 MAX_SIZE = 1000  # operations, with the functions of the catalogue written out
+_OWN = 20  # how much longer a text of our own may be than a user's
 
 NOT_ELEMENTWISE = {
     "softmax": "it divides by a sum over all units",
@@ -50,6 +64,7 @@ _CHAINS: dict[type[ast.operator], tuple[type[ast.operator], ...]] = {
     **dict.fromkeys((ast.Add, ast.Sub), (ast.Add, ast.Sub)),
     **dict.fromkeys((ast.Mult, ast.Div), (ast.Mult, ast.Div)),
 }
+_VARIABLES = ("x", "z")
 _CONSTANTS = {"pi": sympy.pi, "e": sympy.E}
 
 
@@ -97,7 +112,7 @@ def reserved_names() -> set[str]:
 def parse(
     text: str,
     activations: Mapping[str, Callable[..., Expr]] | None = None,
-    variables: tuple[str, ...] = ("x", "z"),
+    variables: tuple[str, ...] = _VARIABLES,
 ) -> Expr:
     """The expression of a formula text such as "where(x > 0, x, a*expm1(x))".
 
@@ -107,11 +122,26 @@ def parse(
     numbers are exact: 0.2 is 1/5. Raises FormulaError with the place marked; never evaluates the
     text.
     """
+    return _parse(text, activations or {}, variables, 1)
+
+
+def parse_own(text: str) -> Expr:
+    """The expression of a text that `text.write` made: longer ones are read."""
+    return _parse(text, {}, _VARIABLES, _OWN)
+
+
+def _parse(
+    text: str,
+    activations: Mapping[str, Callable[..., Expr]],
+    variables: tuple[str, ...],
+    room: int,
+) -> Expr:
+    """`parse`, with limits that are `room` times as wide."""
     if not isinstance(text, str):
         raise FormulaError(f"a formula is a text, not {type(text).__name__}")
-    if len(text) > MAX_LENGTH:
+    if len(text) > room * MAX_LENGTH:
         raise FormulaError(
-            f"the formula is {len(text):,} characters long; at most {MAX_LENGTH:,} are read"
+            f"the formula is {len(text):,} characters long; at most {room * MAX_LENGTH:,} are read"
         )
     text = text.strip()
     if not text:
@@ -122,14 +152,73 @@ def parse(
         raise FormulaError("the formula is nested too deeply") from None
     except (SyntaxError, ValueError) as error:
         _syntax_error(text, error)
-    _check_size(tree)
-    result = _Reader(text, activations or {}, variables).read(tree.body)
+    _check_size(tree, room)
+    try:
+        result = _Reader(text, activations, variables, room * MAX_SIZE).read(tree.body)
+    except RecursionError:
+        raise FormulaError("the formula is nested too deeply") from None
     if is_condition(result):
         raise FormulaError(
             f"'{short(text)}' is a condition, not a value; "
             f"write where({short(text)}, value_if_true, value_if_false)"
         )
+    return _in_vocabulary(text, result)
+
+
+def _in_vocabulary(text: str, result: Expr) -> Expr:
+    """What SymPy's arithmetic brought in is named in our words, or refused."""
+    if result.has(sympy.I, sympy.oo, -sympy.oo, sympy.zoo, sympy.nan):
+        raise FormulaError(f"the formula '{short(text)}' is not finite and real")
+    if result.has(sympy.Abs):  # of sqrt(x**2)
+        result = result.replace(sympy.Abs, absolute)
+    if result.has(sympy.exp):  # of e*e
+        result = result.replace(sympy.exp, PRIMITIVES["exp"])
+    for part in _constant_parts(result):
+        if not _fits(part):
+            raise FormulaError(
+                f"a part of the formula '{short(text)}' is not a finite real number: "
+                f"{short(str(part))}"
+            )
+    for power in result.atoms(sympy.Pow):
+        if not allowed_power(*power.args):
+            raise FormulaError(
+                f"the formula '{short(text)}' comes to the power {power.exp} of a part; a power "
+                f"must be an integer or a half, of at most {MAX_POWER}"
+            )
     return result
+
+
+def _constant_parts(expression: Expr) -> Iterator[Expr]:
+    """The parts without symbols, each once, the smaller ones first."""
+    seen: set[Any] = set()
+    for part in sympy.postorder_traversal(expression):
+        if part not in seen:
+            seen.add(part)
+            if isinstance(part, Expr) and part.args and not part.free_symbols:
+                yield part
+
+
+def _fits(constant: Expr) -> bool:
+    """Whether it is a real number that float64 holds."""
+    value = constant_value(constant)
+    return bool(CONTEXT.isfinite(value)) and abs(value) < sys.float_info.max
+
+
+def allowed_power(base: Expr, power: Expr) -> bool:
+    """Whether base**power can be used: an integer or a half, of a number also another root."""
+    if not isinstance(power, sympy.Rational) or abs(power) > MAX_POWER:
+        return False
+    return bool(power.q <= (2 if base.free_symbols else MAX_ROOT))
+
+
+def check_parameter_name(name: str) -> None:
+    """Raises FormulaError for a name that no text could have for a parameter."""
+    try:
+        found = parse(name)
+    except FormulaError:
+        found = None
+    if not isinstance(found, sympy.Symbol) or found.name != name:
+        raise FormulaError(f"'{short(name)}' is no name for a parameter of a formula")
 
 
 def _syntax_error(text: str, error: Exception) -> NoReturn:
@@ -139,13 +228,13 @@ def _syntax_error(text: str, error: Exception) -> NoReturn:
     raise FormulaError(f"the formula '{short(text)}' cannot be read: {reason}{where_}") from None
 
 
-def _check_size(tree: ast.AST) -> None:
+def _check_size(tree: ast.AST, room: int) -> None:
     """Bounds the parts and the nesting; a chain such as a + b - c counts as one level."""
     nodes, level = 0, [tree]
-    for _ in range(MAX_DEPTH):
+    for _ in range(room * MAX_DEPTH):
         level = [child for node in level for child in _children(node)]
         nodes += len(level)
-        if nodes > MAX_NODES:
+        if nodes > room * MAX_NODES:
             raise FormulaError(f"the formula has more than {MAX_NODES} parts; that is too many")
         if not level:
             return
@@ -180,10 +269,12 @@ class _Reader:
         text: str,
         activations: Mapping[str, Callable[..., Expr]],
         variables: tuple[str, ...],
+        largest: int,
     ) -> None:
         self.text = text
         self.activations = activations
         self.variables = variables
+        self.largest = largest
         self.variable: str | None = None
         self.sizes: dict[Any, int] = {}
 
@@ -201,7 +292,7 @@ class _Reader:
         except (ValueError, ArithmeticError, TypeError) as error:  # from SymPy's own arithmetic
             self.fail(node, f"this part cannot be worked out: {short(str(error))}")
         self._check_constant(node, result)
-        if self._size(node, result) > MAX_SIZE:
+        if self._size(node, result) > self.largest:
             self.fail(node, f"the formula has more than {MAX_SIZE} operations when written out")
         return result
 
@@ -228,14 +319,13 @@ class _Reader:
 
     def _check_constant(self, node: ast.AST, result: Any) -> None:
         """Refuse a number that float64 cannot hold before anything larger is made of it."""
-        if not isinstance(result, Expr) or not result.is_number:
+        if not isinstance(result, Expr) or result.free_symbols:
             return
         if isinstance(result, sympy.Rational):
             if beyond_float64(result):
                 self.fail(node, "this number is outside the range of float64")
             return
-        value = sympy.N(result, 20)
-        if not (value.is_real and value.is_finite and abs(value) < sys.float_info.max):
+        if not _fits(result):
             self.fail(node, "this part is not a finite real number")
 
     def _check_coefficient(self, node: ast.AST, result: Expr) -> None:
@@ -285,40 +375,46 @@ class _Reader:
             return join(self.condition(node.left), self.condition(node.right))
         if isinstance(node.op, ast.BitXor):
             self.fail(node, "^ is not a power here: write x**2")
+        if isinstance(node.op, ast.Pow):
+            return self._raise(node, self.value(node.left), self.value(node.right))
+        if type(node.op) not in _CHAINS:
+            self.fail(node, f"the operator {type(node.op).__name__} cannot be used in a formula")
         links = _links(node)
-        result = self.value(links[0].left)
-        for link in links:
-            result = self._join(link, result, self.value(link.right))
-            self._check_constant(link, result)
-            self._check_coefficient(link, result)
+        parts = [self.value(links[0].left), *(self._link(link) for link in links)]
+        # All at once: SymPy sorts the whole chain for each part that it gets alone.
+        result = (sympy.Add if type(node.op) in (ast.Add, ast.Sub) else sympy.Mul)(*parts)
+        self._check_constant(node, result)
+        self._check_coefficient(node, result)
         return result
 
-    def _join(self, node: ast.BinOp, left: Expr, right: Expr) -> Expr:
-        match node.op:
-            case ast.Add():
-                return left + right
-            case ast.Sub():
-                return left - right
-            case ast.Mult():
-                return left * right
-            case ast.Div():
-                if right.is_zero:
-                    self.fail(node, "this divides by zero")
-                return left / right
-            case ast.Pow():
-                return self._raise(node, left, right)
-        self.fail(node, f"the operator {type(node.op).__name__} cannot be used in a formula")
+    def _link(self, link: ast.BinOp) -> Expr:
+        """The term or factor that a link of a chain brings: -b of a - b, 1/b of a/b."""
+        part = self.value(link.right)
+        if isinstance(link.op, ast.Sub):
+            return -part
+        if not isinstance(link.op, ast.Div):
+            return part
+        if self._is_zero(part):
+            self.fail(link, "this divides by zero")
+        return sympy.Pow(part, -1)
+
+    @staticmethod
+    def _is_zero(part: Expr) -> bool:
+        return bool(part.is_zero) if part.free_symbols else bool(constant_value(part) == 0)
 
     def _raise(self, node: ast.BinOp, base: Expr, power: Expr) -> Expr:
-        if not power.is_number:
-            if base.is_positive and base.is_number:
+        if power.free_symbols:
+            if base.is_positive and not base.free_symbols:
                 return PRIMITIVES["exp"](power * PRIMITIVES["log"](base))
             self.fail(node.right, "a power must be a number; write exp(p*log(x)) for x > 0")
-        if not (2 * power).is_Integer:
+        root = 2 if base.free_symbols else MAX_ROOT
+        if not isinstance(power, sympy.Rational) or power.q > root:
             self.fail(node.right, "a power must be an integer or a half, such as 2, -1 or 0.5")
+        if power.q > 2 and constant_value(base) < 0:
+            self.fail(node, "this part is not a finite real number")
         if abs(power) > MAX_POWER:
             self.fail(node.right, f"a power may be at most {MAX_POWER}")
-        if base.is_zero and power.is_negative:
+        if power.is_negative and self._is_zero(base):
             self.fail(node, "this divides by zero")
         result = base**power
         if result.is_Pow and abs(result.exp) > MAX_POWER:
@@ -335,7 +431,11 @@ class _Reader:
         for op, left, right in zip(node.ops, values, values[1:], strict=False):
             if type(op) not in _COMPARISONS:
                 self.fail(node, "conditions are written with <, <=, > or >=")
-            parts.append(_COMPARISONS[type(op)](left, right))
+            kind = _COMPARISONS[type(op)]
+            if left.free_symbols or right.free_symbols:
+                parts.append(kind(left, right))
+            else:
+                parts.append(sympy.true if compare(kind, left, right) else sympy.false)
         return sympy.And(*parts)
 
     def _IfExp(self, node: ast.IfExp) -> Expr:
@@ -372,7 +472,7 @@ class _Reader:
             self.fail(node, f"inside a formula, {name} takes one argument: {name}(x)")
         options = {str(k.arg): self.value(k.value) for k in node.keywords}
         for key, value in options.items():
-            if not value.is_number:
+            if value.free_symbols:
                 self.fail(node, f"the parameter {key} of {name} must be a number here")
         return self.activations[name](self.value(node.args[0]), **options)
 

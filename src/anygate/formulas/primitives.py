@@ -35,14 +35,24 @@ class Primitive(sympy.Function):
     def fdiff(self, argindex: int = 1) -> Expr:
         return self.slope(*self.args)
 
-    def _eval_mpmath(self) -> tuple[Any, tuple[Expr, ...]]:
-        from mpmath import mp
+    def chain(self, inner: tuple[Expr, ...]) -> Expr:
+        """The derivative by a symbol, from those of the arguments."""
+        return sympy.Add(*[self.fdiff(k) * d for k, d in enumerate(inner, 1) if d != 0])
 
-        from .precise import PRECISE
+    def _eval_derivative(self, symbol: sympy.Symbol) -> Expr:
+        return self.chain(
+            tuple(a.diff(symbol) if isinstance(a, Expr) else sympy.S.Zero for a in self.args)
+        )
 
-        function = PRECISE[type(self).__name__]
-        # SymPy hands integers over as int, and abs(0) of an int is no mpmath number.
-        return lambda *arguments: function(*map(mp.mpf, arguments)), self.args
+    def _eval_evalf(self, prec: int) -> Expr | None:
+        """A number as SymPy's own arithmetic asks for it, such as the sign of tanh(2)."""
+        from .constants import constant_value
+
+        digits = 60 if prec <= 180 else 120 if prec <= 380 else prec // 3
+        if self.free_symbols or digits > 2_000:
+            return None
+        value = constant_value(self, digits)
+        return sympy.Float._new(value._mpf_, prec) if value - value == 0 else None
 
     def _latex(self, printer: Any, exp: str | None = None) -> str:
         arguments = ", ".join(printer._print(a) for a in self.args)
@@ -311,9 +321,8 @@ class maximum(Primitive):
     def eval(cls, a: Expr, b: Expr) -> Expr | None:
         return _order_extreme(cls, a, b)
 
-    def _eval_derivative(self, symbol: sympy.Symbol) -> Expr:
-        a, b = self.args
-        return where(a > b, a.diff(symbol), b.diff(symbol))
+    def chain(self, inner: tuple[Expr, ...]) -> Expr:
+        return where(_ordered(sympy.StrictGreaterThan, *self.args), *inner)
 
 
 class minimum(Primitive):
@@ -327,9 +336,13 @@ class minimum(Primitive):
     def eval(cls, a: Expr, b: Expr) -> Expr | None:
         return _order_extreme(cls, a, b)
 
-    def _eval_derivative(self, symbol: sympy.Symbol) -> Expr:
-        a, b = self.args
-        return where(a < b, a.diff(symbol), b.diff(symbol))
+    def chain(self, inner: tuple[Expr, ...]) -> Expr:
+        return where(_ordered(sympy.StrictLessThan, *self.args), *inner)
+
+
+def _ordered(kind: Any, a: Expr, b: Expr) -> Any:
+    """A comparison as it stands: SymPy would ask for the sign of a - b, at any cost."""
+    return kind(a, b, evaluate=False)
 
 
 def _order_extreme(cls: Any, a: Expr, b: Expr) -> Expr | None:
@@ -345,10 +358,10 @@ class clip(Primitive):
     nargs = 3
     latex = r"\operatorname{clip}"
 
-    def _eval_derivative(self, symbol: sympy.Symbol) -> Expr:
+    def chain(self, inner: tuple[Expr, ...]) -> Expr:
         x, low, high = self.args
-        outside = where(x > high, high.diff(symbol), x.diff(symbol))
-        return where(x < low, low.diff(symbol), outside)
+        outside = where(_ordered(sympy.StrictGreaterThan, x, high), inner[2], inner[0])
+        return where(_ordered(sympy.StrictLessThan, x, low), inner[1], outside)
 
 
 class where(Primitive):
@@ -369,9 +382,8 @@ class where(Primitive):
             return b
         return None
 
-    def _eval_derivative(self, symbol: sympy.Symbol) -> Expr:
-        condition, a, b = self.args
-        return where(condition, a.diff(symbol), b.diff(symbol))
+    def chain(self, inner: tuple[Expr, ...]) -> Expr:
+        return where(self.args[0], *inner[1:])
 
     def _latex(self, printer: Any, exp: str | None = None) -> str:
         rows, rest = [], self

@@ -15,8 +15,10 @@ import sympy
 from sympy import Expr
 from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 
+from .constants import DIGITS, constant_value
 from .errors import FormulaError, short
-from .primitives import Primitive, exp, where
+from .precise import CONTEXT
+from .primitives import Primitive, exp
 
 __all__ = ["Node", "Program", "bind", "evaluate", "lower", "render"]
 
@@ -26,9 +28,8 @@ _RELATIONS = {
     sympy.StrictGreaterThan: "gt",
     sympy.GreaterThan: "ge",
 }
-_CONSTANT_DIGITS = 60
 _BEYOND = 2**1024  # float64 ends before
-_NOTHING = sympy.Rational(1, 2**1200)  # float64 ends long before
+_NOTHING = -1200  # the power of two under which there is no float64
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class _Builder:
         self.nodes: list[Node] = []
         self.index: dict[Node, int] = {}
         self.seen: dict[Expr, int] = {}
+        self.constant: dict[Any, bool] = {}
 
     def node(self, op: str, *arguments: int, name: str = "", value: Fraction | None = None) -> int:
         new = Node(op, arguments, name, value)
@@ -140,6 +142,12 @@ class _Builder:
 
     def const(self, value: Expr) -> int:
         return self.node("const", value=_exact(value))
+
+    def _is_constant(self, expr: Any) -> bool:
+        """Whether it has no symbols; remembered, as `free_symbols` walks the whole part."""
+        if expr not in self.constant:
+            self.constant[expr] = not expr.is_Symbol and all(map(self._is_constant, expr.args))
+        return self.constant[expr]
 
     def visit(self, expr: Expr) -> int:
         if expr not in self.seen:
@@ -153,7 +161,7 @@ class _Builder:
             return self.node("input", name=expr.name)
         if isinstance(expr, Boolean) and not isinstance(expr, Expr):
             return self._boolean(expr)
-        if not expr.free_symbols and not expr.has(where):  # SymPy evaluates no condition
+        if self._is_constant(expr):
             return self.const(expr)
         if isinstance(expr, sympy.Add):
             return self._sum(expr)
@@ -270,12 +278,18 @@ def _join_exponentials(product: Expr) -> Expr:
 
 
 def _exact(value: Expr) -> Fraction:
-    number = value if isinstance(value, sympy.Rational) else sympy.N(value, _CONSTANT_DIGITS)
-    if not (number.is_real and number.is_finite):
+    """The number itself if it is rational, else its first 60 digits."""
+    if isinstance(value, sympy.Rational) and value.is_finite:
+        exact = Fraction(int(value.p), int(value.q))
+        if abs(exact) >= _BEYOND:
+            raise FormulaError("a constant of the formula or of its derivative is beyond float64")
+        return exact
+    number = constant_value(value)
+    if not CONTEXT.isfinite(number):
         raise FormulaError(f"the constant '{short(str(value))}' is not a finite real number")
-    if abs(number) >= _BEYOND:
+    if CONTEXT.mag(number) > 1024:
         raise FormulaError("a constant of the formula or of its derivative is beyond float64")
-    if not isinstance(number, sympy.Rational):
+    if number == 0 or CONTEXT.mag(number) < _NOTHING:
         # erfc(9801) is 10^-41718810, whose digits would take a minute to write out
-        number = sympy.Rational(str(number)) if abs(number) > _NOTHING else sympy.S.Zero
-    return Fraction(int(number.p), int(number.q))
+        return Fraction(0)
+    return Fraction(CONTEXT.nstr(number, DIGITS, strip_zeros=False))

@@ -46,6 +46,9 @@ class Sheet:
     second_peak: largest |f''| and the x where it lies. second_dies: the |x| beyond which |f''|
     stays below 0.01, None if it does not. closes: f' as a formula in y = f(x), or None.
     undefined: intervals, or points (a, a), where f has no value. slots: what it means in each slot.
+    repeats: that saturated or dead go on beyond |x| = 8 as an oscillating function's do; those
+    within are listed. skipped: conditions and denominators that were not searched for kinks,
+    because there were too many; 0 for all but the largest formulas.
     """
 
     activation: Activation
@@ -68,6 +71,8 @@ class Sheet:
     closes: Property
     undefined: tuple[tuple[float, float], ...]
     slots: dict[str, tuple[str, ...]]
+    repeats: bool = False
+    skipped: int = 0
 
     @property
     def saturated(self) -> tuple[tuple[float, float], ...]:

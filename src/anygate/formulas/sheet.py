@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from mpmath import mp
 from sympy import Expr
 
-from .activation import Activation, differentiate
+from .activation import Activation
+from .derivative import differentiate
 from .lookup import resolve
-from .precise import PRECISE
+from .precise import OPS, working
 from .program import Program, evaluate, lower
 from .properties import Kink, Property, Sheet
 from .survey import survey
@@ -22,13 +22,14 @@ _DIGITS = 25
 
 def sheet(activation: Activation | str | Expr | float) -> Sheet:
     """The property sheet of anything that `resolve` accepts; about a second for a formula not
-    seen before, up to five for the largest."""
+    seen before, up to five for the largest, whose kinks are then searched for in part only
+    (`Sheet.skipped`)."""
     return _sheet(resolve(activation))
 
 
 @lru_cache(maxsize=256)
 def _sheet(activation: Activation) -> Sheet:
-    with mp.workdps(_DIGITS):
+    with working(_DIGITS):
         return survey(activation)
 
 
@@ -46,11 +47,11 @@ def curve(
     program = _orders(activation.expression, activation.inputs, orders)
     names = ("f", *(f"d{k}" for k in range(1, orders + 1)))
     rows: list[dict[str, float | None]] = []
-    with mp.workdps(_DIGITS):
+    with working(_DIGITS) as mp:
         parameters = {k: mp.mpf(v) for k, v in activation.parameters.items()}
         for k in range(n):
             x = low + (high - low) * k / (n - 1)
-            values = evaluate(program, PRECISE, {"x": mp.mpf(x), **parameters})
+            values = evaluate(program, OPS, {"x": mp.mpf(x), **parameters})
             row: dict[str, float | None] = {"x": x}
             for name, value in zip(names, values.values(), strict=True):
                 row[name] = float(value) if math.isfinite(float(value)) else None

@@ -4,47 +4,167 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sympy
-from mpmath import mp
 from sympy import Expr
 
+from .constants import constant_value
+from .derivative import partial
 from .intervals import bound_below
-from .precise import PRECISE
+from .precise import CONTEXT as mp
+from .precise import OPS
 from .primitives import PRIMITIVES, VARIABLE, where
-from .program import Program, evaluate, lower
+from .program import Program, bind, evaluate, lower
 
-__all__ = ["break_points", "breaks_known", "exactly_zero", "parity"]
+__all__ = ["Breaks", "break_points", "exactly_zero", "find_breaks", "parity"]
 
 _BOXES = 60
 _SCANNED = 50
 
 
+_WORK = 100_000
+"""Operations that a search for breaks may take, about a second."""
+
+
+@dataclass(frozen=True)
+class Breaks:
+    """Where a formula may break.
+
+    points: every x, of those that were found, where f or a derivative may jump or have no value.
+    known: that there are no others, each condition and denominator having been solved or shown to
+    have no zero (a scan of [-50, 50] does not count). skipped: how many conditions and denominators
+    were not looked at, because the work allowed was done.
+    """
+
+    points: tuple[Any, ...]
+    known: bool
+    skipped: int = 0
+
+
+@lru_cache(maxsize=256)
+def find_breaks(expression: Expr) -> Breaks:
+    """The breaks of a formula without parameters, at CONTEXT's working precision."""
+    search = _Search()
+    points, known = search.breaks(expression)
+    return Breaks(tuple(sorted(points)), known and not search.skipped, search.skipped)
+
+
 def break_points(expression: Expr) -> list[Any]:
-    """Every x, of those that can be found, where f or a derivative may jump or have no value."""
-    return sorted(_breaks(expression)[0])
+    """`find_breaks(...).points`."""
+    return list(find_breaks(expression).points)
 
 
-def breaks_known(expression: Expr) -> bool:
-    """Whether `break_points` has them all: each condition and denominator could be solved, or
-    shown to have no zero. A scan of [-50, 50] does not count."""
-    return _breaks(expression)[1]
+class _Search:
+    """One search for breaks, with the work that it may still take."""
 
+    def __init__(self) -> None:
+        self.work = _WORK
+        self.skipped = 0
+        self.found: dict[Expr, tuple[set[Any], bool]] = {}
+        self.solved: dict[Expr, list[Any] | None] = {}
 
-def _breaks(expression: Expr) -> tuple[set[Any], bool]:
-    found: set[Any] = set()
-    known = True
-    for condition in _conditions(expression):
-        roots = _roots(condition)
-        known = known and roots is not None
-        found.update(_scan(condition) if roots is None else roots)
-    for part, guard in _singular(expression):
-        roots = _roots(part)
-        if roots is None and not _has_no_zero(part, guard):
-            known, roots = False, _scan(part)
-        found.update(roots or ())
-    return found, known
+    def breaks(self, expression: Expr) -> tuple[set[Any], bool]:
+        if expression not in self.found:
+            self.found[expression] = self._breaks(expression)
+        return self.found[expression]
+
+    def _breaks(self, expression: Expr) -> tuple[set[Any], bool]:
+        found: set[Any] = set()
+        known = True
+        for condition in _conditions(expression):
+            roots = self.roots(condition)
+            known = known and roots is not None
+            found.update(self._scan(condition) if roots is None else roots)
+        for part, guard in dict.fromkeys(_singular(expression)):
+            roots = self.roots(part)
+            if roots is None and not self._has_no_zero(part, guard):
+                known, roots = False, self._scan(part)
+            found.update(roots or ())
+        return found, known
+
+    def _take(self, work: int) -> bool:
+        """Whether so much work may still be done; if not, the part is skipped."""
+        if self.work < work:
+            self.skipped += 1
+            return False
+        self.work -= work
+        return True
+
+    def _has_no_zero(self, part: Expr, guard: Any) -> bool:
+        """Shown by interval arithmetic, wherever the guard holds."""
+        for side in (part, -part):
+            program = lower({"value": where(guard, side, sympy.S.One)}, ("x",))
+            if not self._take(4 * _BOXES * len(program.nodes)):
+                return False
+            if bound_below(program, {}, mp.mpf("1e-300"), _BOXES)[1]:
+                return True
+        return False
+
+    def roots(self, e: Expr) -> list[Any] | None:
+        """All zeros of an expression, if they can be solved for; None if they cannot."""
+        if e not in self.solved:
+            self.solved[e] = self._roots(e)
+        return self.solved[e]
+
+    def _roots(self, e: Expr) -> list[Any] | None:
+        if not e.has(VARIABLE):
+            return []
+        slope = partial(e, VARIABLE) if not e.atoms(*PRIMITIVES.values()) else VARIABLE
+        if not slope.free_symbols and slope != 0:
+            at_zero = constant_value(e.subs(VARIABLE, 0))
+            return [-at_zero / constant_value(slope)]
+        if isinstance(e, sympy.Pow):
+            return self.roots(e.base) if e.exp.is_positive else []
+        if isinstance(e, sympy.Mul):
+            each = [self.roots(a) for a in e.args]
+            return None if None in each else [x for roots in each for x in roots or ()]
+        name = type(e).__name__
+        if name in _POSITIVE:
+            return []
+        if name in _ZERO_AT_ZERO:
+            return self.roots(e.args[0])
+        return self._roots_of_pieces(e) if _piecewise_linear(e) else None
+
+    def _roots_of_pieces(self, e: Expr) -> list[Any] | None:
+        """Of a piecewise linear expression: between its own breaks it is a line."""
+        inner, known = self.breaks(e)
+        at, size = _function(e)
+        if not known or not self._take(5 * size * (len(inner) + 1)):
+            return None
+        ends = sorted(inner) or [mp.zero]
+        found = [x for x in ends if at(x) == 0]
+        for low, high in itertools.pairwise([-mp.inf, *ends, mp.inf]):
+            a, b = _inside(low, high)
+            rise = at(b) - at(a)
+            if rise != 0 and low <= (root := a - at(a) * (b - a) / rise) <= high:
+                found.append(root)
+        return found
+
+    def _scan(self, condition: Expr) -> list[Any]:
+        """Zeros of a condition on [-50, 50]: sign changes by bisection, touching ones by search."""
+        at, size = _function(condition)
+        step = 8 if size < 150 else 2
+        reach = _SCANNED * step
+        if not self._take(3 * reach * size):
+            return []
+        points = [mp.mpf(k) / step + mp.mpf("0.0137") for k in range(-reach, reach + 1)]
+        values = [at(x) for x in points]
+        roots = []
+        for (a, u), (b, v) in itertools.pairwise(zip(points, values, strict=True)):
+            if mp.sign(u) * mp.sign(v) < 0 and self._take(80 * size):
+                roots.append(_bisect(at, a, b))
+        sizes = [abs(v) for v in values]
+        for k in range(1, len(points) - 1):
+            same = mp.sign(values[k - 1]) == mp.sign(values[k]) == mp.sign(values[k + 1])
+            low = sizes[k] <= min(sizes[k - 1], sizes[k + 1]) and sizes[k] < 1
+            if same and low and self._take(160 * size):
+                x = _lowest(at, points[k - 1], points[k + 1])
+                if abs(at(x)) < 1e-15:
+                    roots.append(x)
+        return [mp.mpf(mp.nstr(x, 20)) for x in roots]
 
 
 def _conditions(expression: Expr) -> list[Expr]:
@@ -91,38 +211,9 @@ def _zero_sensitive(e: Any) -> list[Expr]:
     return []
 
 
-def _has_no_zero(part: Expr, guard: Any) -> bool:
-    """Shown by interval arithmetic, wherever the guard holds."""
-    for side in (part, -part):
-        program = lower({"value": where(guard, side, sympy.S.One)}, ("x",))
-        if bound_below(program, {}, mp.mpf("1e-300"), _BOXES)[1]:
-            return True
-    return False
-
-
 _POSITIVE = {"exp", "sigmoid", "softplus", "gaussian", "normal_pdf", "normal_cdf", "cosh"}
 _ZERO_AT_ZERO = {"tanh", "expm1", "log1p", "softsign", "isru", "erf", "absolute", "sign", "sinh",
                  "asinh", "atan"}  # fmt: skip
-
-
-def _roots(e: Expr) -> list[Any] | None:
-    """All zeros of an expression, if they can be solved for; None if they cannot."""
-    if not e.has(VARIABLE):
-        return []
-    slope = e.diff(VARIABLE) if not e.atoms(*PRIMITIVES.values()) else VARIABLE
-    if slope.is_number and slope != 0:
-        return [mp.mpf(str(sympy.N(-e.subs(VARIABLE, 0) / slope, 30)))]
-    if isinstance(e, sympy.Pow):
-        return _roots(e.base) if e.exp.is_positive else []
-    if isinstance(e, sympy.Mul):
-        each = [_roots(a) for a in e.args]
-        return None if None in each else [x for roots in each for x in roots or ()]
-    name = type(e).__name__
-    if name in _POSITIVE:
-        return []
-    if name in _ZERO_AT_ZERO:
-        return _roots(e.args[0])
-    return _roots_of_pieces(e) if _piecewise_linear(e) else None
 
 
 def _piecewise_linear(expression: Expr) -> bool:
@@ -138,22 +229,6 @@ def _varying(product: Expr) -> list[Expr]:
     return [a for a in product.args if a.has(VARIABLE)]
 
 
-def _roots_of_pieces(e: Expr) -> list[Any] | None:
-    """Of a piecewise linear expression: between its own breaks it is a line through two points."""
-    inner, known = _breaks(e)
-    if not known:
-        return None
-    at = _function(e)
-    ends = sorted(inner) or [mp.zero]
-    found = [x for x in ends if at(x) == 0]
-    for low, high in itertools.pairwise([-mp.inf, *ends, mp.inf]):
-        a, b = _inside(low, high)
-        rise = at(b) - at(a)
-        if rise != 0 and low <= (root := a - at(a) * (b - a) / rise) <= high:
-            found.append(root)
-    return found
-
-
 def _inside(low: Any, high: Any) -> tuple[Any, Any]:
     """Two points of an interval."""
     if mp.isinf(low):
@@ -163,30 +238,11 @@ def _inside(low: Any, high: Any) -> tuple[Any, Any]:
     return low + (high - low) / 4, high - (high - low) / 4
 
 
-def _function(e: Expr) -> Callable[[Any], Any]:
+def _function(e: Expr) -> tuple[Callable[[Any], Any], int]:
+    """The value of an expression at an x, and how many operations that takes."""
     program = lower({"value": e}, ("x",))
-    return lambda x: evaluate(program, PRECISE, {"x": x})["value"]
-
-
-def _scan(condition: Expr) -> list[Any]:
-    """Zeros of a condition on [-50, 50]: sign changes by bisection, touching ones by search."""
-    at = _function(condition)
-    step = 8 if len(lower({"value": condition}, ("x",)).nodes) < 150 else 2
-    reach = _SCANNED * step
-    points = [mp.mpf(k) / step + mp.mpf("0.0137") for k in range(-reach, reach + 1)]
-    values = [at(x) for x in points]
-    roots = []
-    for (a, u), (b, v) in itertools.pairwise(zip(points, values, strict=True)):
-        if mp.sign(u) * mp.sign(v) < 0:
-            roots.append(_bisect(at, a, b))
-    sizes = [abs(v) for v in values]
-    for k in range(1, len(points) - 1):
-        same = mp.sign(values[k - 1]) == mp.sign(values[k]) == mp.sign(values[k + 1])
-        if same and sizes[k] <= min(sizes[k - 1], sizes[k + 1]) and sizes[k] < 1:
-            x = _lowest(at, points[k - 1], points[k + 1])
-            if abs(at(x)) < 1e-15:
-                roots.append(x)
-    return [mp.mpf(mp.nstr(x, 20)) for x in roots]
+    run = bind(program, OPS)
+    return lambda x: run({"x": x})["value"], len(program.nodes)
 
 
 def _bisect(at: Callable[[Any], Any], a: Any, b: Any) -> Any:
@@ -248,7 +304,7 @@ def exactly_zero(program: Program, x: Any) -> bool:
 
 def _marked(name: str) -> Callable[..., Any]:
     """An operation on pairs (value, zero by structure)."""
-    function = PRECISE[name]
+    function = OPS[name]
 
     def apply(*pairs: Any) -> Any:
         values = [p[0] if isinstance(p, tuple) else p for p in pairs]
@@ -273,7 +329,7 @@ def _zero_by(name: str, result: Any, pairs: Any) -> bool:
 
 
 _ZERO_OPS: Mapping[str, Callable[..., Any]] = {
-    **{name: _marked(name) for name in PRECISE},
-    "const": lambda value: (PRECISE["const"](value), value == 0),
+    **{name: _marked(name) for name in OPS},
+    "const": lambda value: (OPS["const"](value), value == 0),
     "where": lambda condition, a, b: a if condition else b,
 }

@@ -9,20 +9,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Literal
 
-from mpmath import mp
-from sympy import Expr
+import mpmath
+from sympy import Expr, Symbol
 
-from .activation import Activation, differentiate
-from .cell import derivative_from_output
+from .activation import Activation
+from .closed import VALUE, derivative_in_value
+from .derivative import differentiate
 from .intervals import bound_below
 from .meanings import meanings
-from .precise import PRECISE
+from .precise import CONTEXT as mp
+from .precise import OPS
 from .primitives import VARIABLE
-from .program import Program, evaluate, lower
+from .program import Program, bind, evaluate, lower
 from .properties import Kink, Property, Sheet
-from .structure import break_points, breaks_known, exactly_zero, parity
+from .structure import exactly_zero, find_breaks, parity
 
 __all__ = ["survey"]
 
@@ -31,17 +34,17 @@ _MANY = 6  # intervals; more of them mean an oscillating function
 _LARGE = 150  # nodes of f, f' and f'' together; above it the sheet is coarser
 _NOISE = mp.mpf("1e-15")  # relative; smaller steps may be rounding
 _STRICT: dict[str, Callable[..., Any]] = {
-    **PRECISE,
-    "div": lambda a, b: mp.nan if b == 0 else PRECISE["div"](a, b),
-    "log": lambda x: mp.nan if x == 0 else PRECISE["log"](x),
-    "log1p": lambda x: mp.nan if x == -1 else PRECISE["log1p"](x),
+    **OPS,
+    "div": lambda a, b: mp.nan if b == 0 else OPS["div"](a, b),
+    "log": lambda x: mp.nan if x == 0 else OPS["log"](x),
+    "log1p": lambda x: mp.nan if x == -1 else OPS["log1p"](x),
 }
 """A division by zero has no value, though floats give it one."""
 _SLACK = 1e-3  # how near a proved bound must come to the sampled value
 
 
 def survey(activation: Activation) -> Sheet:
-    """The sheet of an activation, at mpmath's working precision."""
+    """The sheet of an activation, at CONTEXT's working precision."""
     return _Maker(activation).make()
 
 
@@ -56,8 +59,10 @@ class _Maker:
         ]
         self.size = max(1, sum(len(p.nodes) for p in self.programs))
         self.boxes = min(250, 8_000 // self.size) if self.size > _LARGE else 250
-        self.breaks = break_points(self.expression)
-        self.known = breaks_known(self.expression)
+        searched = find_breaks(self.expression)
+        self.breaks, self.known, self.skipped = searched.points, searched.known, searched.skipped
+        self.repeats = False
+        self.runs = [bind(program, OPS) for program in self.programs]
         self.strict = {
             x: evaluate(self.programs[0], _STRICT, {"x": x})["value"] for x in self.breaks
         }
@@ -65,7 +70,7 @@ class _Maker:
         self.f, self.slope, self.second = ([self.at(n, x) for x in self.grid] for n in range(3))
 
     def at(self, order: int, x: Any) -> Any:
-        return evaluate(self.programs[order], PRECISE, {"x": mp.mpf(x)})["value"]
+        return self.runs[order]({"x": mp.mpf(x)})["value"]
 
     def _make_grid(self) -> list[Any]:
         step = 32 if self.size <= _LARGE else 8 if self.size < 4 * _LARGE else 4
@@ -115,6 +120,8 @@ class _Maker:
             closes=self._closes(),
             undefined=self._undefined(),
             slots=meanings(low.value, high.value, dead, monotone.value),
+            repeats=self.repeats,
+            skipped=self.skipped,
         )
 
     def _finite(self, values: list[Any]) -> list[Any]:
@@ -177,15 +184,20 @@ class _Maker:
         return Property(_rounded(largest), "proved" if proved else "sampled")
 
     def _extremes(self, order: int, height: Callable[[Any], Any]) -> list[Any]:
-        """Where height(value) of that derivative peaks between grid points, |x| <= 8."""
+        """Where height(value) of that derivative peaks between grid points: the highest few and
+        those nearest to 0."""
         values = (self.f, self.slope, self.second)[order]
         sizes = [height(v) for v in values]
         peaks = [
             k
             for k in range(1, len(sizes) - 1)
-            if sizes[k] > sizes[k - 1] and sizes[k] > sizes[k + 1] and abs(self.grid[k]) <= 8
+            if sizes[k] > sizes[k - 1] and sizes[k] > sizes[k + 1]
         ]
-        return [self._refine(order, height, k) for k in peaks[: 8 if self.size <= _LARGE else 4]]
+        several = 4 if self.size <= _LARGE else 2
+        near = sorted(peaks, key=lambda k: abs(self.grid[k]))[:several]
+        high = sorted(peaks, key=lambda k: sizes[k], reverse=True)[:several]
+        chosen = sorted({*near, *high})
+        return [self._refine(order, height, k) for k in chosen]
 
     def _refine(self, order: int, height: Callable[[Any], Any], k: int) -> Any:
         """The peak between the neighbours of grid point k, by golden section."""
@@ -231,15 +243,22 @@ class _Maker:
         return Property(True, "sampled")
 
     def _mean(self) -> Property:
-        """Of f at standard normal x, by the trapezium rule; exact to many digits there."""
-        pairs = [(x, v) for x, v in zip(self.grid, self.f, strict=True) if abs(x) <= 8]
-        holes = {k.x for k in self.kinks.value if k.kind == "hole"}
-        pairs = [p for p in pairs if _rounded(p[0]) not in holes or mp.isfinite(p[1])]
-        if self._poles() or any(not mp.isfinite(v) for _, v in pairs):
+        """Of f at standard normal x, by Gauss's rule between the breaks: to many digits where the
+        pieces are smooth."""
+        if self._poles():
             return Property(math.nan, "sampled")
-        weighted = [(x, v * PRECISE["normal_pdf"](x)) for x, v in pairs]
-        total = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(weighted))
-        return Property(_rounded(total), "sampled")
+        step = 2 if self.size <= _LARGE else 1
+        cuts = {mp.mpf(k) / step for k in range(-8 * step, 8 * step + 1)} | {
+            mp.mpf(-12),
+            mp.mpf(12),
+        }
+        ends = sorted(cuts | {b for b in self.breaks if abs(b) < 12})
+        total = mp.zero
+        for a, b in itertools.pairwise(ends):
+            for place, weight in _gauss():
+                x = (a + b) / 2 + (b - a) / 2 * place
+                total += (b - a) / 2 * weight * self.at(0, x) * OPS["normal_pdf"](x)
+        return Property(_rounded(total) if mp.isfinite(total) else math.nan, "sampled")
 
     def _kinks(self) -> Property:
         kinks = []
@@ -291,6 +310,7 @@ class _Maker:
         bad = self._exceptions(wide, inside)
         if len(wide) > _MANY or bad:
             # it repeats for ever, or the merged intervals are not whole: only the near pieces
+            self.repeats = True
             near = [(max(a, -8), min(b, 8)) for a, b in wide if a < 8 and b > -8]
             wide = [p for a, b in near for p in _without(a, b, bad)]
         return tuple((self._snapped(a), self._snapped(b)) for a, b in wide)
@@ -324,9 +344,22 @@ class _Maker:
         return b
 
     def _second_peak(self) -> Property:
-        candidates = [*self._extremes(2, abs), *(x for x in self.grid if abs(x) <= 8)]
-        x = max(candidates, key=lambda p: (abs(self.at(2, p)), -abs(p), p))
-        return Property((_rounded(abs(self.at(2, x))), _rounded(x)), "sampled")
+        """The largest |f''| on the grid and between its points; infinite where it grows without
+        bound towards an infinite x or a pole."""
+        sizes = [(abs(s), -abs(x), x) for x, s in zip(self.grid, self.second, strict=True)
+                 if not mp.isnan(s)]  # fmt: skip
+        for side in (-1, 1):
+            outside = [
+                abs(self.at(2, side * mp.mpf(10) ** k)) for k in (3, 6, 12, 25, 50, 100, 200)
+            ]
+            grows = all(b > a or mp.isinf(b) for a, b in itertools.pairwise(outside))
+            if grows and outside[-1] > 1e6:
+                return Property((math.inf, side * math.inf), "sampled")
+        for x in (b for b in self.breaks if any(self._grows(b, s) for s in (-1, 1))):
+            return Property((math.inf, _rounded(x)), "sampled")
+        sizes += [(abs(self.at(2, x)), -abs(x), x) for x in self._extremes(2, abs)]
+        size, _, x = max(((_rounded(s), *at) for s, *at in sizes), default=(math.nan, 0, mp.zero))
+        return Property((_rounded(size), _rounded(x)), "sampled")
 
     def _second_dies(self) -> Property:
         alive = [abs(x) for x, s in zip(self.grid, self.second, strict=True)
@@ -346,8 +379,9 @@ class _Maker:
         return Property(_rounded(high), "sampled")
 
     def _closes(self) -> Property:
-        closed = derivative_from_output(self.activation)
-        return Property(None if closed is None else str(closed[1]), "proved")
+        slope = derivative_in_value(self.activation.expression)
+        shown = None if slope is None else str(slope.xreplace({VALUE: Symbol("y")}))
+        return Property(shown, "proved")
 
     def _undefined(self) -> tuple[tuple[float, float], ...]:
         """Intervals found on the grid, ends by bisection, and single points among the breaks."""
@@ -374,6 +408,13 @@ def _without(low: Any, high: Any, bad: list[Any]) -> list[tuple[Any, Any]]:
 def _tiny(x: Any) -> Any:
     """A step beside x, far below float64's and far above the working precision."""
     return mp.mpf("1e-18") * max(1, abs(x))
+
+
+@lru_cache(maxsize=1)
+def _gauss() -> tuple[tuple[Any, Any], ...]:
+    """Places and weights on [-1, 1] of Gauss's rule of 12 points, to the digits of a sheet."""
+    rule = mpmath.calculus.quadrature.GaussLegendre(mp)
+    return tuple(rule.calc_nodes(2, mp.prec))
 
 
 def _negative(expression: Expr) -> Program:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from ..formulas import FormulaError, Sheet, resolve, sheet
+from ..formulas import Sheet
+from .arrival import arrival
 from .cells import stable_rate
+from .deadline import sheet_of
 from .results import ActivationInfo, StudyResults, Trial
 from .words import join
 
@@ -66,7 +67,7 @@ class _Case:
 
     @property
     def sheet(self) -> Sheet | None:
-        return _sheet(self.info.formula, self.info.label)
+        return sheet_of(self.info.formula, self.info.label)
 
     def slots(self, *names: str) -> list[str]:
         """Those of these slots that the study changes."""
@@ -93,17 +94,6 @@ class _Case:
         """The largest |c| of any run at the end of any epoch, NaN if not measured."""
         values = self.results.curves(self.label, "max_abs_cell")
         return float(np.nanmax(values)) if np.isfinite(values).any() else math.nan
-
-
-@lru_cache(maxsize=256)
-def _sheet(*texts: str) -> Sheet | None:
-    """The sheet by the formula, else by the label; None if neither can be read."""
-    for text in texts:
-        try:
-            return sheet(resolve(text))
-        except FormulaError:
-            continue
-    return None
 
 
 def _plain(slot: str) -> str:
@@ -321,8 +311,9 @@ def _saturated(case: _Case) -> Iterator[Advice]:
 
 def _vanishing(results: StudyResults) -> Iterator[Advice]:
     """For the whole study if it is so with every activation, else for each."""
-    steps, known = results.task.steps or 0, {x: _left(results, x) for x in results.labels}
-    low = {label: left for label, left in known.items() if left < _VANISHED}
+    steps = results.task.steps or 0
+    known = {x: found for x in results.labels if (found := arrival(results, x, "start"))}
+    low = {label: found for label, found in known.items() if found.share < _VANISHED}
     if not low or "forget_gate" in results.config.slots or steps < 2:
         return
     kept = 0.1 ** (1 / steps)
@@ -330,9 +321,9 @@ def _vanishing(results: StudyResults) -> Iterator[Advice]:
     present = results.config.settings.get("forget_bias")
     if isinstance(present, int | float) and bias <= present:
         return
-    text = {label: f"{left:.2g} with {label} ({_a_step(left, steps)} a step)"
-            for label, left in low.items()}  # fmt: skip
-    groups = [("", list(text.values()))] if low.keys() == known.keys() else [
+    text = {label: f"{found.share:.2g} with {label} (a factor of {found.per_step:.3g} a step)"
+            for label, found in low.items()}  # fmt: skip
+    groups = [("", list(text.values()))] if low.keys() == set(results.labels) else [
         (label, [shown]) for label, shown in text.items()]  # fmt: skip
     for label, shown in groups:
         yield Advice(
@@ -345,17 +336,6 @@ def _vanishing(results: StudyResults) -> Iterator[Advice]:
             code=(f"anygate.init.forget_bias_(lstm, {bias:g})",
                   f"anygate.init.chrono_(lstm, {steps})"),
         )  # fmt: skip
-
-
-def _left(results: StudyResults, label: str) -> float:
-    """What of dL/dc at the last time step arrives at the first, before training; the median."""
-    norms = [s.states["grad_c"] for s in results.snapshots(label, "start") if "grad_c" in s.states]
-    ratios = [n[0] / n[-1] for n in norms if n[-1] > 0]
-    return float(np.median(ratios)) if ratios else math.nan
-
-
-def _a_step(left: float, steps: int) -> str:
-    return f"a factor of {left ** (1 / (steps - 1)):.3g}"
 
 
 _RULES: tuple[Callable[[_Case], Iterator[Advice]], ...] = (

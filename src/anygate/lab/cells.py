@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from .records import StudyError, Trial, read, trial_from
+from .records import StabilityPlan, StudyError, Trial, read
 
 __all__ = ["Cell", "load_cells", "stable_rate"]
 
 T = TypeVar("T")
-_Plan = tuple[str, float, float, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -44,27 +42,17 @@ def load_cells(directory: Path) -> tuple[Cell, ...]:
     if not (root / "grid.json").exists():
         return ()
     found = []
-    for label, rate, bias, keys in _read(root / "grid.json", _plans):
-        paths = [root / "trials" / f"{key}.json" for key in keys]
-        runs = tuple(_read(path, trial_from) for path in paths if path.exists())
+    for plan in _read(root / "grid.json", StabilityPlan).cells:
+        paths = [root / "trials" / f"{key}.json" for key in plan.keys]
+        runs = tuple(_read(path, Trial) for path in paths if path.exists())
         if runs:
-            found.append(Cell(label, rate, bias, runs))
+            found.append(Cell(plan.activation, plan.learning_rate, plan.forget_bias, runs))
     return tuple(found)
 
 
-def _plans(raw: dict[str, Any]) -> list[_Plan]:
-    plans = []
-    for cell in raw["cells"]:
-        rate, bias = float(cell["learning_rate"]), float(cell["forget_bias"])
-        if not (math.isfinite(bias) and math.isfinite(rate) and rate > 0):
-            raise ValueError("learning rates must be positive and forget biases finite numbers")
-        plans.append((str(cell["activation"]), rate, bias, tuple(map(str, cell["keys"]))))
-    return plans
-
-
-def _read(path: Path, build: Callable[[dict[str, Any]], T]) -> T:
+def _read(path: Path, kind: type[T]) -> T:
     try:
-        return read(path, build)
+        return read(path, kind)
     except StudyError as error:
         raise StudyError(
             f"{path} is damaged: {error}; run the same `anygate compare --stability` again, which "

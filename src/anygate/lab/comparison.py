@@ -30,18 +30,23 @@ from .statistics import (
 from .words import show_p
 
 __all__ = [
+    "CLOCK",
     "Comparison",
     "Cost",
     "all_pairs",
     "comparisons",
     "costs",
     "declared_margin",
+    "disturbed_clocks",
     "interval_name",
     "interval_names",
     "is_interval",
     "ranking",
     "show_p",
 ]
+
+CLOCK = 1.25
+"""The seeds' ratios of time may differ by this factor; beyond it no cost is told."""
 
 
 @dataclass(frozen=True)
@@ -207,17 +212,41 @@ def _with_equivalence(
 
 
 def costs(results: StudyResults) -> list[Cost]:
-    """Every rival's time per step over the first's, for the seeds where both were timed."""
-    base = results.seconds_per_step(results.first)
+    """Every rival's time per step over the first's, for the seeds where both were timed; without
+    those whose clock was disturbed (see `disturbed_clocks`), of which nothing can be said."""
     found = []
-    for label in results.rivals:
-        times = results.seconds_per_step(label)
-        logs = [math.log(times[s] / base[s]) for s in results.seeds if s in times and s in base]
-        if logs:
+    for label, ratios in _time_ratios(results).items():
+        if _spread(ratios) <= CLOCK:
+            logs = [math.log(ratio) for ratio in ratios]
             i = mean_interval(logs)
             interval = Interval(math.exp(i.low), math.exp(i.high), i.confidence)
             found.append(Cost(label, len(logs), math.exp(float(np.mean(logs))), interval))
     return found
+
+
+def disturbed_clocks(results: StudyResults) -> dict[str, float]:
+    """The rivals of which no cost is told -> how many times as large the largest ratio of a seed
+    is as the smallest, more than CLOCK.
+
+    A training step is the same work in every seed, so that the ratio of two activations is the same
+    but for the clock: where it is not, something else ran on the machine during some trials.
+    """
+    spreads = {label: _spread(ratios) for label, ratios in _time_ratios(results).items()}
+    return {label: spread for label, spread in spreads.items() if spread > CLOCK}
+
+
+def _time_ratios(results: StudyResults) -> dict[str, list[float]]:
+    """Each rival that was timed -> its time per step over that of the first, seed by seed."""
+    base = results.seconds_per_step(results.first)
+    found = {}
+    for label in results.rivals:
+        times = results.seconds_per_step(label)
+        found[label] = [times[s] / base[s] for s in results.seeds if s in times and s in base]
+    return {label: ratios for label, ratios in found.items() if ratios}
+
+
+def _spread(ratios: Sequence[float]) -> float:
+    return max(ratios) / min(ratios)
 
 
 def is_interval(interval: Interval) -> bool:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from .files import write_json, writing
-from .records import SCHEMA, StudyError, config_from, read, trial_from
+from .lock import refuse_if_running
+from .records import StudyConfig, StudyError, Trial, checked, read
+from .words import printable
 
 __all__ = ["Notice", "StudyConflict", "claim", "to_stderr"]
 
@@ -24,7 +26,7 @@ class StudyConflict(ValueError):
 
 def to_stderr(text: str) -> None:
     """The usual notice."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def claim(
@@ -38,11 +40,17 @@ def claim(
     """Write `config` as study.json, or find that the folder holds the same study.
 
     keys: (activation, seed) -> the key of its trial in this folder. fresh: forget earlier results
-    first. Raises StudyConflict for a folder with another study or with other things, and WriteError
-    for one that cannot be written.
+    first. Raises StudyConflict for a folder with another study or with other things, FolderInUse
+    for one that another process writes into, WriteError for one that cannot be written, and
+    StudyError for a study of which no report could be made.
     """
+    try:
+        checked(config, StudyConfig)
+    except StudyError as error:
+        raise StudyError(f"the study cannot be run: {error}") from error
     with writing(directory):
         _check_folder(directory)
+        refuse_if_running(directory)
         if fresh:
             _forget(directory)
         held = _held(directory, notice)
@@ -57,7 +65,7 @@ def _refuse_strangers(directory: Path, keys: Mapping[tuple[str, int], str]) -> N
     """Where no study.json vouches for the trials, those of other settings must not mix in."""
     for path in sorted((directory / "trials").glob("*.json")):
         try:
-            trial = read(path, trial_from)
+            trial = read(path, Trial)
         except StudyError:
             continue
         if keys.get((trial.activation, trial.seed), trial.key) != trial.key:
@@ -106,6 +114,8 @@ def _is_ours(directory: Path) -> bool:
 def _forget(directory: Path) -> None:
     """Delete the results of a folder that holds a study."""
     for part in _RESULTS:
+        if (directory / part).is_symlink():
+            (directory / part).unlink()
         shutil.rmtree(directory / part, ignore_errors=True)
     (directory / "study.json").unlink(missing_ok=True)
 
@@ -116,22 +126,17 @@ def _held(directory: Path, notice: Notice) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raw = None
-    version = raw.get("schema", SCHEMA) if isinstance(raw, dict) else SCHEMA
-    if version != SCHEMA:
-        raise StudyConflict(
-            f"{path} is of schema {version!r}, this anygate writes {SCHEMA}; choose another --out, "
-            "or --fresh to delete its results"
-        )
-    try:
-        read(path, config_from)
+        read(path, StudyConfig)
     except StudyError as error:
+        if str(error).startswith("schema "):
+            raise StudyConflict(
+                f"{path}: {error} by this anygate; choose another --out, or --fresh to delete its "
+                "results"
+            ) from error
         if not _is_ours(directory):
             raise StudyConflict(
                 f"{path} is damaged ({error}) and lies among other files; choose another --out"
             ) from error
         notice(f"{path} was damaged ({error}); it is written anew, the trials are kept")
         return None
-    return raw  # type: ignore[no-any-return]
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]

@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from .engines import Engine, on_this_machine
 from .files import write_json, writing
 from .folder import Notice, StudyConflict, to_stderr
 from .records import SCHEMA, StudyError, read
 from .runner import Progress, run_placed
+from .schema import FileName
 from .study import Study
 from .tuned import TunedStudy
 
@@ -99,14 +104,16 @@ def grid_folders(directory: Path) -> list[Path] | None:
     if not path.is_file():
         return None
     try:
-        return read(path, lambda raw: [directory / _name(each) for each in raw["studies"]])
+        names = read(path, _Grid).studies
     except StudyError as error:
         raise StudyError(
             f"{path} is damaged: {error}; run the same `anygate compare` again, which replaces it"
         ) from error
+    return [directory / name for name in dict.fromkeys(names)]
 
 
-def _name(raw: object) -> str:
-    if not isinstance(raw, str) or Path(raw).name != raw:
-        raise TypeError(f"the name of a folder was expected, not {raw!r}")
-    return raw
+@dataclass(frozen=True)
+class _Grid:
+    """grid.json."""
+
+    studies: Annotated[tuple[FileName, ...], Meta(min_length=1, max_length=200)]

@@ -10,8 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..engines import eager
-from ..formulas.cell import GATES
 from ..nn import LSTM, record
 
 __all__ = ["BINS", "bin_edges", "dead_units", "health", "place_of_divergence", "snapshot"]
@@ -20,6 +18,8 @@ BINS = 64
 """Time steps are averaged into at most so many bins, so that a file stays small."""
 
 Array = NDArray[np.float64]
+_RECORDED = {"max_abs_cell": "max_abs_c"}
+"""What `LayerRecord` calls it."""
 Loss = Callable[[Tensor], Tensor]
 """From a model's outputs to the loss."""
 
@@ -55,7 +55,7 @@ def snapshot(model: nn.Module, x: Tensor, loss: Loss) -> dict[str, Any]:
         loss(model(x)).backward()  # type: ignore[no-untyped-call]
     model.zero_grad()
     first = recording.records[0]
-    edges = bin_edges(len(first.max_abs_cell))
+    edges = bin_edges(first.time_steps)
     slots = {slot: _binned(seen, _OF_SLOTS, edges) for slot, seen in first.slots.items()}
     return {"edges": edges, "slots": slots, **_binned(first, _OF_STATES, edges)}
 
@@ -71,7 +71,7 @@ def _binned(
 ) -> dict[str, list[float]]:
     found = {}
     for name, reduce in reductions.items():
-        values = getattr(seen, name)
+        values = getattr(seen, _RECORDED.get(name, name))
         if values is None or np.isnan(values).all() or (name == "not_finite" and not values.any()):
             continue
         parts = np.split(np.asarray(values, dtype=np.float64), edges[1:-1])
@@ -82,7 +82,8 @@ def _binned(
 def health(lstm: LSTM, x: Tensor) -> dict[str, Any]:
     """Of the first layer on x [T, B, I]: "max_abs_cell", the largest |c|, and "slots", slot ->
     {"saturated", "dead"}: the share of all (unit, step, sequence) whose |f'| is below a tenth of
-    its largest value (NaN where that is infinite), and the share of dead units."""
+    its largest value (NaN where that is infinite), and the share of dead units. Both rest on the
+    slopes that `anygate.record` measures."""
     with record(lstm) as recording, torch.no_grad():
         lstm(x)
     first = recording.records[0]
@@ -91,20 +92,17 @@ def health(lstm: LSTM, x: Tensor) -> dict[str, Any]:
         slot: {"saturated": float(np.mean(s.saturated)), "dead": dead[slot]}
         for slot, s in first.slots.items()
     }
-    return {"max_abs_cell": float(np.max(first.max_abs_cell)), "slots": slots}
+    return {"max_abs_cell": float(np.max(first.max_abs_c)), "slots": slots}
 
 
 def dead_units(lstm: LSTM, x: Tensor) -> dict[str, float]:
-    """Slot -> the share of units whose f' is exactly zero at every step of every sequence of
-    x [T, B, I]. This needs each unit by itself, which a recording does not keep."""
-    zeros = x.new_zeros(x.size(1), lstm.hidden_size)
-    z, c = eager.trace(lstm.cell, x, zeros, zeros, *lstm.layer_weights(0))
-    arguments = {**dict(zip(GATES, z.chunk(4, -1), strict=True)), "cell_output": c}
-    found = {}
-    for slot, argument in arguments.items():
-        slope = eager.apply(lstm.cell.slots[slot].derivative(), argument)
-        found[slot] = (slope == 0).flatten(0, 1).all(0).double().mean().item()
-    return found
+    """Slot -> the share of units of the first layer whose f' is exactly zero at every step of every
+    sequence of x [T, B, I]. A recording, which keeps sums over the units, cannot say this: the same
+    slopes are taken before they are summed up."""
+    with record(lstm, units=range(lstm.hidden_size)) as recording, torch.no_grad():
+        lstm(x)
+    slopes = recording.records[0].slopes
+    return {slot: float((slope == 0).all((0, 1)).mean()) for slot, slope in slopes.items()}
 
 
 def place_of_divergence(model: nn.Module, x: Tensor, loss: Loss) -> dict[str, Any]:
@@ -120,7 +118,7 @@ def place_of_divergence(model: nn.Module, x: Tensor, loss: Loss) -> dict[str, An
     with record(model) as recording:
         loss(model(x)).backward()  # type: ignore[no-untyped-call]
     first = recording.records[0]
-    cells, bad = first.max_abs_cell, first.first_bad()
+    cells, bad = first.max_abs_c, first.first_bad()
     if bad is not None:
         slot, step = bad
         before = float(np.max(cells[:step], initial=0.0))

@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from .runner import missing
 from .study import Study
 from .tasks import Data
-from .trial import TrialSpec, run_trial
+from .trial import TrialSpec, one_thread, run_trial
 from .tuned import TunedStudy
 
 __all__ = ["STEPS", "Part", "left_seconds", "outlook", "trial_seconds"]
@@ -95,14 +93,10 @@ def trial_seconds(spec: TrialSpec) -> float:
     data = spec.task.load(spec.seed)
     loading = time.perf_counter() - started
     part = _cut(data, STEPS * spec.settings.batch_size)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         _timed(spec, part, 1)  # compiles
         once, _ = _timed(spec, part, 1)
         twice, step = _timed(spec, part, 2)
-    finally:
-        torch.set_num_threads(threads)
     epoch = max(twice - once, 0.0)
     batch = spec.settings.batch_size
     steps, taken = (math.ceil(len(d.train_y) / batch) for d in (data, part))

@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from .words import printable
+
 __all__ = ["progress_bar", "waiting"]
 
 _EVERY = 20.0  # seconds between lines where there is no terminal
@@ -25,11 +27,12 @@ _EVERY = 20.0  # seconds between lines where there is no terminal
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """A function to call with (done, total, name of the last one done)."""
+    title = printable(title)
     if not sys.stderr.isatty():
         yield _Lines(title)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
-__all__ = ["LearningRates", "Tuned", "rates_from"]
+from msgspec import Meta
+
+from .schema import Name, Number, Positive, Seed, Whole
+
+__all__ = ["LearningRates", "Tried", "Tuned"]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One learning rate: the final metric of each tuning seed, and how many of these runs diverged
+    (they score the baseline)."""
+
+    rate: Positive
+    values: Annotated[tuple[Number, ...], Meta(min_length=1, max_length=1_000)]
+    diverged: Whole
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning found for one variant.
+    """What tuning found for one variant: the best rate among those tried, which ascend."""
 
-    rate: the best one. scores: rate -> the final metric of each tuning seed, the rates ascending.
-    diverged: rate -> how many runs did (they score the baseline).
-    """
+    rate: Positive
+    tried: Annotated[tuple[Tried, ...], Meta(min_length=1, max_length=100)]
 
-    rate: float
-    scores: Mapping[float, tuple[float, ...]]
-    diverged: Mapping[float, int]
+    def __post_init__(self) -> None:
+        if self.rate not in self.scores:
+            raise ValueError(f"the best rate {self.rate} is none of those tried")
+
+    @property
+    def scores(self) -> dict[float, tuple[float, ...]]:
+        """Rate -> the final metric of each tuning seed."""
+        return {t.rate: t.values for t in self.tried}
+
+    @property
+    def diverged(self) -> dict[float, int]:
+        """Rate -> how many runs did."""
+        return {t.rate: t.diverged for t in self.tried}
 
     @property
     def edge(self) -> str:
@@ -35,55 +57,21 @@ class Tuned:
         """Rate -> mean final metric."""
         return {rate: fmean(values) for rate, values in self.scores.items()}
 
-    def describe(self) -> dict[str, Any]:
-        """As study.json holds it; :func:`rates_from` reads it."""
-        tried = [
-            {"rate": rate, "values": list(values), "diverged": self.diverged[rate]}
-            for rate, values in self.scores.items()
-        ]
-        return {"rate": self.rate, "edge": self.edge, "tried": tried}
-
 
 @dataclass(frozen=True)
 class LearningRates:
     """rates: the grid. seeds: those of the tuning. shared: the one rate for all, `given` or else
     the best for the first activation. tuned: by activation. None and empty until tuning is done."""
 
-    rates: tuple[float, ...]
-    seeds: tuple[int, ...]
+    rates: Annotated[tuple[Positive, ...], Meta(max_length=100)]
+    seeds: Annotated[tuple[Seed, ...], Meta(max_length=1_000)]
     given: bool
-    shared: float | None = None
-    tuned: Mapping[str, Tuned] = field(default_factory=dict)
+    shared: Positive | None = None
+    tuned: Annotated[dict[Name, Tuned], Meta(max_length=200)] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
-        """As study.json holds it; :func:`rates_from` reads it."""
-        return {
-            "rates": list(self.rates),
-            "seeds": list(self.seeds),
-            "given": self.given,
-            "shared": self.shared,
-            "tuned": {label: tuned.describe() for label, tuned in self.tuned.items()},
-        }
-
-
-def rates_from(raw: dict[str, Any]) -> LearningRates:
-    """The part ``learning_rates`` of study.json as a value."""
-    shared = raw.get("shared")
-    return LearningRates(
-        rates=tuple(float(rate) for rate in raw["rates"]),
-        seeds=tuple(int(seed) for seed in raw["seeds"]),
-        given=bool(raw["given"]),
-        shared=None if shared is None else float(shared),
-        tuned={str(label): _tuned(found) for label, found in raw["tuned"].items()},
-    )
-
-
-def _tuned(raw: dict[str, Any]) -> Tuned:
-    tried = {float(row["rate"]): row for row in raw["tried"]}
-    if float(raw["rate"]) not in tried:
-        raise ValueError(f"the best rate {raw['rate']} is none of those tried")
-    return Tuned(
-        rate=float(raw["rate"]),
-        scores={rate: tuple(float(v) for v in row["values"]) for rate, row in tried.items()},
-        diverged={rate: int(row["diverged"]) for rate, row in tried.items()},
-    )
+        """As study.json holds it."""
+        found = asdict(self)
+        for label, tuned in self.tuned.items():
+            found["tuned"][label]["edge"] = tuned.edge
+        return found

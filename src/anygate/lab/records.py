@@ -1,26 +1,58 @@
-"""What the files of a study hold, as frozen values, and reading them with every check.
+"""What the files of a study hold, as frozen values whose fields are the schema of the files.
 
-``read(path, trial_from)`` gives the value or raises :class:`StudyError`, which says what is wrong
-with that file. Nothing here knows of folders or plans; that is :mod:`anygate.lab.results`.
+Nothing here knows of folders or plans; that is :mod:`anygate.lab.results`.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Literal, TypedDict
 
-from .rates import LearningRates, rates_from
+from msgspec import Meta
 
-SCHEMA = 1
-T = TypeVar("T")
+from .rates import LearningRates
+from .schema import (
+    SCHEMA,
+    Count,
+    FileName,
+    Line,
+    Measured,
+    Name,
+    Number,
+    Positive,
+    Seed,
+    StudyError,
+    Whole,
+    Word,
+    checked,
+    read,
+)
 
+__all__ = [
+    "MOST_EPOCHS",
+    "MOST_SEEDS",
+    "SCHEMA",
+    "ActivationInfo",
+    "Divergence",
+    "EpochRecord",
+    "Plan",
+    "Settings",
+    "Snapshot",
+    "StabilityPlan",
+    "StudyConfig",
+    "StudyError",
+    "TaskInfo",
+    "Timing",
+    "Trial",
+    "checked",
+    "read",
+]
 
-class StudyError(ValueError):
-    """A study directory that cannot be read; the message names the file and the remedy."""
+MOST_ACTIVATIONS, MOST_SEEDS, MOST_EPOCHS = 100, 1_000, 10_000
+"""Of one study: beyond them a report takes minutes and nobody reads it."""
+MOST_TRIALS = 10_000
+"""Activations times seeds."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +64,20 @@ class TaskInfo:
     one. ``same_data``: every seed has the same data in the same split.
     """
 
-    name: str
-    title: str
-    description: str
-    metric: str
-    unit: str
+    name: Line
+    metric: Name
     higher_is_better: bool
-    baseline: float
-    solved: float | None
-    steps: int | None
-    baseline_name: str = "guessing"
+    baseline: Number
+    title: Line = ""
+    description: Line = ""
+    unit: Name = ""
+    solved: Number | None = None
+    steps: Count | None = None
+    baseline_name: Name = "guessing"
     same_data: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.name)
 
     @property
     def as_percent(self) -> bool:
@@ -80,11 +115,24 @@ class TaskInfo:
 class ActivationInfo:
     """One activation under test, as the study wrote it down."""
 
-    label: str
-    formula: str
-    latex: str = ""
-    latex_derivative: str = ""
-    source: str = ""
+    label: Annotated[Name, Meta(min_length=1)]
+    formula: Line
+    source: Line = ""
+
+
+class Settings(TypedDict, total=False):
+    """The settings that all trials share, as far as sentences are made of them."""
+
+    hidden_size: Count
+    epochs: Annotated[int, Meta(ge=1, le=MOST_EPOCHS)]
+    batch_size: Count
+    learning_rate: Positive
+    clip: Number
+    forget_bias: Number
+    initial: Line
+    variant: Line
+    optimizer: Line
+    margin: Positive
 
 
 @dataclass(frozen=True)
@@ -94,15 +142,29 @@ class StudyConfig:
     learning_rates: of a study that tunes them; None where the settings hold the only one.
     """
 
-    command: str
     task: TaskInfo
-    slot: str
-    slots: tuple[str, ...]
-    activations: tuple[ActivationInfo, ...]
-    seeds: tuple[int, ...]
-    settings: Mapping[str, Any]
-    machine: Mapping[str, Any]
+    slot: Word
+    activations: Annotated[
+        tuple[ActivationInfo, ...], Meta(min_length=1, max_length=MOST_ACTIVATIONS)
+    ]
+    seeds: Annotated[tuple[Seed, ...], Meta(max_length=MOST_SEEDS)]
+    slots: Annotated[tuple[Word, ...], Meta(max_length=20)] = ()
+    command: Line = ""
+    settings: Settings = field(default_factory=Settings)
+    machine: Annotated[dict[Word, Line | Whole | Number | None], Meta(max_length=30)] = field(
+        default_factory=dict
+    )
     learning_rates: LearningRates | None = None
+
+    def __post_init__(self) -> None:
+        labels = [a.label for a in self.activations]
+        if len(set(labels)) < len(labels) or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("an activation or a seed is given twice")
+        if len(labels) * len(self.seeds) > MOST_TRIALS:
+            raise ValueError(
+                f"{len(labels)} activations with {len(self.seeds)} seeds; at most {MOST_TRIALS:,} "
+                "trials make a study"
+            )
 
 
 @dataclass(frozen=True)
@@ -115,27 +177,31 @@ class Divergence:
     time step; NaN if not known.
     """
 
-    epoch: int | None
-    step: int | None
-    what: str
-    slot: str
-    value: str
-    time_step: int | None = None
-    largest_at: int | None = None
-    max_abs_cell_before: float = math.nan
-    gradient_before: float = math.nan
+    epoch: Count | None = None
+    step: Count | None = None
+    what: Line = "the run diverged"
+    slot: Line = ""
+    value: Line = ""
+    time_step: Count | None = None
+    largest_at: Count | None = None
+    max_abs_cell_before: Measured = math.nan
+    gradient_before: Measured = math.nan
 
 
 @dataclass(frozen=True)
 class EpochRecord:
     """The measurements of one epoch; NaN where the run had no finite number."""
 
-    epoch: int
-    values: Mapping[str, float]
-    slots: Mapping[str, Mapping[str, float]]
+    epoch: Count
+    metric: Measured = math.nan
+    train_loss: Measured = math.nan
+    gradient_norm: Measured = math.nan
+    gradient_norm_max: Measured = math.nan
+    max_abs_cell: Measured = math.nan
+    slots: dict[Word, dict[Word, Measured]] = field(default_factory=dict)
 
 
-Series = tuple[float, ...]
+Series = tuple[Measured, ...]
 
 
 @dataclass(frozen=True)
@@ -147,9 +213,28 @@ class Snapshot:
     one number a bin, NaN where it was not finite. See :func:`anygate.lab.measure.snapshot`.
     """
 
-    edges: tuple[int, ...]
-    slots: Mapping[str, Mapping[str, Series]]
-    states: Mapping[str, Series]
+    edges: Annotated[tuple[Whole, ...], Meta(min_length=2, max_length=1_000)]
+    slots: dict[Word, dict[Word, Series]]
+    max_abs_cell: Series | None = None
+    grad_h: Series | None = None
+    grad_c: Series | None = None
+    grad_h_direct: Series | None = None
+    grad_c_direct: Series | None = None
+
+    def __post_init__(self) -> None:
+        if self.edges[0] != 0 or list(self.edges) != sorted(set(self.edges)):
+            raise ValueError("the edges of a snapshot must rise from 0")
+        bins = len(self.edges) - 1
+        every = {name: series for seen in self.slots.values() for name, series in seen.items()}
+        for name, series in (every | self.states).items():
+            if len(series) != bins:
+                raise ValueError(f"{name} of a snapshot must hold {bins} numbers")
+
+    @property
+    def states(self) -> dict[str, Series]:
+        """By name, those that were recorded."""
+        names = ("max_abs_cell", "grad_h", "grad_c", "grad_h_direct", "grad_c_direct")
+        return {name: series for name in names if (series := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True)
@@ -157,145 +242,39 @@ class Trial:
     """One run: an activation with a seed. ``inside`` holds the snapshots "start" (before the first
     training step) and "end" (after the last), if they were taken."""
 
-    key: str
-    activation: str
-    seed: int
+    key: FileName
+    activation: Name
+    seed: Seed
     diverged: Divergence | None
-    epochs: tuple[EpochRecord, ...]
-    final_metric: float
-    inside: Mapping[str, Snapshot] = field(default_factory=dict)
+    epochs: Annotated[tuple[EpochRecord, ...], Meta(max_length=MOST_EPOCHS)]
+    final_metric: Number
+    inside: dict[Literal["start", "end"], Snapshot] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if [e.epoch for e in self.epochs] != list(range(1, len(self.epochs) + 1)):
+            raise ValueError("the epochs must count 1, 2, 3 and so on")
 
 
-def read(path: Path, build: Callable[[dict[str, Any]], T]) -> T:
-    """Parse one JSON file and build a value, or say in a StudyError why it is bad."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(raw, dict):
-            raise TypeError("it does not hold a JSON object")
-        if raw.get("schema") != SCHEMA:
-            raise ValueError(f"schema {raw.get('schema')!r} was found, {SCHEMA} was expected")
-        return build(raw)
-    except OSError as error:
-        raise StudyError(f"it cannot be read ({error.strerror or error})") from error
-    except KeyError as error:
-        raise StudyError(f"{error} is missing") from error
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise StudyError(str(error)) from error
+@dataclass(frozen=True)
+class Timing:
+    """The seconds that a training step of a trial took; NaN if it made none."""
+
+    key: FileName
+    seconds_per_step: Measured
 
 
-def _number(value: object) -> float:
-    """A JSON number, NaN for null; anything else is an error."""
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"a number was expected, not {value!r}")
-    return float(value) if math.isfinite(value) else math.nan
+@dataclass(frozen=True)
+class Plan:
+    """A cell of a stability map: the keys of its trials."""
+
+    activation: Name
+    learning_rate: Positive
+    forget_bias: Number
+    keys: Annotated[tuple[FileName, ...], Meta(max_length=MOST_SEEDS)]
 
 
-def config_from(raw: dict[str, Any]) -> StudyConfig:
-    """``study.json`` as a value."""
-    task, names = raw["task"], ("label", "formula", "latex", "latex_derivative", "source")
-    activations = tuple(
-        ActivationInfo(**{n: str(a[n] if n in names[:2] else a.get(n) or "") for n in names})
-        for a in raw["activations"]
-    )
-    labels = [a.label for a in activations]
-    if not labels or len(set(labels)) != len(labels):
-        raise ValueError("the activations must be at least one, with different labels")
-    return StudyConfig(
-        command=str(raw.get("command", "")),
-        task=TaskInfo(
-            name=str(task["name"]),
-            title=str(task.get("title") or task["name"]),
-            description=str(task.get("description") or ""),
-            metric=str(task["metric"]),
-            unit=str(task.get("unit") or ""),
-            higher_is_better=bool(task["higher_is_better"]),
-            baseline=_number(task["baseline"]),
-            solved=None if task.get("solved") is None else _number(task["solved"]),
-            steps=None if task.get("steps") is None else int(task["steps"]),
-            baseline_name=str(task.get("baseline_name") or "guessing"),
-            same_data=bool(task.get("same_data", False)),
-        ),
-        slot=str(raw["slot"]),
-        slots=tuple(str(s) for s in raw.get("slots", ())),
-        activations=activations,
-        seeds=tuple(dict.fromkeys(int(s) for s in raw["seeds"])),
-        settings=dict(raw.get("settings", {})),
-        machine=dict(raw.get("machine", {})),
-        learning_rates=rates_from(raw["learning_rates"]) if "learning_rates" in raw else None,
-    )
+@dataclass(frozen=True)
+class StabilityPlan:
+    """``stability/grid.json``."""
 
-
-def trial_from(raw: dict[str, Any]) -> Trial:
-    """``trials/KEY.json`` as a value."""
-    final = _number(raw["final_metric"])
-    if not math.isfinite(final):
-        raise ValueError("final_metric must be a number (the baseline value for a diverged run)")
-    return Trial(
-        key=str(raw["key"]),
-        activation=str(raw["activation"]),
-        seed=int(raw["seed"]),
-        diverged=_divergence(raw["diverged"]),
-        epochs=tuple(_epoch(e) for e in raw["epochs"]),
-        final_metric=final,
-        inside={str(when): _snapshot(seen) for when, seen in (raw.get("inside") or {}).items()},
-    )
-
-
-_COUNTS = ("epoch", "step", "time_step", "largest_at")
-
-
-def _divergence(raw: dict[str, Any] | None) -> Divergence | None:
-    if raw is None:
-        return None
-    count = {n: None if raw.get(n) is None else int(raw[n]) for n in _COUNTS}
-    return Divergence(
-        **count,
-        what=str(raw.get("what") or "the run diverged"),
-        slot=str(raw.get("slot") or ""),
-        value=str(raw.get("value") or ""),
-        max_abs_cell_before=_number(raw.get("max_abs_cell_before")),
-        gradient_before=_number(raw.get("gradient_before")),
-    )
-
-
-def _epoch(raw: dict[str, Any]) -> EpochRecord:
-    if int(raw["epoch"]) < 1:
-        raise ValueError(f"epochs count from 1, not {raw['epoch']}")
-    quantities = ("metric", "train_loss", "gradient_norm", "gradient_norm_max", "max_abs_cell")
-    return EpochRecord(
-        epoch=int(raw["epoch"]),
-        values={q: _number(raw.get(q)) for q in quantities},
-        slots={
-            str(slot): {health: _number(value) for health, value in shares.items()}
-            for slot, shares in raw.get("slots", {}).items()
-        },
-    )
-
-
-def _snapshot(raw: dict[str, Any]) -> Snapshot:
-    edges = tuple(raw["edges"])
-    whole = all(isinstance(e, int) and not isinstance(e, bool) for e in edges)
-    if not whole or len(edges) < 2 or edges[0] != 0 or list(edges) != sorted(set(edges)):
-        raise ValueError("the edges of a snapshot must be whole numbers that rise from 0")
-
-    def series(name: str, values: object) -> Series:
-        if not isinstance(values, list) or len(values) != len(edges) - 1:
-            raise ValueError(f"{name} of a snapshot must hold {len(edges) - 1} numbers")
-        return tuple(_number(v) for v in values)
-
-    return Snapshot(
-        edges=edges,
-        slots={
-            str(slot): {str(n): series(n, values) for n, values in seen.items()}
-            for slot, seen in raw["slots"].items()
-        },
-        states={str(n): series(n, v) for n, v in raw.items() if n not in ("edges", "slots")},
-    )
-
-
-def timing_from(raw: dict[str, Any]) -> tuple[str, float | None]:
-    """``timing/KEY.json`` as the trial's key and its seconds per step, None if it made none."""
-    seconds = _number(raw["seconds_per_step"])
-    return str(raw["key"]), seconds if math.isfinite(seconds) and seconds > 0 else None
+    cells: Annotated[tuple[Plan, ...], Meta(max_length=MOST_TRIALS)]

@@ -8,7 +8,7 @@ seed and epoch: missing runs become NaN, and a run that diverged keeps the value
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,11 +27,9 @@ from .records import (
     StudyConfig,
     StudyError,
     TaskInfo,
+    Timing,
     Trial,
-    config_from,
     read,
-    timing_from,
-    trial_from,
 )
 
 __all__ = [
@@ -51,6 +49,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_MOST_SHOWN = 20  # damaged files in one message
+LARGEST_FOLDER = 256 * 2**20
+"""Bytes of all trials of a study."""
 Quantity = Literal["metric", "train_loss", "gradient_norm", "gradient_norm_max", "max_abs_cell"]
 Health = Literal["saturated", "dead"]
 
@@ -170,7 +171,7 @@ class StudyResults:
         table = np.full((len(runs), self.epochs), math.nan)
         for row, run in zip(table, runs, strict=True):
             for record in run.epochs:
-                row[record.epoch - 1] = record.values.get(quantity, math.nan)
+                row[record.epoch - 1] = getattr(record, quantity)
             if quantity == "metric" and run.diverged is not None:
                 row[len(run.epochs) :] = run.final_metric
                 row[~np.isfinite(row)] = run.final_metric
@@ -228,7 +229,7 @@ def _tuned(root: Path, config: StudyConfig, chosen: LearningRates) -> StudyResul
             root / "rates" / repr(rate): {x for x in labels if rates[x] == rate}
             for rate in rates.values()
         }
-        settings = {**config.settings, "learning_rate": shown}
+        settings: Any = {**config.settings, "learning_rate": shown}
         return _gather(replace(config, settings=settings), groups)
 
     shared = at(dict.fromkeys(labels, chosen.shared), chosen.shared)
@@ -245,10 +246,10 @@ def _gather(config: StudyConfig, folders: Mapping[Path, set[str] | None]) -> Stu
     trials: list[tuple[Path, Trial]] = []
     timing: dict[str, float] = {}
     for folder, labels in folders.items():
-        found = _read_all(folder / "trials", trial_from, damaged)
+        found = _read_all(folder / "trials", Trial, damaged)
         trials += [each for each in found if labels is None or each[1].activation in labels]
-        timed = _read_all(folder / "timing", timing_from, damaged)
-        timing |= {key: seconds for _, (key, seconds) in timed if seconds is not None}
+        timed = _read_all(folder / "timing", Timing, damaged)
+        timing |= {t.key: t.seconds_per_step for _, t in timed if t.seconds_per_step > 0}
     if damaged:
         raise StudyError(_damage(damaged))
     placed, ignored = _place(config, trials)
@@ -281,20 +282,27 @@ def _load_config(path: Path) -> StudyConfig:
             "`anygate compare` makes one."
         )
     try:
-        return read(path, config_from)
+        return read(path, StudyConfig)
     except StudyError as error:
         remedy = "run `anygate compare` again to write it anew"
         raise StudyError(f"{path} is damaged: {error}; {remedy}") from error
 
 
 def _read_all(
-    directory: Path, build: Callable[[dict[str, Any]], T], damaged: list[tuple[Path, str]]
+    directory: Path, kind: type[T], damaged: list[tuple[Path, str]]
 ) -> list[tuple[Path, T]]:
-    """Every JSON file of a folder as a value; those that are bad go to ``damaged`` with the why."""
-    found = []
+    """Every JSON file of a folder as a value; those that are bad go to ``damaged`` with the why.
+    Raises StudyError for a folder of more than LARGEST_FOLDER bytes."""
+    found, size = [], 0
     for path in sorted(directory.glob("*.json")):
+        size += path.lstat().st_size
+        if size > LARGEST_FOLDER:
+            raise StudyError(
+                f"{directory} holds more than {LARGEST_FOLDER >> 20} MiB; delete what is not of "
+                "this study"
+            )
         try:
-            found.append((path, read(path, build)))
+            found.append((path, read(path, kind)))
         except StudyError as error:
             damaged.append((path, str(error)))
     return found
@@ -308,7 +316,9 @@ def _damage(damaged: list[tuple[Path, str]]) -> str:
             f"{path} is damaged: {why}; run the same `anygate compare` again, which replaces it, "
             "or delete this file"
         )
-    listed = "".join(f"\n  {path}: {why}" for path, why in damaged)
+    shown = damaged[:_MOST_SHOWN]
+    listed = "".join(f"\n  {path}: {why}" for path, why in shown)
+    listed += f"\n  and {len(damaged) - len(shown)} more" if len(damaged) > len(shown) else ""
     return (
         f"{len(damaged)} files are damaged; run the same `anygate compare` again, which replaces "
         f"them, or delete them:{listed}"

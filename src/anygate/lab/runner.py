@@ -1,17 +1,19 @@
 """Any trials, run side by side, each result written into a folder as it comes.
 
 A folder holds trials/KEY.json (the same whenever and wherever a trial runs) and timing/KEY.json.
-What lies there is not run again.
+What lies there is not run again. One process at a time writes there (see lock.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from .engines import Engine, on_this_machine
 from .files import write_json
-from .records import StudyError, Trial, read, timing_from, trial_from
+from .lock import locked
+from .records import StudyError, Timing, Trial, read
 from .trial import TrialSpec
 
 __all__ = ["Progress", "missing", "result_of", "run_placed", "run_trials"]
@@ -31,8 +33,9 @@ def run_trials(
     """Run the trials that the folder lacks, in their order. Stopped at any moment, even by kill -9,
     it loses only the trials in flight, and goes on from there when called again.
 
-    jobs: processes; default one for each core of the engine. Raises WriteError if a result cannot
-    be written, EngineGone if the engine lost its workers, and what a trial raises.
+    jobs: processes; default one for each core of the engine. Raises FolderInUse if another process
+    runs trials in the folder, WriteError if a result cannot be written, EngineGone if the engine
+    lost its workers, and what a trial raises.
     """
     run_placed({directory: tuple(specs)}, jobs=jobs, engine=engine, progress=progress)
 
@@ -50,17 +53,20 @@ def run_placed(
     homes = {t.key: folder for folder, trials in planned.items() for t in trials}
     if len(homes) < total:
         raise ValueError("the same trial is planned twice")
-    todo = [t for folder, trials in planned.items() for t in missing(trials, folder)]
-    done = total - len(todo)
-    progress(done, total, "")
-    if not todo:
-        return
-    for result, timing in engine(todo, jobs):
-        key = result["key"]
-        write_json(homes[key] / "timing" / f"{key}.json", timing)
-        write_json(homes[key] / "trials" / f"{key}.json", result)  # last: its presence means done
-        done += 1
-        progress(done, total, key)
+    with ExitStack() as locks:
+        if not all(_is_done(f, t) for f, trials in planned.items() for t in trials):
+            for folder in planned:
+                locks.enter_context(locked(folder))
+        # Only now: until it was locked another process could have written there.
+        todo = [t for folder, trials in planned.items() for t in missing(trials, folder)]
+        done = total - len(todo)
+        progress(done, total, "")
+        for result, timing in engine(todo, jobs) if todo else ():
+            key = result["key"]
+            write_json(homes[key] / "timing" / f"{key}.json", timing)
+            write_json(homes[key] / "trials" / f"{key}.json", result)  # last: it means done
+            done += 1
+            progress(done, total, key)
 
 
 def missing(specs: Sequence[TrialSpec], directory: Path) -> tuple[TrialSpec, ...]:
@@ -72,7 +78,7 @@ def result_of(spec: TrialSpec, directory: Path) -> Trial:
     """The trial's result. Raises StudyError if it is not there or damaged."""
     path = directory / "trials" / f"{spec.key}.json"
     try:
-        return read(path, trial_from)
+        return read(path, Trial)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from error
 
@@ -83,7 +89,7 @@ def _is_done(directory: Path, spec: TrialSpec) -> bool:
     try:
         trial = result_of(spec, directory)
         if timing.exists():
-            read(timing, timing_from)
+            read(timing, Timing)
     except (StudyError, OSError):
         return False
     wanted = (spec.key, spec.activation.label, spec.seed)

@@ -117,7 +117,7 @@ def _first_solved(task: TaskInfo, run: Trial) -> _Time:
     if run.diverged is not None:
         return math.inf, False
     for record in run.epochs:
-        metric = record.values.get("metric", math.nan)
+        metric = record.metric
         if math.isfinite(metric) and task.is_solved(metric):
             return float(record.epoch), True
     return float(run.epochs[-1].epoch if run.epochs else 0), False

@@ -18,7 +18,7 @@ from .folder import Notice, StudyConflict, claim, to_stderr
 from .records import SCHEMA
 from .runner import Progress, missing, run_trials
 from .tasks import Settings, Task
-from .trial import TrialSpec, slots_of
+from .trial import TrialSpec, seeded, slots_of
 
 __all__ = ["Study", "StudyConflict"]
 
@@ -122,7 +122,8 @@ def _describe(activation: Activation) -> dict[str, str]:
 
 
 def _machine() -> dict[str, Any]:
-    engine = LSTM(1, 1).explain(torch.zeros(1, 1, 1)).name
+    with seeded(0):  # its weights are drawn
+        engine = LSTM(1, 1).explain(torch.zeros(1, 1, 1)).name
     return {
         "cpu": _cpu_name(),
         "cores": cores(),

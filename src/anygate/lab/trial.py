@@ -9,22 +9,24 @@ import re
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..cells import LSTM as LSTM_TYPE
 from ..formulas import Activation
-from ..formulas.cell import SLOTS
 from ..nn import LSTM
+from ..nn.design import shortcuts
 from ..nn.init import chrono_, forget_bias_, identity_
-from ..nn.slots import SHORTCUTS
 from .measure import health, place_of_divergence, snapshot
 from .records import SCHEMA
+from .schema import LARGEST_NUMBER
 from .tasks import Settings, Task, TaskError
 
-__all__ = ["Model", "TrialSpec", "run_trial", "slots_of"]
+__all__ = ["Model", "TrialSpec", "one_thread", "run_trial", "seeded", "slots_of"]
 
 PROBE = 128  # test sequences on which the inside is measured
 TESTED_AT_ONCE = 1000  # test sequences in one call
@@ -34,11 +36,13 @@ _FEW_DIGITS = 4  # of one among the many of a snapshot
 
 def slots_of(slot: str) -> tuple[str, ...]:
     """The slots that an argument of LSTM sets. Raises TaskError for an unknown one."""
-    if slot in SHORTCUTS:
-        return SHORTCUTS[slot]
-    if slot in SLOTS:
+    groups = shortcuts(LSTM_TYPE)
+    slots = [name for name, _ in LSTM_TYPE.slots]
+    if slot in groups:
+        return groups[slot]
+    if slot in slots:
         return (slot,)
-    known = ", ".join((*SHORTCUTS, *SLOTS))
+    known = ", ".join((*groups, *slots))
     raise TaskError(f"no slot is called '{slot}'; there are: {known}")
 
 
@@ -116,9 +120,35 @@ def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Initial weights, the split of the data and its order follow from the seed, so that trials with
     the same seed are pairs. A loss or gradient that is not finite ends the trial: it diverged,
-    which is a result.
+    which is a result. torch's own random numbers go on afterwards as if nothing had been drawn.
     """
-    torch.manual_seed(spec.seed)
+    with seeded(spec.seed):
+        return _run_trial(spec)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's random numbers of the CPU from a seed on, inside; outside they go on as before."""
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch computes in one thread inside, and in as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     data = spec.task.load(spec.seed)
     model = Model(spec, data.train_x.size(-1), data.every_step)
     run = _Training(spec, model, data.train_x.transpose(0, 1), data.train_y)
@@ -225,11 +255,12 @@ class _Training:
 
 
 def _tidy(value: Any, digits: int = _DIGITS) -> Any:
-    """For JSON: numbers to seven digits, or fewer, and null for those that are not finite."""
+    """For JSON: numbers to seven digits, or fewer, and null for those that are not finite, or so
+    large that their squares would not be."""
     if isinstance(value, dict):
         return {k: _tidy(v, digits) for k, v in value.items()}
     if isinstance(value, list):
         return [_tidy(v, digits) for v in value]
     if isinstance(value, float):
-        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+        return float(f"{value:.{digits}g}") if abs(value) <= LARGEST_NUMBER else None
     return value

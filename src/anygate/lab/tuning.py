@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .engines import Engine, on_this_machine
-from .rates import Tuned
+from .rates import Tried, Tuned
 from .runner import Progress, result_of, run_trials
 from .trial import TrialSpec
 
@@ -64,13 +64,12 @@ def choose(
     variant: TrialSpec, rates: Sequence[float], seeds: Sequence[int], directory: Path
 ) -> Tuned:
     """The choice from results that lie in the folder. Raises StudyError if one is missing."""
-    scores: dict[float, tuple[float, ...]] = {}
-    diverged: dict[float, int] = {}
+    tried = []
     for rate in sorted(set(rates)):
         runs = [result_of(t, directory) for t in tuning_trials([variant], [rate], seeds)]
-        scores[rate] = tuple(run.final_metric for run in runs)
-        diverged[rate] = sum(run.diverged is not None for run in runs)
-    found = Tuned(min(scores), scores, diverged)
+        diverged = sum(run.diverged is not None for run in runs)
+        tried.append(Tried(rate, tuple(run.final_metric for run in runs), diverged))
+    found = Tuned(tried[0].rate, tuple(tried))
     top = (max if variant.task.higher_is_better else min)(found.means.values())
     equals = [rate for rate, mean in found.means.items() if math.isclose(mean, top, rel_tol=1e-12)]
     return replace(found, rate=equals[len(equals) // 2])

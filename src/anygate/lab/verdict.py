@@ -14,10 +14,12 @@ from statistics import median
 from .advice import after_divergence
 from .compared import compare, equivalent_ones, no_pairs, overall
 from .comparison import (
+    CLOCK,
     Comparison,
     Cost,
     comparisons,
     costs,
+    disturbed_clocks,
     interval_name,
     interval_names,
     is_interval,
@@ -51,6 +53,7 @@ __all__ = [
     "Verdict",
     "comparisons",
     "costs",
+    "disturbed_clocks",
     "interval_name",
     "interval_names",
     "is_interval",
@@ -59,6 +62,7 @@ __all__ = [
     "show_p",
     "solving",
     "time_comparisons",
+    "untold_costs",
     "verdict",
 ]
 
@@ -282,15 +286,29 @@ def _worst(results: StudyResults, health: Health, least: float) -> list[str] | N
 
 
 def _cost(results: StudyResults) -> list[str]:
-    found = costs(results)
-    if not found:
+    found, untold = costs(results), untold_costs(results)
+    if not found and not untold:
         return ["No times to compare were recorded."] if results.rivals else []
     parts = []
     for c in found:
         span = f"{interval_name(c.interval)} {c.interval.low:.2f} to {c.interval.high:.2f}"
-        note = ", within noise" if c.within_noise else ""
-        parts.append(f"{c.label} {c.ratio:.2f} times" + (f" ({span}{note})" if c.n > 1 else ""))
-    return [f"Time per training step relative to {results.first}: {'; '.join(parts)}."]
+        note = f"{span}, within noise" if c.within_noise else span
+        parts.append(f"{c.label} {c.ratio:.2f} times ({note if c.n > 1 else 'in a single seed'})")
+    told = f"Time per training step relative to {results.first}: {'; '.join(parts)}."
+    return ([told] if parts else []) + untold
+
+
+def untold_costs(results: StudyResults) -> list[str]:
+    """A sentence on the activations of which no cost is told; none if there are none."""
+    found = disturbed_clocks(results)
+    if not found:
+        return []
+    return [
+        f"Time per training step relative to {results.first} is not told for {join(list(found))}: "
+        f"the clock was disturbed, for the ratio of one seed is up to {max(found.values()):.1f} "
+        f"times that of another, though the work is the same (more than {CLOCK:g} is too much). "
+        "Run the study again on a machine that does nothing else."
+    ]
 
 
 def _caveats(

@@ -54,8 +54,8 @@ class Design:
     base: the cell type before noise is added. cell: what runs in evaluation. training_cell: what
     runs in training; another one where there is noise, with masks. zoneout: rates by state.
     recurrent_dropout: the probability that a unit of h is dropped for a sequence. learnt:
-    SLOT.PARAMETER -> "shared" or "unit". engine: the engine that was asked for. key, training_key:
-    `cell` and `training_cell` as text.
+    SLOT.PARAMETER -> "shared" or "unit". engine: the engine that was asked for. key and
+    training_key: the two cells as text.
     """
 
     base: CellType
@@ -65,13 +65,17 @@ class Design:
     recurrent_dropout: float = 0.0
     learnt: tuple[tuple[str, str], ...] = ()
     engine: str = "auto"
-    key: str = field(init=False, compare=False)
-    training_key: str = field(init=False, compare=False)
+    key: str = field(init=False, repr=False)
+    training_key: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # not cached properties: torch.compile cannot trace their lock
         object.__setattr__(self, "key", cell_key(self.cell))
         object.__setattr__(self, "training_key", cell_key(self.training_cell))
+
+    @property
+    def noisy(self) -> bool:
+        """Training differs from evaluation."""
+        return self.training_key != self.key
 
     @property
     def projectable(self) -> bool:

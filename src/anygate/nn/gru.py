@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from torch import nn
+
 from ..cells.builtin import GRU as GRU_TYPE
 from ..cells.builtin import gru_type
 from .design import ActivationLike, Trainable, Zoneout, make_design
@@ -37,6 +39,7 @@ class GRU(RecurrentLayers):
     """
 
     _torch_type = GRU_TYPE
+    _stands_for = nn.GRU
     _autocast: ClassVar[Autocast] = "state"
 
     def __init__(
@@ -95,6 +98,7 @@ class GRUCell(StepCell):
     """
 
     _torch_type = GRU_TYPE
+    _stands_for = nn.GRUCell
     _autocast: ClassVar[Autocast] = "state"
 
     def __init__(

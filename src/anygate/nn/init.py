@@ -304,7 +304,7 @@ def _suffixes(module: Any, *kinds: str) -> list[str]:
         suffixes = [f"_l{layer}{d}" for layer in range(module.num_layers) for d in directions]
     for suffix in suffixes:
         for kind in kinds:
-            _own(module, f"{kind}{suffix}")
+            _own(cast(nn.Module, module), f"{kind}{suffix}")
     return suffixes
 
 

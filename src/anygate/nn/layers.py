@@ -14,7 +14,13 @@ from ..cells import Cell, CellType
 from ..engines.protocol import Choice, Layer, Result
 from .checks import check_dim, check_pack, check_shapes, check_tensor, read_states
 from .design import Design, summary
-from .parameters import cell_vectors, register_parameters, reset_cell_parameters
+from .notices import Notices
+from .parameters import (
+    cell_vectors,
+    register_parameters,
+    reset_cell_parameters,
+    with_two_dimensions,
+)
 from .projection import run_projected
 from .recorder import Call, recorded_call
 from .run import Autocast, explain, infer, run_autocast, run_layer
@@ -25,7 +31,7 @@ __all__ = ["RecurrentLayers"]
 States = tuple[Tensor, ...]
 
 
-class RecurrentLayers(nn.RNNBase):
+class RecurrentLayers(Notices, nn.RNNBase):
     """Layers of one cell, forward and backward in time: what LSTM, GRU, RNN and Recurrent share.
 
     A torch.nn.RNNBase, but no nn.LSTM, nn.GRU or nn.RNN: torch.compile refuses every instance of
@@ -103,6 +109,15 @@ class RecurrentLayers(nn.RNNBase):
         if "_design" in self.__dict__:  # not while the base class is made
             reset_cell_parameters(self, self._design, self._suffixes)
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        with_two_dimensions(self, self._design, self._suffixes, state_dict, prefix)
+        swapping = torch.__future__.get_swap_module_params_on_conversion()
+        if swapping:  # torch swaps nothing that RNNBase refers to weakly
+            self._flat_weight_refs: list[Any] = []
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if swapping:
+            self._init_flat_weights()
+
     def flatten_parameters(self) -> None:
         """Nothing: cuDNN's one block of weights is not what the engines read."""
 
@@ -167,6 +182,8 @@ class RecurrentLayers(nn.RNNBase):
             x = data.view(len(batch_sizes), rows, -1)
             output, ends, kept = self._run(x, states, hx is not None, None, None, return_states)
             output, kept = output.flatten(0, 1), tuple(state.flatten(1, 2) for state in kept)
+            if output.requires_grad:  # a view takes no detach_(), and torch gives none here
+                output = output.clone()
         else:
             output, ends, kept = self._run(
                 data, states, hx is not None, batch_sizes, None, return_states
@@ -264,7 +281,7 @@ class RecurrentLayers(nn.RNNBase):
         """All layers and directions, time first: the output, the states after the last step, and
         each state at every time step if keep. started: the states were given."""
         call = recorded_call(self)
-        noisy = self.training and self._design.training_cell is not self._design.cell
+        noisy = self.training and self._design.noisy
         plain = not (self.bidirectional or self.proj_size or keep or noisy or segments)
         if plain and call is None and self.num_layers == 1:
             vectors = cell_vectors(self, self._design, "_l0")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from ..cells.builtin import LSTM as LSTM_TYPE
 from ..cells.builtin import lstm_type
 from .design import ActivationLike, Trainable, Zoneout, make_design
@@ -30,13 +32,14 @@ class LSTM(RecurrentLayers):
     input_gate, forget_gate, candidate, output_gate, cell_output: one slot; wins over the two.
     Each is a name ("relu"), a formula ("x*sigmoid(x)"), a SymPy expression or an Activation.
     peephole: the gates see the cell state (Gers & Schmidhuber 2000), by parameters
-    input_gate_peephole_l0 and so on, [H].
+    input_gate_peephole_l0 and so on, [1, H].
     coupled: forget gate = 1 - input gate (Greff et al. 2017: CIFG); the forget gate's rows of the
     weights stay and are not used.
     clip: every activation's argument within [-clip, clip], as ONNX defines it.
     trainable: False; "shared" or "unit": the activations' own parameters (k of leaky_relu) are
     learnt, one number each for a layer and direction, or one for each hidden unit; or a dict such
-    as {"candidate.k": "unit"}. They are parameters candidate_k_l0 and so on.
+    as {"candidate.k": "unit"}. They are parameters candidate_k_l0 and so on, [1, 1] or [1, H]: code
+    that initialises every parameter in a loop runs, and initialises them too.
     layer_norm: each gate's product is normalised over the hidden units (Ba et al. 2016), and c
     before cell_output; gains and shifts are parameters.
     zoneout: the probability with which a unit keeps its old state in training (Krueger et al.
@@ -53,9 +56,15 @@ class LSTM(RecurrentLayers):
 
     Raises FormulaError for an activation that cannot be used, naming the slot; ValueError and
     RuntimeError for wrong shapes, as torch.nn.LSTM does.
+
+    isinstance(module, torch.nn.LSTM) is False, so code that initialises layers by that question
+    passes over this one (it is said once, where a line asks so): ask for (torch.nn.LSTM,
+    anygate.LSTM). torch.ao.quantization.quantize_dynamic, which goes by classes, leaves it in its
+    dtype.
     """
 
     _torch_type = LSTM_TYPE
+    _stands_for = nn.LSTM
 
     def __init__(
         self,
@@ -125,6 +134,7 @@ class LSTMCell(StepCell):
     """
 
     _torch_type = LSTM_TYPE
+    _stands_for = nn.LSTMCell
 
     def __init__(
         self,

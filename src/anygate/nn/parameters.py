@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .design import Design
 
-__all__ = ["cell_vectors", "register_parameters", "reset_cell_parameters"]
+__all__ = [
+    "cell_vectors",
+    "register_parameters",
+    "reset_cell_parameters",
+    "with_two_dimensions",
+]
 
 
 def attribute(name: str, suffix: str) -> str:
@@ -21,15 +26,29 @@ def attribute(name: str, suffix: str) -> str:
 def register_parameters(
     module: nn.Module, design: Design, suffixes: list[str], **where: Any
 ) -> None:
-    """A parameter with each suffix for each of the cell's per_unit: [H], or [1] where one number is
-    learnt for a whole layer."""
+    """A parameter with each suffix for each of the cell's per_unit: [1, H], or [1, 1] where one
+    number is learnt for a whole layer. Two dimensions, because the usual loops over `parameters()`
+    hand all that is no bias to `nn.init.xavier_uniform_` and the like, which take nothing else."""
     learnt = dict(design.learnt)
     for suffix in suffixes:
         for name in design.cell.per_unit:
-            shape = (1,) if learnt.get(name) == "shared" else (module.hidden_size,)
-            value = nn.Parameter(torch.empty(shape, **where))  # type: ignore[arg-type]
+            width = 1 if learnt.get(name) == "shared" else cast(int, module.hidden_size)
+            value = nn.Parameter(torch.empty((1, width), **where))
             module.register_parameter(attribute(name, suffix), value)
     reset_cell_parameters(module, design, suffixes)
+
+
+def with_two_dimensions(
+    module: nn.Module, design: Design, suffixes: list[str], state: dict[str, Any], prefix: str
+) -> None:
+    """Gives values in `state` that older versions saved as [H] or without a dimension the shape
+    that they have now."""
+    for suffix in suffixes:
+        for name in design.cell.per_unit:
+            key = attribute(name, suffix)
+            own, value = getattr(module, key), state.get(prefix + key)
+            if isinstance(value, Tensor) and value.dim() < 2 and value.numel() == own.numel():
+                state[prefix + key] = value.reshape(own.shape)
 
 
 @torch.no_grad()
@@ -53,4 +72,4 @@ def cell_vectors(module: nn.Module, design: Design, suffix: str) -> Tensor | Non
         return None
     hidden = module.hidden_size
     rows = [getattr(module, attribute(name, suffix)) for name in design.cell.per_unit]
-    return torch.stack([row.expand(hidden) for row in rows])
+    return torch.stack([row.reshape(-1).expand(hidden) for row in rows])

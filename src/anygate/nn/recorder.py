@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from itertools import count
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 
 from ..cells import Cell
 from .recording import Piece, Recording
@@ -16,7 +24,12 @@ __all__ = ["Call", "Recorder", "recorded_call"]
 class Recorder:
     """Counts the calls of a model and says which of them are measured: every N-th. A module of it
     that runs outside of a call of the model, from a training loop that calls the parts, counts for
-    itself."""
+    itself. Each thread is in a call of its own.
+
+    The hooks are torch's global ones, so that copies of the model made meanwhile have none. A call
+    is known by its frame and lasts as long as that is on the stack, whatever way it ends: hooks
+    that are to run at its end do not after a KeyboardInterrupt, or where one before them raised.
+    """
 
     def __init__(
         self,
@@ -25,52 +38,70 @@ class Recorder:
         every: int,
         units: tuple[int, ...] = (),
     ) -> None:
-        self.modules, self.every, self.units = modules, every, units
+        self.model, self.modules, self.every, self.units = model, modules, every, units
         self.recording = Recording()
-        self.step = -1
-        self.depth = 0
-        self.outside = dict.fromkeys(modules, -1)
-        self.before: dict[nn.Module, int] = {}
+        self.steps = count()
+        self.outside = {module: count() for module in modules}
+        self.here = threading.local()
         self._hooks = [
-            model.register_forward_pre_hook(self._enter),
-            model.register_forward_hook(self._leave, always_call=True),
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave, always_call=True),
         ]
 
     def _enter(self, module: nn.Module, arguments: Any) -> None:
-        if self.depth == 0:
-            self.step += 1
-            self.before = {}
-        self.depth += 1
+        if module is self.model and not self._inside():
+            self.here.frame = sys._getframe(1)
+            self.here.step, self.here.before = next(self.steps), {}
 
     def _leave(self, module: nn.Module, arguments: Any, output: Any) -> None:
-        self.depth -= 1
+        """Lets go of the frame, which holds the call's arguments and results."""
+        if module is self.model and (not self._inside() or self.here.frame is sys._getframe(1)):
+            self.here.frame = None
+
+    def _inside(self) -> bool:
+        """True where this thread is in a call of the model."""
+        outermost = getattr(self.here, "frame", None)
+        if outermost is None:
+            return False
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame is not outermost:
+            frame = frame.f_back
+        return frame is not None
 
     def remove(self) -> None:
-        """Take the hooks off the model."""
+        """Take the hooks off."""
         for hook in self._hooks:
             hook.remove()
+        self.here = threading.local()
 
     def call(self, module: nn.Module) -> Call | None:
         """What measures this call of the module; None if it is not to be measured."""
-        if not self.depth:
-            self.outside[module] += 1
-            self.before.pop(module, None)
-        step = self.step if self.depth else self.outside[module]
+        inside = self._inside()
+        step = self.here.step if inside else next(self.outside[module])
         if step % self.every:
             return None
-        before = self.before.get(module, 0)
-        self.before[module] = before + 1
-        return Call(self.recording, self.modules[module], step, before, self.units)
+        before = 0
+        if inside:
+            before = self.here.before.get(module, 0)
+            self.here.before[module] = before + 1
+        name = self.modules[module]
+        return Call(self.recording, name, step, before, self.units, not inside)
 
 
 class Call:
     """One measured call of a module."""
 
     def __init__(
-        self, recording: Recording, name: str, step: int, call: int, units: tuple[int, ...]
+        self,
+        recording: Recording,
+        name: str,
+        step: int,
+        call: int,
+        units: tuple[int, ...],
+        alone: bool,
     ) -> None:
         self.recording, self.name, self.step, self.call = recording, name, step, call
-        self.units = units
+        self.units, self.alone = units, alone
 
     def measures(self, cell: Cell, suffix: str, state: Tensor, batch_sizes: Tensor | None) -> Piece:
         """Receives what an engine measures in one layer and direction: suffix "_l0_reverse", or ""
@@ -84,7 +115,7 @@ class Call:
         layer = ".".join(part for part in (self.name, suffix.removeprefix("_")) if part)
         piece = Piece(
             self.step, layer or "cell", 0 if not suffix else self.call, cell,
-            rows, state.shape[-1], suffix.endswith("_reverse"), not suffix, self.units,
+            rows, state.shape[-1], suffix.endswith("_reverse"), not suffix, self.alone, self.units,
         )  # fmt: skip
         self.recording.pieces.append(piece)
         return piece

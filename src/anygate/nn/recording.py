@@ -63,8 +63,8 @@ class LayerRecord:
     Gradients are None where no backward ran; the direct ones are None for a single-step cell, which
     sees no difference. With proj_size, h is the state before the projection. Index t is the place
     in the sequence, in the reverse direction too.
-    values: with `record(units=...)`, the values of single units, [T, B, units] ([N, units] packed)
-    by slot and by state.
+    values, slopes: with `record(units=...)`, the values of single units by slot and by state, and
+    f'(a) by slot, [T, B, units] ([N, units] packed).
     """
 
     step: int
@@ -74,6 +74,7 @@ class LayerRecord:
     lines: dict[str, Array | None]
     reverse: bool = False
     values: dict[str, Array] = field(default_factory=dict)
+    slopes: dict[str, Array] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
         lines = self.__dict__.get("lines", {})
@@ -117,8 +118,11 @@ class LayerRecord:
 
 @dataclass
 class Piece:
-    """What an engine measured in one call of one layer and direction (a `Measures`). rows: of the
-    batch, in each of the time steps or in all."""
+    """What an engine measured in one call of one layer and direction (a `Measures`).
+
+    rows: of the batch, in each of the time steps or in all. one_step: of a single-step cell; alone:
+    it ran outside of a call of the model. units: hidden units whose values are kept.
+    """
 
     step: int
     layer: str
@@ -128,9 +132,11 @@ class Piece:
     hidden: int
     reverse: bool
     one_step: bool = False
+    alone: bool = False
     units: tuple[int, ...] = ()
     tables: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
+    slopes: dict[str, Array] = field(default_factory=dict)
 
     def forward(self, table: Any) -> None:
         """[threads, T, numbers of `Measured`]."""
@@ -183,8 +189,13 @@ def _layer_record(pieces: list[Piece]) -> LayerRecord:
             if not (first.one_step and name.endswith("direct"))
         }
     slots = {slot: _slot_record(columns, slot, table, counts) for slot in first.cell.slots}
-    values = {name: np.concatenate([p.values[name] for p in pieces]) for name in first.values}
-    return LayerRecord(first.step, first.layer, first.call, slots, lines, first.reverse, values)
+    values, slopes = (
+        {name: np.concatenate([getattr(p, kind)[name] for p in pieces]) for name in of_first}
+        for kind, of_first in (("values", first.values), ("slopes", first.slopes))
+    )
+    return LayerRecord(
+        first.step, first.layer, first.call, slots, lines, first.reverse, values, slopes
+    )
 
 
 def _norm_name(state: str, kind: str) -> str:
@@ -222,13 +233,14 @@ class Recording:
     def records(self) -> list[LayerRecord]:
         """In the order in which the layers ran. A call whose backward has not run yet, or never
         will, has no gradients. Calls of an LSTMCell in one call of the model are its time steps."""
-        groups: list[list[Piece]] = []
-        for piece in self.pieces:
+        groups: dict[Any, list[Piece]] = {}
+        for place, piece in enumerate(list(self.pieces)):
             if "forward" not in piece.tables:  # the call failed
                 continue
-            same = groups and piece.one_step and _continues(groups[-1][0], piece)
-            groups[-1].append(piece) if same else groups.append([piece])
-        return [_layer_record(group) for group in groups]
+            of_many = piece.one_step and not piece.alone
+            key = (piece.step, piece.layer) if of_many else place
+            groups.setdefault(key, []).append(piece)
+        return [_layer_record(group) for group in groups.values()]
 
     @property
     def layers(self) -> list[str]:
@@ -291,10 +303,6 @@ class Recording:
         if not last:
             return "nothing recorded"
         return "\n\n".join(_show(r) for r in last.values())
-
-
-def _continues(first: Piece, piece: Piece) -> bool:
-    return first.one_step and (first.step, first.layer) == (piece.step, piece.layer)
 
 
 def _padded(lines: list[Array | None], records: list[LayerRecord]) -> Array:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from torch import nn
+
 from ..cells.builtin import ELMAN
 from .design import ActivationLike, Trainable, Zoneout, make_design
 from .layers import RecurrentLayers
@@ -45,6 +47,7 @@ class RNN(RecurrentLayers):
     """
 
     _torch_type = ELMAN
+    _stands_for = nn.RNN
     _autocast: ClassVar[Autocast] = "all"
 
     def __init__(
@@ -96,6 +99,7 @@ class RNNCell(StepCell):
     """
 
     _torch_type = ELMAN
+    _stands_for = nn.RNNCell
     _autocast: ClassVar[Autocast] = "all"
 
     def __init__(

@@ -13,8 +13,8 @@ from ..cells import cell_of
 from ..cells.builtin import RECURRENT_DROPOUT
 from ..engines.inside import unit_values
 from ..engines.protocol import (
+    LOADED,
     Choice,
-    Engine,
     Layer,
     Request,
     Result,
@@ -40,8 +40,8 @@ def infer(design: Design, layer: Layer) -> Result | None:
     takes less than all that `run_layer` looks at. States [1, B, H]. None: call `run_layer`."""
     if torch.is_grad_enabled() or torch._C._is_any_autocast_enabled():
         return None
-    engine = _engine(design.key, design.engine, layer.x.device.type, layer.x.dtype, False)
-    return engine.infer(design.key, layer)
+    name = _name(design.key, design.engine, layer.x.device.type, layer.x.dtype, False)
+    return LOADED[name].infer(design.key, layer)
 
 
 def run_layer(
@@ -61,15 +61,15 @@ def run_layer(
         dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
             return run_layer(design, _cast(layer, dtype), training, keep, measures)
-    noisy = training and design.training_cell is not design.cell
+    noisy = training and design.noisy
     key = design.training_key if noisy else design.key
     if noisy and design.training_cell.type.masks:
         layer = _with_masks(design, layer)
-    engine = _engine(key, design.engine, *_circumstances(layer.x, layer.weight_ih))
+    engine = LOADED[_name(key, design.engine, *_circumstances(layer.x, layer.weight_ih))]
     units = () if measures is None else measures.units
     result = engine.run(key, layer, keep or bool(units), measures)
     if measures is not None and units:
-        measures.values = unit_values(cell_of(key), layer, result, units)
+        measures.values, measures.slopes = unit_values(cell_of(key), layer, result, units)
     extra = len(result.states) - len(design.base.states)  # what recurrent dropout needs inside
     if not extra:
         return result
@@ -106,8 +106,9 @@ def _for_all_steps(rows: Tensor, layer: Layer) -> Tensor:
 
 
 Autocast: TypeAlias = Literal["padded", "state", "all"]
-"""Where torch's CPU code of a family computes in autocast's dtype: nn.LSTM where its input is padded
-("padded"), nn.RNN always ("all"), nn.GRU nowhere, and gives the state's dtype ("state")."""
+"""Where torch's CPU code of a family computes in autocast's dtype: nn.LSTM where its input is
+padded ("padded"), nn.RNN always ("all"), nn.GRU nowhere, and its results have the state's dtype
+("state")."""
 
 
 def run_autocast(
@@ -170,15 +171,10 @@ def _choose(key: str, engine: str, device: str, dtype: torch.dtype, training: bo
 on_change(_choose.cache_clear)
 
 
-def _engine(key: str, engine: str, device: str, dtype: torch.dtype, training: bool) -> Engine:
-    return load(_engine_name(key, engine, device, dtype, training))
+def _name(key: str, engine: str, device: str, dtype: torch.dtype, training: bool) -> str:
+    """The name of the engine that runs, which is loaded then; a constant for torch.compile, which
+    cannot trace a registry."""
+    return load(_choose(key, engine, device, dtype, training).name).name
 
 
-def _engine_name(key: str, engine: str, device: str, dtype: torch.dtype, training: bool) -> str:
-    """A constant for torch.compile, which cannot trace a choice, nor take an engine for one."""
-    name = _choose(key, engine, device, dtype, training).name
-    load(name)
-    return name
-
-
-_engine_name = cast(Any, torch.compiler.assume_constant_result)(_engine_name)
+_name = cast(Any, torch.compiler.assume_constant_result)(_name)

@@ -12,7 +12,13 @@ from ..cells import Cell, CellType
 from ..engines.protocol import Choice, Layer
 from .checks import check_tensor, read_states
 from .design import Design, summary
-from .parameters import cell_vectors, register_parameters, reset_cell_parameters
+from .notices import Notices
+from .parameters import (
+    cell_vectors,
+    register_parameters,
+    reset_cell_parameters,
+    with_two_dimensions,
+)
 from .recorder import recorded_call
 from .run import Autocast, explain, run_autocast, run_layer
 
@@ -21,7 +27,7 @@ __all__ = ["StepCell"]
 States = tuple[Tensor, ...]
 
 
-class StepCell(nn.RNNCellBase):
+class StepCell(Notices, nn.RNNCellBase):
     """One time step of one cell: what LSTMCell, GRUCell, RNNCell and RecurrentCell share."""
 
     _torch_type: CellType
@@ -122,6 +128,10 @@ class StepCell(nn.RNNCellBase):
                 )
             check_tensor(name, state, self.weight_ih)
         return states if batched else tuple(state.unsqueeze(0) for state in states)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        with_two_dimensions(self, self._design, [""], state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
         """torch's, and what differs from torch's module."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
 
 from ...cells import Cell
@@ -18,7 +19,7 @@ from . import amx, cache
 from .emit import Target
 from .kernels import emit_kernels
 from .layout import Layout, layout_of
-from .openmp import openmp_path
+from .openmp import openmp_symbols
 
 __all__ = ["Kernels", "kernels", "target_for", "tile_target"]
 
@@ -107,12 +108,15 @@ def kernels(
         by_tiles = functools.partial(kernels, cell, dtype, training, measuring, tiles=True)
     found = measured(cell) if measuring else None
     sizes = (len(found.numbers), len(found.norms)) if found else (0, 0)
-    calls = forward, backward, fingerprint, sample, split, by_tiles
-    return Kernels(target, layout, *sizes, *calls, engine)
+    return Kernels(
+        target, layout, *sizes, forward, backward, fingerprint, sample, split, by_tiles, engine
+    )
 
 
 def _key(cell: Cell, target: Target, training: bool, measuring: bool = False) -> str:
-    """All that the machine code depends on: Programs, numbers, processor, our source, LLVM."""
+    """The digest of all that the machine code depends on: what `emit_kernels` is given, by the
+    Programs that it takes of the cell; every line of our source, which holds the order of
+    arguments and of measured numbers; processor, LLVM, and llvmlite, which writes the text."""
     programs: tuple[Any, ...] = (cell.forward, cell.backward) if training else (cell.forward,)
     if measuring:
         programs = (*programs, measured(cell))
@@ -123,20 +127,31 @@ def _key(cell: Cell, target: Target, training: bool, measuring: bool = False) ->
         layout_of(cell),
         target,
         training,
+        measuring,
+        llvm.get_default_triple(),
         llvm.get_host_cpu_name(),
         llvm.get_host_cpu_features().flatten(),
         llvm.llvm_version_info,
+        llvmlite.__version__,
         _source_digest(),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
+def _source_files() -> list[Path]:
+    """Every file of this library: what the emitters import may lie anywhere in it."""
+    package = Path(__file__).parents[2]
+    return sorted(package.rglob("*.py")) or sorted(package.rglob("*.pyc"))
+
+
 @functools.lru_cache(maxsize=1)
 def _source_digest() -> str:
-    """Of this package's files: an edited kernel must not run yesterday's code."""
+    """Of the library's files, names and contents: an edited kernel must not run yesterday's
+    code."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for path in _source_files():
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 
@@ -173,11 +188,12 @@ def _machine() -> llvm.TargetMachine:
 
 @functools.lru_cache(maxsize=1)
 def _give_openmp() -> None:
-    """Let generated code find the OpenMP library that torch has loaded."""
-    path = openmp_path()
-    if path is None:
-        raise RuntimeError("the OpenMP library of torch (libgomp) is not loaded")
-    library = ctypes.CDLL(path)
-    for name in ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads"):
-        address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+    """Let generated code find the OpenMP library that torch calls."""
+    symbols = openmp_symbols()
+    if symbols is None:
+        raise RuntimeError(
+            "the cpu engine shares torch's OpenMP threads, and this torch uses no OpenMP library "
+            "with GOMP_parallel; choose engine='eager'"
+        )
+    for name, address in symbols.items():
         llvm.add_symbol(name, address)

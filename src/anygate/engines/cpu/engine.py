@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..protocol import Engine, Layer, Measures, Request, Result
-from .openmp import openmp_path
+from .openmp import openmp_symbols
 from .operator import infer, needs_operator, run
 
 __all__ = ["CPU"]
@@ -48,8 +48,8 @@ class CPU(Engine):
             return _KINDS[kind]
         if importlib.util.find_spec("llvmlite") is None:
             return "llvmlite is not installed; pip install llvmlite"
-        if openmp_path() is None:
-            return "it shares torch's OpenMP threads, and this torch does not use libgomp"
+        if openmp_symbols() is None:
+            return "it shares torch's OpenMP threads, and this torch uses none with GOMP_parallel"
         return None
 
     def run(
@@ -72,7 +72,7 @@ def _single(layer: Layer) -> Layer:
     """The layer in float32."""
     x, states, *others, batch_sizes, reverse = layer
     cast = (None if t is None else t.float() for t in others)
-    return Layer(x.float(), tuple(s.float() for s in states), *cast, batch_sizes, reverse)
+    return Layer._make((x.float(), tuple(s.float() for s in states), *cast, batch_sizes, reverse))
 
 
 def _rounded(tensors: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:

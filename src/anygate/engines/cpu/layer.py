@@ -17,6 +17,7 @@ from .forward import forward_arguments
 from .gradients import WeightGradients, last_rows
 from .layout import Layout
 from .memory import large
+from .openmp import team_size
 from .packing import (
     Packed,
     backward_parts,
@@ -366,17 +367,17 @@ def _last(
     kept: Tensor, like: Tensor, start: Tensor, batch_sizes: Tensor | None, reverse: bool
 ) -> Tensor:
     """A state of each row after the last step it took, of `kept` [T, B, H] or [N, H], in the shape
-    of `like`; a copy of `start` if there was no step."""
+    of `like`; of `start` if there was no step. A copy and never a view of one, which autograd would
+    let nobody change in place."""
     if batch_sizes is None:
         steps = kept.shape[0]
-        if steps == 1:  # spares a view, of 1 us, where all takes 30
-            return kept.clone().view(like.shape)
         if not steps:
-            return start.clone().view(like.shape)
-        return kept.select(0, 0 if reverse else -1).clone().view(like.shape)
+            return start.view(like.shape).clone()
+        last = kept if steps == 1 else kept.select(0, 0 if reverse else -1)
+        return last.view(like.shape).clone()
     if reverse:
-        return kept[: like.shape[-2]].clone().view(like.shape)
-    return kept[last_rows(batch_sizes)].view(like.shape)
+        return kept[: like.shape[-2]].view(like.shape).clone()
+    return kept[last_rows(batch_sizes).view(like.shape[:-1])]
 
 
 def _table(threads: int, steps: int, numbers: int) -> Tensor:
@@ -395,9 +396,9 @@ def _team(width: int, steps: int, batch: int, products: int, hidden: int) -> tup
     """How many threads, and whether they share hidden units, `width` at a time (else rows).
     products: multiply-adds of a row's step."""
     step = batch * products
+    threads = team_size()
     if step * steps < _SMALL:
         return 1, False
-    threads = torch.get_num_threads()
     panels = hidden // width
     if 1 < threads > batch and step >= _SMALL_STEP and panels > 1:
         return min(threads, panels), True

@@ -143,7 +143,7 @@ def needs_operator(layer: Layer) -> bool:
 
 def _forward_operator(*arguments: Any) -> Any:
     x, states, *rest, key, reverse, training, keep = arguments
-    layer = Layer(x, states.unbind(0), *rest, reverse)
+    layer = Layer._make((x, states.unbind(0), *rest, reverse))
     output, last, saved, others = plain.forward(key, layer, training, keep)
     empty = x.new_empty(0)  # operators return tensors
     return (
@@ -189,7 +189,7 @@ def _backward_operator(*arguments: Any) -> Any:
     *weights, batch_sizes, output, saved, others, key, reverse, need_x = rest
     count = len(states)
     grads = [None] * count if grad_states is None else grad_states.unbind(0)
-    layer = Layer(x, states.unbind(0), *weights, batch_sizes, reverse)
+    layer = Layer._make((x, states.unbind(0), *weights, batch_sizes, reverse))
     kept = output, saved, others
     found = plain.backward(key, layer, kept, grad_output, grads, grad_others, need_x)
     return (found.x, torch.stack(found.states), *found[2:])
@@ -221,7 +221,8 @@ def _double_backward(ctx: Any, *grads: Any) -> Any:
 
     def run(*tensors: Any) -> tuple[Tensor | None, ...]:
         arriving, own = tensors[:3], tensors[3:]
-        return gradients(_eager_operator(ctx.key, ctx.reverse, keep), own, arriving)[:7]
+        found = gradients(_eager_operator(ctx.key, ctx.reverse, keep), own, arriving)
+        return tuple(found[:7])
 
     found = gradients(run, inputs, grads, create_graph=again)
     return (*found, None, None, None, None, None, None)
@@ -232,7 +233,7 @@ def _eager_operator(key: str, reverse: bool, keep: bool) -> Any:
     place = _output_state(key)
 
     def run(x: Tensor, states: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
-        found = load("eager").run(key, Layer(x, states.unbind(0), *rest, reverse), keep)
+        found = load("eager").run(key, Layer._make((x, states.unbind(0), *rest, reverse)), keep)
         others = None
         if found.kept is not None:
             kept = [t for k, t in enumerate(found.kept) if k != place]

@@ -85,6 +85,7 @@ def _expm1(e: Emitter, x: Any) -> Any:
     n, p = _exp_parts(e, _clamp(e, x, low, high))
     scale = _power_of_two(e, n)
     small = e.fma(scale, p, b.fsub(scale, e.splat(1.0)))
+    small = b.select(b.fcmp_ordered("==", x, e.splat(0.0)), x, small)  # -0 stays -0
     return b.select(b.fcmp_ordered(">", x, e.splat(high)), _exp(e, x), small)
 
 
@@ -208,14 +209,19 @@ def _hypot(e: Emitter, x: Any, y: Any) -> Any:
     return b.select(b.fcmp_ordered("==", large, e.splat(0.0)), large, length)
 
 
-def _isru(e: Emitter, x: Any) -> Any:
-    result = e.builder.fdiv(x, _hypot(e, x, e.splat(1.0)))
+def _one_at_infinity(e: Emitter, x: Any, result: Any) -> Any:
+    """The result, or +-1 where x is infinite and it would be inf/inf."""
     infinite = e.builder.fcmp_ordered("==", e.call("fabs", x), e.splat(math.inf))
     return e.builder.select(infinite, e.call("copysign", e.splat(1.0), x), result)
 
 
+def _isru(e: Emitter, x: Any) -> Any:
+    return _one_at_infinity(e, x, e.builder.fdiv(x, _hypot(e, x, e.splat(1.0))))
+
+
 def _softsign(e: Emitter, x: Any) -> Any:
-    return e.builder.fdiv(x, e.builder.fadd(e.call("fabs", x), e.splat(1.0)))
+    quotient = e.builder.fdiv(x, e.builder.fadd(e.call("fabs", x), e.splat(1.0)))
+    return _one_at_infinity(e, x, quotient)
 
 
 def _large_exp_half(e: Emitter, size: Any) -> Any:
@@ -261,7 +267,8 @@ def _asinh(e: Emitter, x: Any) -> Any:
 def _sign(e: Emitter, x: Any) -> Any:
     b = e.builder
     zero = e.splat(0.0)
-    below = b.select(b.fcmp_ordered("<", x, zero), e.splat(-1.0), x)
+    itself = b.fadd(x, zero)  # NaN; and 0 of -0
+    below = b.select(b.fcmp_ordered("<", x, zero), e.splat(-1.0), itself)
     return b.select(b.fcmp_ordered(">", x, zero), e.splat(1.0), below)
 
 

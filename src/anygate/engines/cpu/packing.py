@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,15 +36,40 @@ _SMALL = 1 << 18
 """Bytes that are read in 3 us."""
 
 
-class _Kept:
-    """What was made of some tensors, until one of them changes or dies.
+@dataclass(frozen=True)
+class _Entry:
+    """What was made, and what the tensors were before it was. It is published whole and never
+    changed, so that a thread finds all of it or nothing."""
 
-    A change is seen by the tensor's bytes (fingerprint.py), wherever a sequence is computed,
-    gradients are wanted or the weights are small. In a single time step for inference, where
-    reading large weights twice would double the time, by the tensor's version, its address and a
-    sample of its bytes: that misses a write into single elements of weight.data, by NumPy or from
-    another process, until the next sequence.
-    Keyed by id with a weak reference, not by a WeakTensorKeyDictionary: that takes 3 us a look.
+    storages: list[weakref.ref[torch.UntypedStorage]]
+    table: Any
+    versions: list[int]
+    sample: int
+    fingerprint: int
+    small: bool
+    made: Any
+
+    def is_fresh(self, tensors: tuple[Tensor, ...], code: Kernels, verify_bytes: bool) -> bool:
+        """True while the tensors, which lie where they lay, hold what they held."""
+        count = len(tensors)
+        if verify_bytes or self.small:
+            return code.fingerprint(self.table, count) == self.fingerprint
+        return (
+            all(s() is t.untyped_storage() for s, t in zip(self.storages, tensors, strict=True))
+            and self.versions == _versions(tensors)
+            and code.sample(self.table, count) == self.sample
+        )
+
+
+class _Kept:
+    """What was made of some tensors, until one of them changes or its memory is freed.
+
+    Tensors are known by where they lie and their shapes. A change is seen by their bytes
+    (fingerprint.py), wherever a sequence is computed, gradients are wanted or the weights are
+    small. In a single time step for inference, where reading large weights twice would double the
+    time, by storage, version and a sample of the bytes: that misses a write into single elements of
+    weight.data, by NumPy or from another process, until the next sequence.
+    Weak references are to storages: one to a parameter would forbid torch.utils.swap_tensors.
     """
 
     def __init__(self, make: Callable[..., Any]) -> None:
@@ -52,20 +78,31 @@ class _Kept:
 
     def of(self, tensors: tuple[Tensor, ...], code: Kernels, verify_bytes: bool) -> Any:
         """`make(code, *tensors)`, or what it gave before for these tensors as they are."""
-        key = (code.target, code.layout.weights, *map(id, tensors))
+        key = (code.target, code.layout.weights, *[(t.data_ptr(), t.shape) for t in tensors])
         entry = self.found.get(key)
-        # A tensor that died takes its entry with it, unless the interpreter is in between.
-        if entry is None or not _same(entry.references, tensors):
-            if not all(t.is_contiguous() for t in tensors):
-                return self.make(code, *tensors)
-            forget = self._forgetter(key)
-            entry = self.found[key] = _Entry([weakref.ref(t, forget) for t in tensors])
-        if not entry.is_fresh(tensors, code, verify_bytes):
-            if not all(t.is_contiguous() for t in tensors):
-                return self.make(code, *tensors)
-            entry.made = self.make(code, *tensors)
-            entry.remember(tensors, code)
+        if entry is not None and entry.is_fresh(tensors, code, verify_bytes):
+            return entry.made
+        if not all(t.is_contiguous() for t in tensors):
+            return self.make(code, *tensors)
+        entry = self._entry(key, tensors, code)
+        self.found[key] = entry
         return entry.made
+
+    def _entry(self, key: Any, tensors: tuple[Tensor, ...], code: Kernels) -> _Entry:
+        """The bytes are read before they are packed: a write in between is seen next time."""
+        sizes = [t.numel() * t.element_size() for t in tensors]
+        pairs = [n for t, size in zip(tensors, sizes, strict=True) for n in (t.data_ptr(), size)]
+        table = (ctypes.c_int64 * len(pairs))(*pairs)
+        forget = self._forgetter(key)
+        return _Entry(
+            storages=[weakref.ref(t.untyped_storage(), forget) for t in tensors],
+            table=table,
+            versions=_versions(tensors),
+            sample=code.sample(table, len(tensors)),
+            fingerprint=code.fingerprint(table, len(tensors)),
+            small=sum(sizes) <= _SMALL,
+            made=self.make(code, *tensors),
+        )
 
     def _forgetter(self, key: Any) -> Callable[[Any], None]:
         found = self.found
@@ -76,48 +113,11 @@ class _Kept:
         return forget
 
 
-class _Entry:
-    """What was made, and what the tensors were then."""
-
-    def __init__(self, references: list[Any]) -> None:
-        self.references = references
-        self.made: Any = None
-        self.count = len(references)
-        self.addresses: list[int] = []
-
-    def remember(self, tensors: tuple[Tensor, ...], code: Kernels) -> None:
-        self.addresses = [t.data_ptr() for t in tensors]
-        sizes = [t.numel() * t.element_size() for t in tensors]
-        pairs = [n for pair in zip(self.addresses, sizes, strict=True) for n in pair]
-        self.small = sum(sizes) <= _SMALL
-        self.table = (ctypes.c_int64 * len(pairs))(*pairs)
-        self.versions = _versions(tensors)
-        self.sample = code.sample(self.table, self.count)
-        self.fingerprint = code.fingerprint(self.table, self.count)
-
-    def is_fresh(self, tensors: tuple[Tensor, ...], code: Kernels, verify_bytes: bool) -> bool:
-        """Whether they are the same still."""
-        if self.addresses != [t.data_ptr() for t in tensors]:
-            return False
-        if verify_bytes or self.small:
-            return code.fingerprint(self.table, self.count) == self.fingerprint
-        if self.versions != _versions(tensors):
-            return False
-        return code.sample(self.table, self.count) == self.sample
-
-
 def _versions(tensors: tuple[Tensor, ...]) -> list[int]:
     try:
         return [t._version for t in tensors]
     except RuntimeError:  # inference tensors have none
         return []
-
-
-def _same(references: list[Any], tensors: tuple[Tensor, ...]) -> bool:
-    for reference, tensor in zip(references, tensors, strict=True):  # noqa: SIM110 (twice as fast)
-        if reference() is not tensor:
-            return False
-    return True
 
 
 def _forward_weights(code: Kernels, *weights: Tensor) -> Packed:
@@ -166,10 +166,10 @@ def _check_shapes(layout: Layout, weight_ih: Tensor, weight_hh: Tensor, *biases:
 
 
 def _forward_parts(code: Kernels, *weights: Tensor) -> Packed | None:
-    weight, recurrent, *biases = _forward_weights(code, *weights)
+    weight, recurrent, bias, other = _forward_weights(code, *weights)
     few = weight.shape[1] < amx.FEW_INPUTS
     parts = _parts(code, *([recurrent] if few else [weight, recurrent]))
-    return None if parts is None else (weight, parts, *biases)
+    return None if parts is None else (weight, parts, bias, other)
 
 
 def _backward_weight(code: Kernels, weight_hh: Tensor) -> Tensor:
@@ -248,7 +248,8 @@ def in_order(weight: Tensor, blocks: tuple[int, ...]) -> Tensor:
     """[n*H, ...] with its blocks of H rows in this order."""
     if blocks == tuple(range(len(blocks))):
         return weight
-    return weight.unflatten(0, (len(blocks), -1))[list(blocks)].flatten(0, 1)
+    whole = weight.view(len(blocks), -1, *weight.shape[1:])
+    return whole[list(blocks)].flatten(0, 1)
 
 
 def pack_panels(weight: Tensor, blocks: tuple[int, ...], hidden: int, target: Target) -> Tensor:

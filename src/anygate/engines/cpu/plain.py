@@ -104,9 +104,14 @@ class _Fused(torch.autograd.Function):
         layer = _layer_of(tensors, count, reverse)
         output, states, saved, others = forward(key, layer, True, keep, measures)
         ctx.call = key, reverse, keep, measures, count
-        ctx.save_for_backward(*tensors, output, saved, others)
+        # The caller may change the output in place, as torch.nn.LSTM's. So what is saved shares
+        # its memory but not its version; an empty tensor has the version alone.
+        ctx.save_for_backward(*tensors, output.data, saved, others)
+        ctx.version = output.detach()
+        ctx.version.data = saved.new_empty(0)
+        ctx.unchanged = ctx.version._version
         ctx.set_materialize_grads(False)
-        return (output, *states, others) if keep else (output, *states)
+        return (output, *states, others.clone()) if keep else (output, *states)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -120,8 +125,11 @@ class _Fused(torch.autograd.Function):
             warn_once("a gradient of a gradient (create_graph=True) is taken: this backward runs")
             return *nothing, *gradients(_eager(key, reverse, keep, count), tuple(tensors), grads)
         layer = _layer_of(tensors, count, reverse)
+        if ctx.version._version != ctx.unchanged:
+            output = forward(key, layer, True).output
         need_x = ctx.needs_input_grad[5 + count]
-        grad_output, grad_states = grads[0], grads[1 : 1 + count]
+        grad_output: Tensor | None = grads[0]
+        grad_states: Any = grads[1 : 1 + count]
         grad_others = grads[1 + count] if keep else None
         if not plain:
             grad_states = _stacked(grad_states)
@@ -160,7 +168,7 @@ apply: Callable[..., Any] = _Fused.apply
 
 
 def _layer_of(tensors: Sequence[Any], count: int, reverse: bool) -> Layer:
-    return Layer(tensors[count], tuple(tensors[:count]), *tensors[count + 1 :], reverse)
+    return Layer._make((tensors[count], tuple(tensors[:count]), *tensors[count + 1 :], reverse))
 
 
 def present(results: Any, tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:

@@ -236,7 +236,8 @@ def _weights(
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """Gradients by x, weight_ih, weight_hh, bias_ih, bias_hh."""
-    flat_x, flat_h = dz_x.flatten(0, 1), dz_h.flatten(0, 1)
+    # reshape, since vmap has no rule for flatten
+    flat_x, flat_h = (d.reshape(d.shape[0] * d.shape[1], d.shape[2]) for d in (dz_x, dz_h))
     found: list[Callable[[], Tensor]] = [
         lambda: dz_x @ layer.weight_ih,
         lambda: flat_x.t() @ layer.x.flatten(0, 1),

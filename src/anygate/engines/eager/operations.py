@@ -68,6 +68,32 @@ def _cosh(x: Tensor) -> Tensor:
     return torch.where(x.abs() > 80, half / 2 * half, torch.cosh(x))
 
 
+def _finite(x: Tensor) -> Tensor:
+    """x with the largest number in place of infinity, of which x/(1 + |x|) is 1 and not NaN."""
+    largest = torch.finfo(x.dtype).max
+    return x.clamp(-largest, largest)
+
+
+def _softsign(x: Tensor) -> Tensor:
+    near = _finite(x)
+    return near / (1 + near.abs())
+
+
+def _isru(x: Tensor) -> Tensor:
+    near = _finite(x)
+    return near / torch.hypot(near, near.new_ones(()))
+
+
+def _sign(x: Tensor) -> Tensor:
+    # torch.sign(NaN) is 0, which would hide a divergence.
+    return torch.where(x.isnan(), x, torch.sign(x))
+
+
+def _hypot(x: Tensor, y: Tensor) -> Tensor:
+    # torch.hypot(inf, NaN) is inf, as C has it; NaN in gives NaN out here.
+    return torch.where(x.isnan() | y.isnan(), x + y, torch.hypot(x, y))
+
+
 OPS: Mapping[str, Callable[..., Tensor]] = {
     "add": operator.add,
     "sub": operator.sub,
@@ -93,22 +119,22 @@ OPS: Mapping[str, Callable[..., Tensor]] = {
     "log": torch.log,
     "log1p": torch.log1p,
     "softplus": lambda x: torch.nn.functional.softplus(x, threshold=40.0),
-    "softsign": lambda x: x / (1 + x.abs()),
-    "isru": lambda x: x / torch.hypot(x, x.new_ones(())),
+    "softsign": _softsign,
+    "isru": _isru,
     "erf": torch.erf,
     "erfc": torch.erfc,
     "gaussian": _gaussian,
     "normal_cdf": _normal_cdf,
     "normal_pdf": _normal_pdf,
     "absolute": torch.abs,
-    "sign": torch.sign,
+    "sign": _sign,
     "sin": torch.sin,
     "cos": torch.cos,
     "sinh": _sinh,
     "cosh": _cosh,
     "asinh": torch.asinh,
     "atan": torch.atan,
-    "hypot": torch.hypot,
+    "hypot": _hypot,
 }
 
 Bound = Callable[[Mapping[str, Any]], dict[str, Tensor]]
@@ -119,7 +145,10 @@ def _scalar(value: Any, like: Tensor) -> Tensor:
     Python number and 1.6 us with this; and torch.where of two Python numbers is float32 whatever
     surrounds it, so that 0.2 would lose eight digits in float64."""
     dtype = torch.float32 if like.dtype in HALF else like.dtype
-    return torch.full((), float(value), dtype=dtype, device=like.device)
+    number = float(value)
+    if abs(number) > torch.finfo(dtype).max:  # torch.full refuses what it could round
+        number = torch.tensor(number, dtype=torch.float64).to(dtype).item()
+    return torch.full((), number, dtype=dtype, device=like.device)
 
 
 HALF = (torch.float16, torch.bfloat16)

@@ -16,6 +16,7 @@ from sympy import Expr, Symbol
 from torch import Tensor
 
 from ...formulas.activation import Activation
+from ...formulas.derivative import partial
 from ...formulas.program import Program, lower
 from .operations import as_tensors, bind_program
 
@@ -52,14 +53,19 @@ def _program(formula: Formula) -> Program:
 
 @lru_cache(maxsize=2048)
 def _slope(formula: Formula, by: str) -> Formula:
-    expression = formula.expression.diff(Symbol(by, real=True))
+    expression = partial(formula.expression, Symbol(by, real=True))
     used = {s.name for s in expression.free_symbols}
     return Formula(expression, tuple(name for name in formula.inputs if name in used))
 
 
 def apply(activation: Activation, x: Tensor, parameters: Mapping[str, Any] | None = None) -> Tensor:
-    """f(x) elementwise, shape and dtype of x. Its gradient, of any order, is the derived
-    formula; parameters given as tensors get gradients too."""
+    """f(x) elementwise, shape and dtype of x; whole numbers give torch's default dtype. Its
+    gradient, of any order, is the derived formula; parameters given as tensors get gradients too.
+    Raises TypeError for complex numbers."""
+    if x.is_complex():
+        raise TypeError(f"{activation.name} takes real numbers, not {x.dtype}")
+    if not x.is_floating_point():
+        x = x.to(torch.get_default_dtype())
     values = {**activation.parameters, **(parameters or {})}
     formula = Formula(activation.expression, activation.inputs)
     given = {activation.inputs[0]: x, **values}

@@ -13,9 +13,9 @@ from ..measuring import check_measurable
 from ..packed import run_packed
 from ..protocol import Engine, Layer, Measures, Request, Result, needs_gradient
 from .loop import Arrays, backward, forward
-from .operations import OPS, Array
+from .operations import OPS, Array, apply
 
-__all__ = ["OPS", "Reference"]
+__all__ = ["OPS", "Reference", "apply"]
 
 
 class Reference(Engine):

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["OPS", "Array"]
+from ...formulas.activation import Activation
+from ...formulas.program import evaluate
+
+__all__ = ["OPS", "Array", "apply"]
 
 Array = NDArray[np.float64]
 _SQRT_HALF = math.sqrt(0.5)
@@ -24,6 +27,28 @@ def _sigmoid(x: Array) -> Array:
 
 def _softplus(x: Array) -> Array:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def _finite(x: Array) -> Array:
+    """x with the largest number in place of infinity, of which x/(1 + |x|) is 1 and not NaN."""
+    largest = np.finfo(np.float64).max
+    return np.clip(x, -largest, largest)
+
+
+def _softsign(x: Array) -> Array:
+    near = _finite(x)
+    return np.asarray(near / (1 + np.abs(near)))
+
+
+def _isru(x: Array) -> Array:
+    near = _finite(x)
+    return np.asarray(near / np.hypot(near, 1))
+
+
+def _hypot(x: Array, y: Array) -> Array:
+    # np.hypot(inf, NaN) is inf, as C has it; NaN in gives NaN out here.
+    missing = np.isnan(x) | np.isnan(y)
+    return np.asarray(np.where(missing, x + y, np.hypot(x, y)))
 
 
 def _split(x: Array) -> tuple[Array, Array]:
@@ -96,8 +121,8 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "log": np.log,
     "log1p": np.log1p,
     "softplus": _softplus,
-    "softsign": lambda x: x / (1 + np.abs(x)),
-    "isru": lambda x: x / np.hypot(x, 1),
+    "softsign": _softsign,
+    "isru": _isru,
     "erf": _ERF,
     "erfc": _ERFC,
     "gaussian": _gaussian,
@@ -111,5 +136,21 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "cosh": np.cosh,
     "asinh": np.arcsinh,
     "atan": np.arctan,
-    "hypot": np.hypot,
+    "hypot": _hypot,
 }
+
+
+def apply(activation: Activation, x: Any, parameters: Mapping[str, Any] | None = None) -> Any:
+    """f(x) elementwise for a NumPy array or number, computed in float64 and rounded once to the
+    dtype of x; whole numbers give float64. Raises TypeError for what is no real number."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{activation.name} takes real numbers, not an array of {array.dtype}")
+    inputs = {"x": array.astype(np.float64), **activation.parameters, **(parameters or {})}
+    with np.errstate(all="ignore"):
+        value = evaluate(activation.value_program, OPS, inputs)["value"]
+        shape = np.broadcast_shapes(
+            array.shape, *(np.shape(p) for p in (parameters or {}).values())
+        )
+        dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
+        return np.array(np.broadcast_to(value, shape), dtype=dtype)[()]

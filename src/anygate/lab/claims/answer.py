@@ -45,8 +45,8 @@ class Said:
         row = CLAIMS[self.claim].row
         link = f"([{row}](#claim-{row}))"
         because = part.because.rstrip(".") if part else ""
-        if verdict in (None, Verdict.UNDECIDED):
-            return f"{self.undecided.format(because=because)} {link}"
+        if verdict in (None, Verdict.UNDECIDED, Verdict.WITHDRAWN):
+            return f"{self.undecided.format(because=_inside_a_sentence(because))} {link}"
         wording = self.held if verdict is Verdict.HELD else self.refuted
         if not wording.startswith("{because}"):
             because = _inside_a_sentence(because)

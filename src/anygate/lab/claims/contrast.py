@@ -67,8 +67,6 @@ class Contrast:
         counts = ""
         if self.measure == "time":
             counts = f"solved {self.solved[0]} of {self.n}, the other {self.solved[1]}"
-        if any(self.diverged):
-            counts += f"{'; ' if counts else ''}diverged {self.diverged[0]} and {self.diverged[1]}"
         if not self.sensitive:
             counts += f"{'; ' if counts else ''}too few epochs to show that it is not worse"
         return Effect(
@@ -81,6 +79,7 @@ class Contrast:
             n=self.n,
             format="+.1f",
             note=counts,
+            diverged=f"{self.diverged[0]} and {self.diverged[1]} of {self.n}",
         )
 
 

@@ -99,6 +99,19 @@ class Findings:
         """How many runs diverged."""
         return sum(run.diverged is not None for run in self.of(arm))
 
+    def all_diverged(self) -> dict[str, tuple[int, int]]:
+        """Name of each arm of which a run diverged -> how many did, and how many runs it has."""
+        counts = {
+            name: (sum(run.diverged is not None for run in runs), len(runs))
+            for name, runs in self.runs.items()
+        }
+        return {name: count for name, count in counts.items() if count[0]}
+
+    def diverged_of(self, *arms: Arm) -> str:
+        """``5 of 8``: the diverged runs of all these arms."""
+        runs = sum(len(self.of(arm)) for arm in arms)
+        return f"{sum(self.diverged(arm) for arm in arms)} of {runs}" if runs else ""
+
     def finals(self, arm: Arm) -> Array:
         """The final metrics."""
         return np.array([run.final for run in self.of(arm)])

@@ -23,6 +23,8 @@ class Verdict(StrEnum):
     """What was declared beforehand to refute it was measured."""
     UNDECIDED = "undecided"
     """Neither. This is no evidence for either side."""
+    WITHDRAWN = "withdrawn"
+    """A verdict was given and does not stand (see history.py)."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Effect:
     """One number that a verdict rests on.
 
     value, with its interval [low, high] of the given confidence (None where a number is exact or
-    has no interval), in a unit. n: pairs or rounds behind it. format: how to print it.
+    has no interval), in a unit. n: pairs or rounds behind it. format: how to print it. diverged: of
+    the runs behind it how many did, in words; "" where there are no runs.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Effect:
     n: int | None = None
     format: str = ".3g"
     note: str = ""
+    diverged: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,16 @@ class Part:
 @dataclass(frozen=True)
 class Judgement:
     """The parts of one claim. The whole is refuted if a part is, and held if all that are judged
-    held; with nothing judged it is undecided."""
+    held; with nothing judged it is undecided. withdrawn: why its verdict does not stand, if so."""
 
     parts: tuple[Part, ...]
+    withdrawn: str = ""
 
     @property
     def verdict(self) -> Verdict:
         """Of the whole."""
+        if self.withdrawn:
+            return Verdict.WITHDRAWN
         found = [part.verdict for part in self.parts if part.verdict is not None]
         if Verdict.REFUTED in found:
             return Verdict.REFUTED

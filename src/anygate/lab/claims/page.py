@@ -13,6 +13,7 @@ from .answer import answer
 from .claims import CLAIMS
 from .experiments import EXPERIMENTS
 from .findings import Findings
+from .history import history, withdraw
 from .model import Claim, Effect, Judgement, Part, Verdict
 from .pictures import PICTURES, draw
 from .published import Table, tables
@@ -21,13 +22,20 @@ from .wording import ANSWER
 
 __all__ = ["judge_all", "page", "summary", "verdict_table", "write_page"]
 
-_SIGNS = {Verdict.HELD: "held", Verdict.REFUTED: "**refuted**", Verdict.UNDECIDED: "undecided"}
+_SIGNS = {
+    Verdict.HELD: "held",
+    Verdict.REFUTED: "**refuted**",
+    Verdict.UNDECIDED: "undecided",
+    Verdict.WITHDRAWN: "**withdrawn**",
+}
 
 
 def judge_all(findings: Findings) -> dict[str, Judgement]:
     """The judgement of every claim whose experiments were asked for."""
     asked = findings.about.get("claims", list(CLAIMS))
-    return {key: CLAIMS[key].judge(findings) for key in CLAIMS if key in asked}
+    return {
+        key: withdraw(key, CLAIMS[key].judge(findings), findings) for key in CLAIMS if key in asked
+    }
 
 
 def summary(findings: Findings) -> dict[str, Any]:
@@ -42,6 +50,7 @@ def summary(findings: Findings) -> dict[str, Any]:
                 "row": CLAIMS[key].row,
                 "sentence": CLAIMS[key].sentence,
                 "verdict": judgement.verdict,
+                "withdrawn": judgement.withdrawn,
                 "parts": [_part_dict(part) for part in judgement.parts],
             }
             for key, judgement in judged.items()
@@ -82,8 +91,10 @@ def page(findings: Findings, images: str = "images") -> str:
     blocks = [
         _head(findings),
         _cell(),
+        history(judged),
         _verdicts(judged),
         *(_claim(CLAIMS[key], judgement) for key, judgement in judged.items()),
+        _diverged(findings),
         _pictures(findings, images),
         *(_published(table) for table in tables(findings)),
         _methods(findings),
@@ -108,9 +119,11 @@ def _head(findings: Findings) -> str:
     return f"""# What is said about activations in LSTMs, tested
 
 Sentences that are repeated everywhere, each turned into an experiment that could refute it. A claim
-is *held* or *refuted* by a rule that was written down before the run, and *undecided* if neither
-side of the rule was met: that is no evidence for the opposite. [The answer](#the-answer) to the
-question that they come from stands at the end.
+is *held* or *refuted* by a rule, and *undecided* if neither side of the rule was met: that is no
+evidence for the opposite. A verdict that was given and does not stand is *withdrawn*. Not all rules
+were written before all data: read first
+[what was changed after an earlier run](#earlier-runs-and-rules-that-were-changed-after-them).
+[The answer](#the-answer) to the question that the sentences come from stands at the end.
 
 `{about.get("command", "anygate claims")}` made the numbers, on {machine.get("cores", "?")} cores of
 {machine.get("cpu", "an unknown processor")} (torch {machine.get("torch", "?")}, anygate
@@ -159,7 +172,7 @@ def _claim(claim: Claim, judgement: Judgement) -> str:
     lines = [f"- {name}: {text}" for name, text in rules if text]
     parts = "\n\n".join(_part(part) for part in judgement.parts)
     title = f'<a id="claim-{claim.row}"></a>\n\n### {claim.row}. {claim.sentence}'
-    verdict = f"Verdict: {_SIGNS[judgement.verdict]}."
+    verdict = f"Verdict: {_SIGNS[judgement.verdict]}. {judgement.withdrawn}".strip()
     return "\n\n".join([title, verdict, "\n".join(lines), parts])
 
 
@@ -168,10 +181,10 @@ def _part(part: Part) -> str:
     text = f"*{part.name}*{sign}. {part.because}"
     if not part.effects:
         return text
-    rows = [("", "value", "interval", "n", "")]
-    rows += [(e.name, _value(e), _interval(e), "" if e.n is None else str(e.n), e.note)
+    rows = [("", "value", "interval", "n", "diverged", "")]
+    rows += [(e.name, _value(e), _interval(e), "" if e.n is None else str(e.n), e.diverged, e.note)
              for e in part.effects]  # fmt: skip
-    used = [k for k in range(5) if k < 2 or any(row[k] for row in rows[1:])]
+    used = [k for k in range(6) if k < 2 or any(row[k] for row in rows[1:])]
     return f"{text}\n\n{_table([tuple(row[k] for k in used) for row in rows])}"
 
 
@@ -184,6 +197,22 @@ def _interval(e: Effect) -> str:
         return ""
     ends = f"{format(e.low, e.format)} to {format(e.high, e.format)}"
     return f"{ends} ({e.confidence:.0%})" if e.confidence is not None else ends
+
+
+def _diverged(findings: Findings) -> str:
+    """Every arm of which a run left the finite numbers."""
+    runs = sum(len(found) for found in findings.runs.values())
+    if not runs:
+        return ""
+    found = findings.all_diverged()
+    bad = sum(count for count, _ in found.values())
+    rows = [("task/slot=activation", "diverged")]
+    rows += [(f"`{name}`", f"{count} of {of}") for name, (count, of) in found.items()]
+    text = (f"Of {runs} runs {bad} diverged. They count as runs that never solve the task, or that "
+            "guess; every setting of which one diverged:")  # fmt: skip
+    if not found:
+        return f"## Runs that diverged\n\nNone of {runs}."
+    return f"## Runs that diverged\n\n{text}\n\n{_table(rows)}"
 
 
 def _pictures(findings: Findings, images: str) -> str:
@@ -231,7 +260,7 @@ Intervals and p values of paired differences are exact sign-flip tests, as every
 `anygate compare`; with {scale.seeds} seeds the smallest two-sided p value is {least:.3f}. Holm's
 correction is made within the family that a claim names. The error rate of 5 % is that of each
 family: among {len(CLAIMS)} claims one wrong verdict would be no surprise. "Not worse" and
-"equivalent" are one-sided tests against the margin, which was fixed in the code before the run.
+"equivalent" are one-sided tests against the margin, which was the same in the earlier run.
 They take differences to be spread evenly around their mean; and they count only where the
 reference leaves room, so that an arm that never solves the task would fail them.
 

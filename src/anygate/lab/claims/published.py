@@ -74,8 +74,7 @@ def _state(findings: Findings, arm: Arm) -> str:
     if not runs:
         return "not run"
     setup = findings.scale.setups[arm.task]
-    bad = findings.diverged(arm)
-    failed = f", {bad} diverged" if bad else ""
+    failed = f", {findings.diverged(arm)} diverged"
     if setup.measure == "metric":
         return f"accuracy {100 * findings.finals(arm).mean():.1f} %{failed}"
     return f"solved {findings.solved(arm)} of {len(runs)}{failed}"
@@ -98,7 +97,7 @@ def _adding(findings: Findings) -> Table | None:
     if not any(findings.of(arm) for pair in arms.values() for arm in pair):
         return None
     rows: list[tuple[str, ...]] = [
-        ("task", "unit", "solved", "median epoch", "mean squared error, median")
+        ("task", "unit", "solved", "diverged", "median epoch", "mean squared error, median")
     ]
     for task, pair in arms.items():
         title = findings.scale.setups[task].make().title
@@ -106,7 +105,8 @@ def _adding(findings: Findings) -> Table | None:
                  if findings.of(arm)]  # fmt: skip
     return Table(
         "The adding problem: ReLU against tanh",
-        "Guessing the mean reaches a mean squared error of 1/6 = 0.167.",
+        "Guessing the mean reaches a mean squared error of 1/6 = 0.167, and a run that diverged "
+        "counts with that.",
         rows,
         "Published: Hu et al. 2018 (100 units, Adam, learning rates 1e-4, 1e-5 and 1e-6 for T = "
         "200, 300 and 400, gradients clipped at 100) found the tanh LSTM the worst of their "
@@ -119,12 +119,13 @@ def _adding(findings: Findings) -> Table | None:
     )
 
 
-def _numbers(findings: Findings, arm: Arm) -> tuple[str, str, str]:
+def _numbers(findings: Findings, arm: Arm) -> tuple[str, str, str, str]:
     runs = findings.of(arm)
     times = sorted(math.inf if r.solved_at is None else r.solved_at for r in runs)
     middle = times[(len(times) - 1) // 2]
     return (
         f"{findings.solved(arm)} of {len(runs)}",
+        findings.diverged_of(arm),
         "not by half" if math.isinf(middle) else f"{middle:g} of {findings.epochs(arm)}",
         f"{median(r.final for r in runs):.2g}",
     )
@@ -138,7 +139,7 @@ def _chrono(findings: Findings) -> Table | None:
     if not findings.of(chrono):
         return None
     rows: list[tuple[str, ...]] = [
-        ("initial biases", "solved", "median epoch", "mean squared error, median")
+        ("initial biases", "solved", "diverged", "median epoch", "mean squared error, median")
     ]
     rows += [(name, *_numbers(findings, arm)) for name, arm in
              (("forget bias 1", plain("long")), ("chrono", chrono))]  # fmt: skip

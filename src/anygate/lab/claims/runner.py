@@ -15,14 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..engines import IDLE_SECONDS, Engine, cores, on_this_machine
+from ..engines import Engine, cores, in_processes, on_this_machine
 from ..files import write_json, writing
+from ..lock import locked, refuse_if_running
 from ..records import StudyError, Trial
 from ..runner import Progress, missing, result_of, run_trials
 from ..study import StudyConflict, _machine
-from ..trial import TrialSpec
+from ..trial import TrialSpec, one_thread, seeded
 from ..tuning import Tuned, choose, tuning_seeds, tuning_trials
 from .claims import CLAIMS
 from .experiments import EXPERIMENTS, LOOKED, MEASURED
@@ -128,11 +127,22 @@ def run(
 ) -> Findings:
     """Run what the folder lacks and write results.json. Stopped at any moment it goes on from
     there. engine: runs the trials. Raises StudyConflict if the folder holds something else,
-    WriteError if it cannot be written."""
+    FolderInUse if another process writes there, WriteError if it cannot be written."""
     started = time.monotonic()
     with writing(directory):
         _claim(directory, planned, command, fresh)
-    workers = jobs or cores()
+    with locked(directory):
+        return _run_locked(planned, directory, jobs or cores(), engine, progress, started)
+
+
+def _run_locked(
+    planned: Plan,
+    directory: Path,
+    workers: int,
+    engine: Engine,
+    progress: Progress,
+    started: float,
+) -> Findings:
     state = _State(planned, directory, workers, progress)
     state.compute()
     state.train([*planned.tuning(), *planned.shared()], engine)
@@ -165,19 +175,14 @@ class _State:
 
     def compute(self) -> None:
         """Experiments without training: timed ones alone, the others side by side."""
-        from joblib import Parallel, delayed, parallel_config
-
         for name in [n for n in self.names if EXPERIMENTS[n].alone]:
             self._write(name, _compute(name, self.planned.scale))
         rest = [n for n in self.names if not EXPERIMENTS[n].alone]
         if not rest:
             return
-        with parallel_config(
-            backend="loky", n_jobs=min(self.jobs, len(rest)), inner_max_num_threads=1
-        ):
-            pool = Parallel(return_as="generator_unordered", idle_worker_timeout=IDLE_SECONDS)
-            for name, found in pool(delayed(_compute_named)(n, self.planned.scale) for n in rest):
-                self._write(name, found)
+        asked = [(name, self.planned.scale) for name in rest]
+        for name, found in in_processes(_compute_named, asked, min(self.jobs, len(rest))):
+            self._write(name, found)
 
     def _write(self, name: str, found: dict[str, Any]) -> None:
         write_json(_file(self.directory, name), {"schema": SCHEMA, "found": found})
@@ -207,12 +212,13 @@ def _guess(planned: Plan) -> dict[str, float]:
 def _compute(name: str, scale: Scale) -> dict[str, Any]:
     compute = EXPERIMENTS[name].compute
     assert compute is not None
-    return compute(scale)
+    with seeded(0):
+        return compute(scale)
 
 
 def _compute_named(name: str, scale: Scale) -> tuple[str, dict[str, Any]]:
-    torch.set_num_threads(1)
-    return name, _compute(name, scale)
+    with one_thread():
+        return name, _compute(name, scale)
 
 
 # ---- the folder -----------------------------------------------------------------------------
@@ -225,6 +231,7 @@ def _claim(directory: Path, planned: Plan, command: str, fresh: bool) -> None:
     found = {p.name for p in directory.iterdir()} if directory.is_dir() else set()
     if "claims.json" not in found and {n for n in found if not n.endswith(".part")} - _OURS:
         raise StudyConflict(f"{directory} holds other things and no claims; choose another --out")
+    refuse_if_running(directory)
     if fresh:
         for part in ("trials", "timing", "experiments", "images"):
             shutil.rmtree(directory / part, ignore_errors=True)
@@ -296,7 +303,7 @@ def _run(spec: TrialSpec, trial: Trial) -> Run:
     solved_at = None
     if trial.diverged is None and metric.solved is not None:
         for record in trial.epochs:
-            value = record.values["metric"]
+            value = record.metric
             reached = value >= metric.solved if metric.higher_is_better else value <= metric.solved
             if reached:
                 solved_at = record.epoch
@@ -308,7 +315,7 @@ def _run(spec: TrialSpec, trial: Trial) -> Run:
         final=trial.final_metric,
         solved_at=solved_at,
         diverged=None if trial.diverged is None else trial.diverged.step,
-        max_cell=_finite(last.values["max_abs_cell"]) if last else None,
+        max_cell=_finite(last.max_abs_cell) if last else None,
         saturated=_shares(shares, "saturated"),
         dead=_shares(shares, "dead"),
         after=_tidy(trained(trial.inside.get("end"))),

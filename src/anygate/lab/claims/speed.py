@@ -8,8 +8,7 @@ round.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,9 +18,10 @@ from numpy.typing import NDArray
 
 from ...engines.cpu.elementwise import elementwise
 from ...formulas import resolve
-from ...formulas.cell import derivative_from_output
+from ...formulas.closed import VALUE, derivative_in_value
 from ...formulas.program import Program, lower
 from ...nn import LSTM
+from ..trial import one_thread
 from .grid import Scale
 
 Numbers = NDArray[np.float32]
@@ -82,12 +82,11 @@ class _Applied:
 def _gradient(name: str) -> tuple[Program, str]:
     """The derivative as a Program of what is saved, and which of both that is."""
     activation = resolve(name)
-    closed = derivative_from_output(activation)
-    if closed is not None:
-        y, slope = closed
+    slope = derivative_in_value(activation.expression)
+    if slope is not None:
         numbers = {s: activation.parameters[s.name] for s in slope.free_symbols
                    if s.name in activation.parameters}  # fmt: skip
-        return lower({"value": slope.subs(numbers)}, (y.name,)), "value"
+        return lower({"value": slope.subs(numbers)}, (VALUE.name,)), "value"
     return lower({"value": resolve(name).derivative().closed}, ("x",)), "argument"
 
 
@@ -124,19 +123,9 @@ def _infer(lstm: LSTM, x: torch.Tensor, times: int) -> None:
             lstm(x)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _alternated(jobs: Mapping[str, Job], rounds: int, unit: float) -> dict[str, list[float]]:
     """Time a call of every job in each round, in the given unit a second."""
-    with _one_thread():
+    with one_thread():
         repeats, samples = {}, {}
         for name, job in jobs.items():
             job(1)  # compiles

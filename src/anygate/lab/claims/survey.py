@@ -3,14 +3,15 @@ monotone or not, in most combinations, so that the three can be told apart."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .grid import Arm
 
 if TYPE_CHECKING:
-    from .findings import Findings
+    from .findings import Findings, Run
 
-__all__ = ["FUNCTIONS", "PLACES", "surveyed"]
+__all__ = ["FUNCTIONS", "PLACES", "surveyed", "surveyed_runs"]
 
 FUNCTIONS = (
     "tanh", "sigmoid", "softsign",
@@ -29,5 +30,13 @@ PLACES = ("candidate", "cell_output")
 
 def surveyed(findings: Findings, place: str, name: str) -> list[float]:
     """The losses of one function in one place on the survey's seeds, which all functions have."""
-    arm = Arm("adding") if name == "tanh" else Arm("adding", place, name)
-    return list(findings.loss(arm).values())[: findings.scale.survey]
+    return list(findings.loss(_arm(place, name)).values())[: findings.scale.survey]
+
+
+def surveyed_runs(findings: Findings, place: str, name: str) -> Sequence[Run]:
+    """The runs behind `surveyed`."""
+    return findings.of(_arm(place, name))[: findings.scale.survey]
+
+
+def _arm(place: str, name: str) -> Arm:
+    return Arm("adding") if name == "tanh" else Arm("adding", place, name)

@@ -32,7 +32,9 @@ def write(
     """
     if results.own is not None:
         write(results.own, Path(directory) / "own", shapes=shapes)
-    from ..files import write_text, writing
+    from altair.utils.schemapi import debug_mode
+
+    from ..files import write_text
     from . import page
     from .export import save_figures
     from .figures import figures
@@ -42,11 +44,11 @@ def write(
     root = Path(directory)
     found = {a.label: (shapes or shape_of)(a) for a in results.config.activations}
     made = figures(results, found) if results.present else []
-    with writing(root / "figures"):
-        (root / "figures").mkdir(parents=True, exist_ok=True)
+    with debug_mode(False):  # else Altair validates all data against its schema, half of the time
         save_figures(made, root / "figures")
+        rendered = page.render(results, made, found)
     write_text(root / "summary.json", summary_text(results))
-    return write_text(root / "report.html", page.render(results, made, found))
+    return write_text(root / "report.html", rendered)
 
 
 def write_grid(

@@ -10,6 +10,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from ..files import write_bytes, write_text
 from .parts import Figure, Panel
 from .style import config
 
@@ -87,5 +88,5 @@ def save_figures(figures: Sequence[Figure], directory: Path) -> None:
     for figure in figures:
         svg = str(vl_convert.vegalite_to_svg(file_spec(figure), vl_version=VL_VERSION))
         svg = svg.replace("><", f">{_CRISP}<", 1)
-        (directory / f"{figure.name}.svg").write_text(svg, encoding="utf-8")
-        (directory / f"{figure.name}.png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
+        write_text(directory / f"{figure.name}.svg", svg)
+        write_bytes(directory / f"{figure.name}.png", vl_convert.svg_to_png(svg, scale=2))

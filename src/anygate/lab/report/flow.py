@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrival import arrival
 from ..results import Snapshot, StudyResults
 from ..words import join
 from . import charts, maps
@@ -238,16 +239,11 @@ def _gradient_panel(
 
 def _decay(results: StudyResults, when: When) -> str:
     """The share of dL/dc at the last time step that arrives at the first, by activation."""
-    shares: dict[str, float] = {}
-    lag = 1.0
-    for label in results.labels:
-        along = _states(results, label, when, "grad_c")
-        if along is not None and along.median[-1] > 0 and np.isfinite(along.median[0]):
-            shares[label] = float(along.median[0] / along.median[-1])
-            lag = along.lags[0] - along.lags[-1]
+    found = {x: a for x in results.labels if (a := arrival(results, x, when))}
+    shares = {x: a.share for x, a in found.items()}
     parts = {
-        x: f"{x} {share:.2g} ({share ** (1 / lag):.3g} a step)" if share else f"{x} exactly none"
-        for x, share in shares.items()
+        x: f"{x} {a.share:.2g} ({a.per_step:.3g} a step)" if a.share else f"{x} exactly none"
+        for x, a in found.items()
     }
     if not parts:
         return ""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..deadline import TooSlow, allowance, sheet_of, within
 from ..results import ActivationInfo
 
 LO, HI, POINTS = -4.0, 4.0, 241
@@ -36,21 +37,24 @@ ShapeSource = Callable[[ActivationInfo], Shape | None]
 
 def shape_of(info: ActivationInfo) -> Shape | None:
     """The shape of an activation by its formula, else by its label; None if neither resolves."""
-    from anygate.formulas import FormulaError, curve, resolve, sheet
+    from anygate.formulas import curve
 
-    for text in (info.formula, info.label):
-        try:
-            activation = resolve(text)
-        except FormulaError:
-            continue
-        rows = curve(activation, LO, HI, POINTS, orders=2)
-        return Shape(
-            points=tuple((float(r["x"] or 0.0), r["f"], r["d1"], r["d2"]) for r in rows),
-            saturated=tuple((float(a), float(b)) for a, b in sheet(activation).saturated),
-            mathml=to_mathml(activation.closed),
-            mathml_derivative=to_mathml(activation.derivative().closed),
-        )
-    return None
+    found = sheet_of(info.formula, info.label)
+    if found is None:
+        return None
+    activation = found.activation
+    try:
+        with within(allowance()):
+            rows = curve(activation, LO, HI, POINTS, orders=2)
+            mathml = [to_mathml(a.closed) for a in (activation, activation.derivative())]
+    except TooSlow:
+        return None
+    return Shape(
+        points=tuple((float(r["x"] or 0.0), r["f"], r["d1"], r["d2"]) for r in rows),
+        saturated=tuple((float(a), float(b)) for a, b in found.saturated),
+        mathml=mathml[0],
+        mathml_derivative=mathml[1],
+    )
 
 
 def to_mathml(expression: object) -> str:

@@ -153,6 +153,7 @@ def cost(results: StudyResults) -> Figure | None:
     else:
         within = f"Within noise of 1: {', '.join(noise)}."
         sentence += within if noise else "None is within noise of 1."
+    sentence = " ".join([sentence, *judged.untold_costs(results)])
     rows = [
         [c.label, str(c.n), f"{c.ratio:.3f}", f"{c.interval.low:.3f} to {c.interval.high:.3f}"]
         for c in found

@@ -38,6 +38,7 @@ def summary(results: StudyResults) -> dict[str, Any]:
         "comparisons": [_comparison(c) for c in judged.comparisons(results)],
         "time_to_solve": [_times(c) for c in judged.time_comparisons(results)],
         "cost": [{**asdict(c), "within_noise": c.within_noise} for c in judged.costs(results)],
+        "cost_not_told": judged.disturbed_clocks(results),
         "verdict": judged.verdict(results),
         "settings": dict(results.config.settings),
         "machine": dict(results.config.machine),
@@ -50,7 +51,8 @@ def summary(results: StudyResults) -> dict[str, Any]:
     return found
 
 
-_COMPARED = ("trials", "activations", "solving", "comparisons", "time_to_solve", "cost", "verdict")
+_COMPARED = ("trials", "activations", "solving", "comparisons", "time_to_solve", "cost",
+             "cost_not_told", "verdict")  # fmt: skip
 
 
 def summary_text(results: StudyResults) -> str:

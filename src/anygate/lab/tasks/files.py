@@ -22,11 +22,16 @@ from .table import column
 
 __all__ = ["classify", "file_task"]
 
-LARGEST = 1024 * 2**20
-"""Bytes of numbers in one file, as float32."""
+LARGEST = 256 * 2**20
+"""Bytes of the numbers of one file as float32; to scale them takes five times as much memory."""
+LARGEST_TEXT, LONGEST_CASE = 64 * 2**20, 1_000_000
+"""Bytes of a .ts file, and numbers in one of its lines."""
+MOST_ENTRIES = 1_000
+"""Arrays in an archive."""
 LEAST = 10
 """Sequences that are needed at least."""
 _TESTED = 5  # a fifth is for testing
+_AT_ONCE = 256  # sequences that are scaled together
 
 _Floats = NDArray[np.float32]
 
@@ -73,9 +78,9 @@ def classify(name: str, title: str, x: _Floats, labels: NDArray[Any], *, test: i
     if len(names) > count // 2:
         raise TaskError(f"{title} has {len(names)} classes for {count} sequences: are the classes "
                         "values? Two or more sequences of each class are needed")  # fmt: skip
-    bad = np.argwhere(~np.isfinite(x))
-    if len(bad):
-        n, t, i = bad[0]
+    finite = np.isfinite(x)
+    if not finite.all():
+        n, t, i = np.unravel_index(np.argmin(finite), x.shape)
         raise TaskError(f"{title}: x[{n}, {t}, {i}] is {x[n, t, i]}; fill in a finite number")
     if (x == x.reshape(-1, features)[0]).all():
         raise TaskError(f"{title}: x is the same number everywhere: nothing can be learned")
@@ -107,8 +112,12 @@ def _sequences(x: _Floats, y: NDArray[np.int64], test: int, seed: int) -> Data:
     split = len(x) - (test or len(x) // _TESTED)
     known = x[order[:split]].reshape(-1, x.shape[2]).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        spread = known.std(0)
-        scaled = ((x - known.mean(0)) / np.where(spread > 0, spread, 1)).astype(np.float32)
+        spread, mean = known.std(0), known.mean(0)
+        scale = np.where(spread > 0, spread, 1)
+        scaled = np.empty_like(x)
+        for start in range(0, len(x), _AT_ONCE):  # in float64, of which all is too much at once
+            part = slice(start, start + _AT_ONCE)
+            scaled[part] = (x[part] - mean) / scale
     inputs, targets = torch.from_numpy(scaled[order]), torch.from_numpy(y[order])
     return Data(inputs[:split], targets[:split], inputs[split:], targets[split:])
 
@@ -120,6 +129,7 @@ _BROKEN = (ValueError, OSError, EOFError, KeyError, TypeError, SyntaxError, Inde
            OverflowError, MemoryError, RecursionError, NotImplementedError, RuntimeError,
            zipfile.BadZipFile, zlib.error)  # fmt: skip
 """What zipfile and NumPy raise for damaged files."""
+_LONGEST_HEADER = 10_000  # bytes; NumPy itself refuses a longer one
 _NPY_HEADER = re.compile(
     r"\{'descr': '([<>|=]?[A-Za-z][0-9]{0,9}(?:\[[0-9a-z]+\])?)', 'fortran_order': (True|False), "
     r"'shape': \(((?:[0-9]{1,18},? ?)*)\), \}\s*"
@@ -129,6 +139,8 @@ _NPY_HEADER = re.compile(
 
 def _npz(path: Path) -> Task:
     raw = contents(path, LARGEST)
+    if raw.count(b"PK\x01\x02") > MOST_ENTRIES:
+        raise TaskError(f"{path} holds more than {MOST_ENTRIES:,} arrays; {_REMEDY}")
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             names = [n.removesuffix(".npy") for n in archive.namelist()]
@@ -163,23 +175,32 @@ def _array(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     """One array of the archive, from its header of text and its bytes. Python objects (pickles)
     are refused, and the shape is believed only if there are as many bytes."""
     info = archive.getinfo(f"{name}.npy")
-    if info.file_size > LARGEST:
-        raise TaskError(f"{path}: {name} holds {info.file_size >> 20} MiB; at most {LARGEST >> 20} "
-                        "are read")  # fmt: skip
-    raw = archive.read(info)
-    start = 10 if raw[6:7] == b"\x01" else 12  # of the header, after its length
-    length = int.from_bytes(raw[8:start], "little")
-    header = _NPY_HEADER.fullmatch(raw[start : start + length].decode("latin-1"))
-    if not raw.startswith(b"\x93NUMPY") or not header:
-        raise TaskError(f"{path}: {name} is no plain array; {_REMEDY}")
-    kind, order, lengths = header.groups()
-    if "O" in kind:
-        raise TaskError(f"{path}: {name} holds Python objects, which are never loaded; is it "
-                        f"ragged? {_REMEDY}")  # fmt: skip
-    dtype, shape = np.dtype(kind), [int(n) for n in lengths.split(",") if n.strip()]
-    if math.prod(shape) * dtype.itemsize != len(raw) - start - length:
-        raise TaskError(f"{path}: {name} is damaged: its size and its shape {shape} do not agree")
-    values: NDArray[Any] = np.frombuffer(raw, dtype, offset=start + length)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise TaskError(f"{path}: {name} is packed in a way that NumPy does not write; {_REMEDY}")
+    with archive.open(info) as file:
+        head = file.read(12)
+        start = 10 if head[6:7] == b"\x01" else 12  # of the header, after its length
+        length = int.from_bytes(head[8:start], "little")
+        rest = file.read(max(0, min(length, _LONGEST_HEADER) - (12 - start)))
+        header = _NPY_HEADER.fullmatch((head[start:] + rest).decode("latin-1"))
+        if not head.startswith(b"\x93NUMPY") or not header:
+            raise TaskError(f"{path}: {name} is no plain array; {_REMEDY}")
+        kind, order, lengths = header.groups()
+        if "O" in kind:
+            raise TaskError(f"{path}: {name} holds Python objects, which are never loaded; is it "
+                            f"ragged? {_REMEDY}")  # fmt: skip
+        dtype, shape = np.dtype(kind), [int(n) for n in lengths.split(",") if n.strip()]
+        count, size = math.prod(shape), info.file_size - start - length
+        if count * dtype.itemsize != size:
+            raise TaskError(
+                f"{path}: {name} is damaged: its size and its shape {shape} do not agree"
+            )
+        if max(size, 4 * count) > LARGEST:
+            raise TaskError(
+                f"{path}: {name} holds {max(size, 4 * count) / 2**20:.0f} MiB, as float32; at most "
+                f"{LARGEST >> 20} are read: leave out sequences, or every other time step"
+            )
+        values: NDArray[Any] = np.frombuffer(file.read(size), dtype)
     return values.reshape(shape, order="F" if order == "True" else "C")
 
 
@@ -210,11 +231,11 @@ def _ts(path: Path) -> Task:
 def _read_ts(path: Path) -> tuple[_Floats, list[str]]:
     """The cases [N, T, I] and the class of each. A line is one case: its dimensions and its class
     divided by colons, values by commas."""
-    cases: list[list[list[float]]] = []
+    cases: list[_Floats] = []
     classes: list[str] = []
     tags: dict[str, str] = {}
     started = False
-    for number, line in enumerate(text(path, LARGEST).split("\n"), 1):
+    for number, line in enumerate(io.StringIO(text(path, LARGEST_TEXT), newline="\n"), 1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
@@ -222,34 +243,25 @@ def _read_ts(path: Path) -> tuple[_Floats, list[str]]:
         if not started:
             started = _tag(where, line, tags)
             continue
+        if line.count(",") + line.count(":") > LONGEST_CASE:
+            raise TaskError(f"{where} holds more than {LONGEST_CASE:,} numbers; thin out the steps")
         *dimensions, name = line.split(":")
         if not dimensions or not name.strip():
             raise TaskError(f"{where} has no class after the last colon")
         case = [_values(where, part) for part in dimensions]
-        shape, expected = _shape(case), _shape(cases[0]) if cases else None
-        if len(shape) > 1 or expected not in (None, shape):
-            raise TaskError(_unequal(where, case, cases[0] if cases else case))
-        cases.append(case)
+        first = cases[0].shape if cases else (len(case), len(case[0]))
+        if len(case) != first[0]:
+            raise TaskError(f"{where} has {len(case)} dimensions, the first case has {first[0]}")
+        lengths = sorted({first[1], *map(len, case)})
+        if len(lengths) > 1:
+            raise TaskError(f"{where}: the series have different lengths ({lengths[0]} to "
+                            f"{lengths[-1]}); cut or pad them to one length")  # fmt: skip
+        cases.append(_narrow(np.array(case, dtype=np.float64)))
         classes.append(name.strip())
     if not cases:
         raise TaskError(f"{path} has no cases after a line @data; is it a .ts file of the UCR or "
                         "UEA archive?")  # fmt: skip
-    with np.errstate(over="ignore"):
-        x = np.array(cases, dtype=np.float64).transpose(0, 2, 1).astype(np.float32)
-    return np.ascontiguousarray(x), classes
-
-
-def _shape(case: list[list[float]]) -> set[tuple[int, int]]:
-    """One element for each length among the dimensions, with their number."""
-    return {(len(values), len(case)) for values in case}
-
-
-def _unequal(where: str, case: list[list[float]], first: list[list[float]]) -> str:
-    if len(case) != len(first):
-        return f"{where} has {len(case)} dimensions, the first case has {len(first)}"
-    lengths = sorted({len(values) for values in (*case, *first)})
-    return (f"{where}: the series have different lengths ({lengths[0]} to {lengths[-1]}); cut or "
-            "pad them to one length")  # fmt: skip
+    return np.ascontiguousarray(np.array(cases).transpose(0, 2, 1)), classes
 
 
 def _tag(where: str, line: str, tags: dict[str, str]) -> bool:

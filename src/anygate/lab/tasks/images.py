@@ -90,8 +90,8 @@ MNIST_FORMS = {"mnist": "pixel by pixel", "mnist-rows": "row by row",
 _MNIST_SOLVED = {"mnist": 0.97, "mnist-rows": 0.97, "mnist-permuted": 0.9}
 """An identity RNN has 97% pixel by pixel (Le et al. 2015), LSTMs have 90 to 92% on permuted pixels
 (Cooijmans et al. 2017, arXiv:1603.09025; Arjovsky et al. 2016)."""
-LARGEST_IDX = 256 * 2**20
-"""Bytes of numbers in one IDX file; MNIST's largest holds 47 million."""
+LARGEST_IDX, MOST_PIXELS = 64 * 2**20, 16_384
+"""Bytes of numbers in one IDX file, and pixels of an image; MNIST has 47 million and 784."""
 
 
 def mnist(kind: str, folder: Path) -> Task:
@@ -169,6 +169,12 @@ def _idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     if len(raw) < head or raw[:4] != bytes([0, 0, 8, dimensions]):
         raise TaskError(f"{path} is no IDX file of bytes with {dimensions} dimensions")
     shape = [int.from_bytes(raw[k : k + 4], "big") for k in range(4, head, 4)]
+    if math.prod(shape) > LARGEST_IDX or math.prod(shape[1:]) > MOST_PIXELS:
+        raise TaskError(
+            f"{path} says that it holds {'x'.join(map(str, shape))} bytes; at most "
+            f"{LARGEST_IDX:,} and images of {MOST_PIXELS:,} pixels are read: leave out images, or "
+            "make them smaller"
+        )
     if math.prod(shape) != len(raw) - head:
         raise TaskError(f"{path} says that it holds {'x'.join(map(str, shape))} bytes and holds "
                         f"{len(raw) - head}; it may be cut off")  # fmt: skip

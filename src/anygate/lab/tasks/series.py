@@ -19,6 +19,8 @@ WINDOW = 24
 """Past values in one sequence: two years of months, two cycles of yearly sunspots."""
 LEAST = 20
 """Windows that a series must have at least: 16 for training, 4 for testing."""
+LARGEST = 256 * 2**20
+"""Bytes of all windows together: each value twice, as float32."""
 _TESTED = 5  # every fifth window, the latest ones, is for testing
 
 
@@ -64,6 +66,12 @@ def _split(what: str, values: NDArray[np.float64], window: int) -> int:
         raise TaskError(
             f"{what} has {len(values)} values; windows of {window} need {window + LEAST} or more"
             + (f": set --window {len(values) - LEAST} or less" if len(values) > LEAST else "")
+        )
+    if (size := count * window * 8) > LARGEST:
+        raise TaskError(
+            f"{what}: {count:,} windows of {window:,} values hold {size / 2**20:,.0f} MiB; at most "
+            f"{LARGEST >> 20} are made: set --window {LARGEST // 8 // len(values)} or less, or "
+            "leave out rows"
         )
     return count - count // _TESTED
 

@@ -12,6 +12,7 @@ import io
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,10 @@ from .reading import text, too_many
 
 __all__ = ["column"]
 
-LARGEST, MOST_ROWS = 256 * 2**20, 1_000_000
-"""Bytes and rows that are read."""
+LARGEST, MOST_ROWS, MOST_COLUMNS, MOST_CELLS = 64 * 2**20, 1_000_000, 10_000, 20_000_000
+"""Bytes, rows, columns and cells that are read."""
+LONGEST_LINE = 1_000_000
+"""Characters."""
 _SEPARATORS = ",;\t|"
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _COMMA = re.compile(r"[+-]?[0-9]+(,[0-9]+)+(\.[0-9]+)?|[+-]?[0-9]{1,3}(\.[0-9]{3})*,[0-9]+")
@@ -32,30 +35,55 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]+)?")
 _SAMPLE, _SAMPLE_CHARACTERS = 20, 100_000  # rows by which the separator is chosen
 
 
+_TOO_LONG = re.compile(rf"[^\n]{{{LONGEST_LINE + 1}}}")
+
+
+@dataclass
+class _Dates:
+    """The ISO dates of a column: how many, the last, and the first two that fall, if any."""
+
+    count: int = 0
+    last: str = ""
+    fall: tuple[str, ...] = ()
+
+    def add(self, cell: str) -> None:
+        """Count the cell if it is one."""
+        if _DATE.fullmatch(cell):
+            if cell < self.last and not self.fall:
+                self.fall = (self.last, cell)
+            self.count, self.last = self.count + 1, cell
+
+
 def column(path: Path, target: str | None) -> tuple[str, NDArray[np.float64]]:
     """The column's name and its numbers, in the order of the file. `target` may be None if there
     is one column only. Raises TaskError."""
     content = text(path, LARGEST)
+    if _TOO_LONG.search(content):
+        raise TaskError(too_many(path, f"a line of more than {LONGEST_LINE:,} characters",
+                                 "that many"))  # fmt: skip
     rows = _rows(path, content, _separator(content))
     line, first = next(rows, (1, []))
     header = [name.strip() for name in first]
+    if len(header) > MOST_COLUMNS:
+        raise TaskError(too_many(path, f"{len(header):,} columns", f"{MOST_COLUMNS:,}"))
     k = _choose(path, header, target)
     values: list[float] = []
-    dates: list[list[str]] = [[] for _ in header]
+    dates = [_Dates() for _ in header]
     bad, first_bad = 0, ""
     for line, row in rows:
         if len(row) != len(header):
             raise TaskError(_ragged(path, line, row, header))
         if len(values) == MOST_ROWS:
             raise TaskError(too_many(path, f"more than {MOST_ROWS:,} rows", "that many"))
+        if len(values) * len(header) > MOST_CELLS:
+            raise TaskError(too_many(path, f"more than {MOST_CELLS:,} cells", "that many"))
         value, complaint = _value(row[k].strip())
         values.append(value)
         if complaint:
             bad += 1
             first_bad = first_bad or f"{path}, line {line}, column {header[k]!r}: {complaint}"
-        for cells, cell in zip(dates, row, strict=True):
-            if _DATE.fullmatch(cell.strip()):
-                cells.append(cell.strip())
+        for seen, cell in zip(dates, row, strict=True):
+            seen.add(cell.strip())
     if bad:
         raise TaskError(first_bad + (f" (and {bad - 1} more bad cells)" if bad > 1 else ""))
     _check_order(path, header, dates, len(values))
@@ -144,18 +172,13 @@ def _value(cell: str) -> tuple[float, str]:
     return 0.0, f"{told} is not a number"
 
 
-def _check_order(path: Path, header: list[str], dates: list[list[str]], count: int) -> None:
+def _check_order(path: Path, header: list[str], dates: list[_Dates], count: int) -> None:
     """Refuse rows that are not in the order of any of their columns of ISO dates, if there are
     some; the order of such text is that of time."""
-    wrong = ""
-    for name, cells in zip(header, dates, strict=True):
-        if len(cells) == count:
-            step = next((k for k in range(1, count) if cells[k] < cells[k - 1]), None)
-            if step is None:
-                return
-            wrong = wrong or (
-                f"{path}: the rows are not in the order of time ('{cells[step - 1]}' comes before "
-                f"'{cells[step]}' in column {name!r}); sort them, oldest first"
-            )
-    if wrong:
-        raise TaskError(wrong)
+    whole = [(name, seen) for name, seen in zip(header, dates, strict=True) if seen.count == count]
+    if whole and all(seen.fall for _, seen in whole):
+        name, seen = whole[0]
+        raise TaskError(
+            f"{path}: the rows are not in the order of time ('{seen.fall[0]}' comes before "
+            f"'{seen.fall[1]}' in column {name!r}); sort them, oldest first"
+        )

@@ -116,5 +116,6 @@ def _on_digits(findings: Findings) -> Part:
     shares = measured(findings, arm, "zero_slope", "candidate")
     if shares:
         effects.append(Effect("zero slopes of the candidate after training",
-                              100 * median(shares), "%", n=len(shares), format=".1f"))  # fmt: skip
+                              100 * median(shares), "%", n=len(shares), format=".1f",
+                              diverged=findings.diverged_of(arm)))  # fmt: skip
     return Part("on digits by rows", None, "For comparison, not part of the claim.", tuple(effects))

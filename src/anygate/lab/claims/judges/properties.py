@@ -17,7 +17,7 @@ from ..experiments import FORGET, plain
 from ..findings import Findings
 from ..grid import Arm
 from ..model import Effect, Judgement, Part, Verdict
-from ..survey import FUNCTIONS, PLACES, surveyed
+from ..survey import FUNCTIONS, PLACES, surveyed, surveyed_runs
 from .common import holm_of, lacking, not_run
 from .numeric import second_derivative_dies
 
@@ -93,7 +93,7 @@ def _property(
 ) -> Part:
     title = f"a unit must be {name}"
     mine = {k: v for k, v in tests.items() if k[0] in COUNTEREXAMPLES[name]}
-    effects = [_effect(fits[place][name], name, place) for place in PLACES if fits[place]]
+    effects = [_effect(findings, fits[place][name], name, place) for place in PLACES if fits[place]]
     effects += [c.effect() for c, _ in mine.values()]
     passing = [(unit, place, p) for (unit, place), (c, p) in mine.items()
                if p <= LEVEL and not c.diverged[0]]  # fmt: skip
@@ -117,13 +117,17 @@ def _property(
     return Part(title, Verdict.UNDECIDED, because, tuple(effects))
 
 
-def _effect(fit: tuple[float, float, float, float], name: str, place: str) -> Effect:
+def _effect(
+    findings: Findings, fit: tuple[float, float, float, float], name: str, place: str
+) -> Effect:
+    runs = [run for f in FUNCTIONS for run in surveyed_runs(findings, place, f)]
+    bad = sum(run.diverged is not None for run in runs)
     value, error, _, t95 = fit
     low, high = 100 * (value - t95 * error), 100 * (value + t95 * error)
     return Effect(
         f"effect of being {PROPERTIES[name]}, as {place.replace('_', ' ')}", 100 * value,
         "% of the epochs", low, high, 0.95, len(FUNCTIONS), format="+.1f",
-        note="regression over functions",
+        note="regression over functions", diverged=f"{bad} of {len(runs)}",
     )  # fmt: skip
 
 

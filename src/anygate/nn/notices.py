@@ -1,0 +1,99 @@
+"""What would pass over an anygate module in silence says so."""
+
+from __future__ import annotations
+
+import linecache
+import re
+import sys
+import warnings
+from functools import lru_cache
+from types import FrameType
+from typing import Any, ClassVar
+
+from torch import nn
+
+__all__ = ["Notices"]
+
+_NAMES = re.compile(r"[A-Za-z_][\w.]*")
+_KINDS = tuple(f"{kind}{cell}" for kind in ("LSTM", "GRU", "RNN") for cell in ("", "Cell"))
+_SILENT = ("torch", "anygate")
+_CLASS: Any = vars(object)["__class__"]
+
+
+class Notices:
+    """For a module that stands for one of torch's and is not of its class.
+
+    isinstance(module, torch.nn.LSTM) is False: torch.compile refuses what is an nn.LSTM, and code
+    that replaces LSTMs by its own would turn the activations back into tanh. Code that initialises
+    weights then passes over the module; where a line asks so, that is said once. So is it where
+    `torch.ao.quantization` goes through a model, which takes modules by their class.
+    """
+
+    _stands_for: ClassVar[type[nn.Module]] = nn.Module
+
+    @property
+    def __class__(self) -> type:
+        """The module's class. Python looks here where isinstance has found no base class."""
+        caller = sys._getframe(1)
+        if str(caller.f_globals.get("__name__")).partition(".")[0] not in _SILENT:
+            line = (caller.f_code.co_filename, caller.f_lineno)
+            asked = [_value(name, caller) for name in _named(line)]
+            torchs = self._stands_for
+            if torchs in asked and not any(c in type(self).__mro__ for c in asked):
+                _say(line, torchs.__name__)
+        return type(self)
+
+    @__class__.setter
+    def __class__(self, cls: type) -> None:
+        _CLASS.__set__(self, cls)
+
+    @property
+    def qconfig(self) -> Any:
+        """Set by torch.ao.quantization on every module of a model."""
+        try:
+            return vars(self)["qconfig"]
+        except KeyError:
+            raise AttributeError("qconfig") from None
+
+    @qconfig.setter
+    def qconfig(self, value: Any) -> None:
+        vars(self)["qconfig"] = value
+        _say_quantized(type(self).__name__)
+
+    @qconfig.deleter
+    def qconfig(self) -> None:
+        vars(self).pop("qconfig", None)
+
+
+@lru_cache(maxsize=1024)
+def _named(line: tuple[str, int]) -> tuple[str, ...]:
+    """The names with dots that follow an isinstance in a line of a file; none if there is none, or
+    the file cannot be read."""
+    found: list[str] = _NAMES.findall(linecache.getline(*line).partition("isinstance")[2])
+    return tuple(found) if any(name.endswith(_KINDS) for name in found) else ()
+
+
+def _value(dotted: str, caller: FrameType) -> Any:
+    """What a name with dots is where the caller stands; None for what is not there."""
+    first, *rest = dotted.split(".")
+    found = caller.f_locals.get(first, caller.f_globals.get(first))
+    for name in rest:
+        found = getattr(found, name, None)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _say(line: tuple[str, int], name: str) -> None:
+    warnings.warn(
+        f"isinstance(module, torch.nn.{name}) is False for an anygate.{name}, so this code passes "
+        f"over it; ask for (torch.nn.{name}, anygate.{name})",
+        stacklevel=3,
+    )
+
+
+@lru_cache(maxsize=4)
+def _say_quantized(name: str) -> None:
+    warnings.warn(
+        f"torch.ao.quantization knows no anygate.{name}: it stays as it is, in its own dtype",
+        stacklevel=3,
+    )

@@ -1,0 +1,111 @@
+"""Small files that claim, or unpack to, more than fits are refused before anything is allocated."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = r"""
+import gzip, resource, struct, sys, zipfile
+from pathlib import Path
+import numpy as np
+from anygate.lab.tasks import TaskError, file_task, find_task
+
+here = Path(sys.argv[1])
+
+
+def npz(name, x, y, how=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(here / name, "w", how) as archive:
+        archive.writestr("x.npy", x)
+        archive.writestr("y.npy", y)
+    return here / name
+
+
+def head(descr, shape):
+    content = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(content)) + content
+
+
+y = head("|u1", "(64,)") + bytes([0, 1] * 32)
+small = head("<f4", "(64, 5)") + np.arange(320, dtype="<f4").tobytes()
+(here / "wide.csv").write_text("a," * 3_000_000 + "\n")
+(here / "columns.csv").write_text(",".join("a" * 3 for _ in range(20_000)) + "\n")
+(here / "long.csv").write_text("v\n" + "\n".join(map(str, range(300_000))) + "\n")
+(here / "long.ts").write_text("@data\n" + "1," * 20_000_000 + "1:a\n")
+idx = here / "idx"
+idx.mkdir()
+for part in ("train", "t10k"):
+    with gzip.open(idx / f"{part}-images-idx3-ubyte.gz", "wb") as file:
+        file.write(bytes([0, 0, 8, 3]) + struct.pack(">III", 60_000, 1000, 1000) + bytes(2**26))
+    (idx / f"{part}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 0, 1]))
+damaged = bytearray(npz("lzma.npz", small, y, zipfile.ZIP_LZMA).read_bytes())
+damaged[60:90] = bytes(30)
+(here / "lzma.npz").write_bytes(damaged)
+with zipfile.ZipFile(here / "many.npz", "w") as archive:
+    for k in range(5000):
+        archive.writestr(f"{k}.npy", b"")
+npz("bomb.npz", head("|u1", "(64, 3000000)") + bytes(192_000_000), y)
+npz("claims.npz", head("<f4", "(64, 999999999)"), y)
+npz("header.npz", b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + bytes(10**8), y)
+cases = {
+    name: lambda name=name: file_task(str(here / name))
+    for name in ("bomb.npz", "claims.npz", "header.npz", "lzma.npz", "many.npz")
+} | {
+    "wide.csv": lambda: file_task(str(here / "wide.csv"), "a"),
+    "columns.csv": lambda: file_task(str(here / "columns.csv"), "a"),
+    "long.csv": lambda: file_task(str(here / "long.csv"), window=100_000),
+    "long.ts": lambda: file_task(str(here / "long.ts")),
+    "idx": lambda: find_task(f"mnist:{idx}"),
+}
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 500 * 2**20,) * 2)
+for name, make in cases.items():
+    try:
+        make()
+    except TaskError as error:
+        print(name, "|", str(error).replace("\n", " / "))
+    else:
+        sys.exit(f"{name} was accepted")
+"""
+
+SAID = {
+    "bomb.npz": "x holds 732 MiB, as float32; at most 256 are read: leave out sequences",
+    "claims.npz": "its size and its shape [64, 999999999] do not agree",
+    "header.npz": "x is no plain array",
+    "lzma.npz": "x is packed in a way that NumPy does not write",
+    "many.npz": "holds more than 1,000 arrays",
+    "wide.csv": "holds a line of more than 1,000,000 characters",
+    "columns.csv": "holds 20,000 columns; at most 10,000 are read",
+    "long.csv": "windows of 100,000 values hold 152,588 MiB; at most 256 are made: set --window",
+    "long.ts": "holds more than 1,000,000 numbers; thin out the steps",
+    "idx": "says that it holds 60000x1000x1000 bytes; at most 67,108,864",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory is limited by RLIMIT_AS")
+def test_sizes_are_checked_before_anything_is_allocated(tmp_path: Path) -> None:
+    """Under 500 MiB more than the imports take; each is refused in one sentence with the limit."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True,
+                          text=True, timeout=600)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split(" | ", 1) for line in done.stdout.splitlines())
+    assert set(said) == set(SAID)
+    for name, part in SAID.items():
+        assert part in said[name] and " / " not in said[name]
+
+
+@pytest.mark.parametrize("content", ["a = " + "[" * 1000 + "]" * 1000, "seeds = " + "9" * 5000,
+                                     "seeds = " + "9" * 400, "x" * 2_000_000])  # fmt: skip
+def test_toml_that_does_not_fit_is_one_sentence(
+    tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from anygate.cli import Exit, main
+
+    path = tmp_path / "study.toml"
+    path.write_text(content)
+    assert main(["compare", "tanh", "--config", str(path)]) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert error.startswith(f"anygate: {path}") and error.count("\n") == 1 and len(error) < 600

@@ -1,0 +1,62 @@
+"""Cases from public bug reports, as scripts that exit with 0 where they are met. They lie beside
+the checkout and not in it, with their log; each runs in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import anygate
+
+FOLDER = Path(__file__).parents[2] / "shared" / "reports"
+SOURCE = Path(anygate.__file__).parents[1]
+SKIPPED = 77
+"""How a script exits that needs a package which is not here."""
+
+NOT_YET = {
+    "04": "there is no GRU",
+    "08": "torch functions and modules given as activations",
+    "13": "layers of different widths (hidden_size as a list)",
+    "15": "sequences of length 0 (lengths=) are not taken",
+    "16": "swap of a subclass of nn.LSTM that takes lengths",
+    "26": "Opacus' per-sample gradients",
+    "41": "export by the portable engine",
+    "43": "tracing for TensorBoard",
+    "44": "torch.jit.script",
+    "60": "masks: resetting the state inside of a sequence",
+    "65": "import of ONNX files",
+    "66": "other activations in each direction or layer",
+}
+"""Cases that are not met yet, by the topic that will meet them."""
+
+
+def _case(path: Path) -> object:
+    number = path.stem.removeprefix("case_")
+    marks = []
+    if number in NOT_YET:
+        marks.append(pytest.mark.xfail(reason=NOT_YET[number], strict=True))
+    return pytest.param(path, id=number, marks=marks)
+
+
+@pytest.mark.skipif(not FOLDER.is_dir(), reason=f"there is no {FOLDER}")
+@pytest.mark.parametrize("script", [_case(p) for p in sorted(FOLDER.glob("case_*.py"))])
+def test_a_report(script: Path, tmp_path: Path) -> None:
+    """The package under test is the one that the script imports; what it writes goes elsewhere."""
+    path = os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "2", "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    said = (done.stdout + done.stderr)[-3000:]
+    if done.returncode == SKIPPED:
+        pytest.skip(said.strip() or "the script skips itself")
+    assert done.returncode == 0, said
