@@ -24,6 +24,9 @@ MAY_USE: dict[str, set[str]] = {
 }
 """What each layer may import besides itself and the bare package."""
 FRAMEWORKS = {"numpy", "torch", "llvmlite", "triton"}
+TORCH_AND_NUMPY = {("reference", "__init__"), ("inside",)}
+"""Files of engines between the two: the reference's face, and the values inside a layer by it."""
+ENGINES = {"cpu", "eager", "reference", "cuda", "triton"}
 FORMULAS_MAY_USE = {"sympy", "mpmath"}
 CLI_IMPORTED_AT_ONCE = sys.stdlib_module_names  # `anygate --help` must not wait for torch
 
@@ -48,9 +51,8 @@ def layer_of(module: tuple[str, ...]) -> str:
 
 
 def engine_of(module: tuple[str, ...]) -> str | None:
-    """The engine that a module belongs to; None outside the engines."""
-    shared = {"__init__", "base"}
-    is_engine = len(module) > 2 and module[1] == "engines" and module[2] not in shared
+    """The engine that a module belongs to; None outside the engines' folders."""
+    is_engine = len(module) > 2 and module[1] == "engines" and module[2] in ENGINES
     return module[2] if is_engine else None
 
 
@@ -74,13 +76,42 @@ def complaints(source: str, module: tuple[str, ...]) -> list[str]:
         there = layer_of(target)
         if there != here and there not in MAY_USE[here]:
             wrong.append(f"{here} imports {there}")
-        engines = {"cpu", "eager", "reference", "triton"}
         other = engine_of(target)
-        if engine and other in engines and other != engine:
-            wrong.append(f"the engine {engine} imports the engine {other}")
-    if here == "engines" and len(frameworks) > (1 if engine else 0):
-        wrong.append(f"{engine or module[-1]} imports {' and '.join(sorted(frameworks))}")
-    return wrong
+        allowed = (engine, "reference" if module[2:] == ("inside",) else None)
+        if here == "engines" and other and other not in allowed:
+            wrong.append(f"{'the engine ' if engine else ''}{module[2]} imports the engine {other}")
+    if here == "engines":
+        usual = {"numpy", "torch"} if module[2:] in TORCH_AND_NUMPY else set()
+        if len(frameworks - usual) > 1 or (not engine and frameworks - usual - {"torch"}):
+            wrong.append(f"{engine or module[-1]} imports {' and '.join(sorted(frameworks))}")
+    return list(dict.fromkeys(wrong))
+
+
+def engines_named(source: str) -> list[str]:
+    """Names of engines in a source: as words of code and as whole texts, in docstrings and in
+    messages not; torch's devices (x.type == "cpu", .cpu()) and `engines.reference`'s table of
+    NumPy operations are none."""
+    tree = ast.parse(source)
+    devices = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare) and getattr(node.left, "attr", "") == "type"
+        for part in node.comparators
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node.value in ENGINES and id(node) not in devices:
+            found.append(f"line {node.lineno}: '{node.value}'")
+        elif isinstance(node, ast.Name) and node.id.lower() in ENGINES:
+            found.append(f"line {node.lineno}: {node.id}")
+        elif isinstance(node, ast.ImportFrom):
+            names = {name.name.lower() for name in node.names} | set((node.module or "").split("."))
+            table = (node.module or "").endswith("engines.reference") and [
+                name.name for name in node.names
+            ] == ["OPS"]
+            if names & ENGINES and not table:
+                found.append(f"line {node.lineno}: {', '.join(sorted(names & ENGINES))}")
+    return found
 
 
 def _module(path: Path) -> tuple[str, ...]:
@@ -95,8 +126,31 @@ def test_imports_run_one_way(path: Path) -> None:
     assert complaints(path.read_text(encoding="utf-8"), _module(path)) == []
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "nn").glob("*.py")), ids=lambda p: p.name)
+def test_modules_know_no_engine_by_name(path: Path) -> None:
+    """They ask the registry; see tests/toy_engine.py."""
+    assert engines_named(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('if engine == "cpu": pass', ["line 1: 'cpu'"]),
+        ("from ..engines.cpu import run", ["line 1: cpu"]),
+        ("from ..engines import eager\neager.run(x)", ["line 1: eager", "line 2: eager"]),
+        ('names = ("eager",)', ["line 1: 'eager'"]),
+        ('if x.device.type == "cpu": y = x.cpu()', []),
+        ("from ..engines.reference import OPS", []),
+        ("from ..engines.reference import Reference", ["line 1: reference"]),
+        ('def f():\n    """On the cpu engine."""\n    raise ValueError("another than cpu")', []),
+    ],
+)
+def test_an_engines_name_is_seen(source: str, found: list[str]) -> None:
+    assert engines_named(source) == found
+
+
 def test_layers_are_there() -> None:
-    assert {"formulas", "engines", "nn"} <= {layer_of(_module(p)) for p in FILES}
+    assert {"formulas", "cells", "engines", "nn"} <= {layer_of(_module(p)) for p in FILES}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +172,10 @@ def test_layers_are_there() -> None:
             "the engine cpu imports the engine eager",
         ),
         ("engines.eager", "import numpy\nimport torch.nn", "eager imports numpy and torch"),
-        ("engines.base", "import torch", "base imports torch"),
+        ("engines.protocol", "import numpy", "protocol imports numpy"),
+        ("engines.packed", "from . import eager", "packed imports the engine eager"),
+        ("engines.inside", "from .eager import plain", "inside imports the engine eager"),
+        ("cells.cell", "import torch.nn\nfrom ..engines import x", "cells imports engines"),
         ("nn.lstm", "from .. import lab", "nn imports lab"),
         ("nn.lstm", "from ..lab.study import run", "nn imports lab"),
         ("nn.__init__", "from ..cli import main", "nn imports cli"),
@@ -135,8 +192,11 @@ def test_a_wrong_arrow_is_seen(module: str, source: str, complaint: str) -> None
     ("module", "source"),
     [
         ("formulas.parse", "import ast\nfrom sympy import Expr\nfrom .errors import FormulaError"),
-        ("engines.eager", "import torch\nfrom ..formulas.cell import Cell\nfrom .base import X"),
-        ("engines.cpu.loops", "from . import tiles\nfrom ..base import Request"),
+        ("engines.eager", "import torch\nfrom ..cells import Cell\nfrom .protocol import X"),
+        ("engines.cpu.loops", "from . import tiles\nfrom ..protocol import Request"),
+        ("engines.protocol", "import torch\nfrom ..cells import Cell"),
+        ("engines.inside", "import numpy, torch\nfrom .reference.loop import forward"),
+        ("engines.reference.__init__", "import numpy, torch"),
         ("lab.report.page", "from . import charts\nfrom ..study import Study\nimport numpy, torch"),
         ("cli", "from . import __version__\nfrom .lab import study"),
     ],
