@@ -81,11 +81,11 @@ def test_names_and_shapes_of_the_parameters() -> None:
         f"{name}_l{layer}": shape
         for layer in range(2)
         for name, shape in (
-            *((p, (H,)) for p in PEEPHOLES),
-            ("candidate_k", (H,)), ("cell_output_a", (1,)),
+            *((p, (1, H)) for p in PEEPHOLES),
+            ("candidate_k", (1, H)), ("cell_output_a", (1, 1)),
         )
     }  # fmt: skip
-    assert module.candidate_k_l0.tolist() == pytest.approx([0.01] * H)
+    assert module.candidate_k_l0.flatten().tolist() == pytest.approx([0.01] * H)
     assert module.cell_output_a_l1.item() == 1
     assert 0 < module.input_gate_peephole_l0.abs().max() <= H**-0.5
 
@@ -110,7 +110,9 @@ def test_reset_brings_the_formulas_numbers_back(kind: Any) -> None:
             p.fill_(7)
     module.reset_parameters()
     suffix = "_l0" if kind is LSTM else ""
-    assert set(getattr(module, f"candidate_k{suffix}").tolist()) == {torch.tensor(0.01).item()}
+    assert set(getattr(module, f"candidate_k{suffix}").flatten().tolist()) == {
+        torch.tensor(0.01).item()
+    }
     assert getattr(module, f"forget_gate_peephole{suffix}").abs().max() <= H**-0.5
 
 
