@@ -16,7 +16,7 @@ from torch.nn.utils import parametrizations, prune
 import anygate
 from anygate.engines.reference import OPS
 from anygate.formulas import evaluate, resolve
-from anygate.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell, init
+from anygate.nn import LSTM, LSTMCell, init
 
 GATES = ("input_gate", "forget_gate", "candidate", "output_gate")
 EULER = 0.5772156649015329
@@ -156,7 +156,7 @@ def test_without_bias(cls: Any, options: Any) -> None:
     init.glorot_(init.identity_(init.orthogonal_(module)))
 
 
-@pytest.mark.parametrize("module", [nn.Conv1d(I, H, 1), nn.Linear(I, H), None])
+@pytest.mark.parametrize("module", [nn.Linear(I, H), nn.RNNCellBase(I, H, True, 4), None])
 def test_other_modules_are_refused(module: Any) -> None:
     for initialise in (
         init.forget_bias_,
@@ -167,6 +167,53 @@ def test_other_modules_are_refused(module: Any) -> None:
     ):
         with pytest.raises(TypeError, match=f"not {type(module).__name__}"):
             initialise(module)
+
+
+GRUS = (nn.GRU, anygate.GRU, nn.GRUCell, anygate.GRUCell)
+RNNS = (nn.RNN, anygate.RNN, nn.RNNCell, anygate.RNNCell)
+
+
+def sums(module: Any, rows: slice) -> list[Tensor]:
+    """b_ih + b_hh of some rows, of each layer and direction."""
+    named = dict(module.named_parameters())
+    return [
+        (named[n] + named[n.replace("ih", "hh")]).detach()[rows] for n in named if "bias_ih" in n
+    ]
+
+
+@pytest.mark.parametrize("cls", [*GRUS, *RNNS])
+def test_the_other_families(cls: Any) -> None:
+    """chrono_ sets a GRU's update gate alone; orthogonal_, identity_ and glorot_ know the rows of
+    each gate; what a family does not have is refused by its name."""
+    module = cls(H, H)
+    is_gru = cls in GRUS
+    with pytest.raises(TypeError, match=f"forget_bias_: this {cls.__name__} has no forget gate"):
+        init.forget_bias_(module)
+    before = {n: p.detach().clone() for n, p in module.named_parameters()}
+    if is_gru:
+        init.chrono_(module, 10)
+        for row in sums(module, slice(H, 2 * H)):
+            assert (row >= 0).all() and (row <= math.log(9)).all() and row.std() > 0
+        for name, p in module.named_parameters():
+            kept = [*range(H), *range(2 * H, 3 * H)] if "bias" in name else slice(None)
+            assert torch.equal(p[kept], before[name][kept]), name
+    else:
+        with pytest.raises(TypeError, match=f"this {cls.__name__} has no gate that keeps a memory"):
+            init.chrono_(module, 10)
+    init.orthogonal_(module, 2.0)
+    (weight,) = (p for n, p in module.named_parameters() if n.startswith("weight_hh"))
+    for block in weight.detach().split(H):
+        torch.testing.assert_close(block @ block.T, 4 * torch.eye(H), rtol=0, atol=1e-5)
+    init.identity_(module, 0.5)
+    assert torch.equal(weight.detach()[-H:], 0.5 * torch.eye(H))
+    assert all(not row.any() for row in sums(module, slice(-H, None)))
+    known = ("reset_gate", "update_gate", "candidate") if is_gru else ("candidate",)
+    with pytest.raises(ValueError, match=f"gates are some of {', '.join(known)}, not"):
+        init.identity_(module, gates=("forget_gate",))
+    torch.manual_seed(0)
+    init.glorot_(module, dict.fromkeys(known, 1.0) | {"candidate": 100.0})
+    assert weight.detach()[-H:].std() > 10
+    assert not is_gru or weight.detach()[: 2 * H].std() < 1
 
 
 def test_computed_weights_are_refused() -> None:
@@ -562,29 +609,3 @@ def test_gain_refuses() -> None:
         init.gain("relu", "mean")  # type: ignore[arg-type]
     with pytest.raises(anygate.FormulaError, match="Did you mean relu"):
         init.gain("rel")
-
-
-@pytest.mark.parametrize(
-    "cls", [nn.GRU, nn.RNN, nn.GRUCell, nn.RNNCell, GRU, RNN, GRUCell, RNNCell]
-)
-def test_grus_and_rnns_by_block(cls: Any) -> None:
-    """Every product's block by itself, as of an LSTM's gates; torch's modules and ours alike."""
-    module = init.glorot_(init.orthogonal_(cls(I, H)))
-    init.orthogonal_(module)
-    suffix = "_l0" if isinstance(module, nn.RNNBase) else ""
-    for block in getattr(module, f"weight_hh{suffix}").detach().split(H):
-        torch.testing.assert_close(block @ block.T, torch.eye(H))
-    init.identity_(module)
-    recurrent = getattr(module, f"weight_hh{suffix}").detach()
-    assert torch.equal(recurrent[-H:], torch.eye(H))
-    gru = "GRU" in cls.__name__
-    biases = [getattr(module, f"bias_{kind}{suffix}").detach() for kind in ("ih", "hh")]
-    assert not any(bias[-H:].any() for bias in biases)
-    if gru:  # the update gate keeps the memory
-        init.chrono_(module, 30)
-        kept = biases[0][H : 2 * H]
-        assert (kept >= 0).all() and (kept <= math.log(29)).all() and kept.any()
-        assert not biases[1][H : 2 * H].any()
-    for initialise in (init.forget_bias_, *(() if gru else (lambda m: init.chrono_(m, 30),))):
-        with pytest.raises(TypeError, match=r"has no (forget )?gate"):
-            initialise(module)

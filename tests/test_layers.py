@@ -83,6 +83,29 @@ def complaints(source: str, module: tuple[str, ...]) -> list[str]:
     return wrong
 
 
+def engines_named(source: str) -> list[str]:
+    """Names of engines in a source: as words of code and as whole texts, in docstrings and in
+    messages not; torch's devices (x.type == "cpu", .cpu()) are none."""
+    tree = ast.parse(source)
+    devices = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare) and getattr(node.left, "attr", "") == "type"
+        for part in node.comparators
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node.value in ENGINES and id(node) not in devices:
+            found.append(f"line {node.lineno}: '{node.value}'")
+        elif isinstance(node, ast.Name) and node.id.lower() in ENGINES:
+            found.append(f"line {node.lineno}: {node.id}")
+        elif isinstance(node, ast.ImportFrom):
+            names = {name.name.lower() for name in node.names} | set((node.module or "").split("."))
+            if names & ENGINES:
+                found.append(f"line {node.lineno}: {', '.join(sorted(names & ENGINES))}")
+    return found
+
+
 def _module(path: Path) -> tuple[str, ...]:
     return ("anygate", *path.relative_to(ROOT).with_suffix("").parts)
 
@@ -93,6 +116,28 @@ FILES = sorted(ROOT.rglob("*.py"))
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_run_one_way(path: Path) -> None:
     assert complaints(path.read_text(encoding="utf-8"), _module(path)) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "nn").glob("*.py")), ids=lambda p: p.name)
+def test_modules_know_no_engine_by_name(path: Path) -> None:
+    """They ask the registry; see tests/toy_engine.py."""
+    assert engines_named(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('if engine == "cpu": pass', ["line 1: 'cpu'"]),
+        ("from ..engines.cpu import run", ["line 1: cpu"]),
+        ("from ..engines import eager\neager.run(x)", ["line 1: eager", "line 2: eager"]),
+        ('names = ("eager",)', ["line 1: 'eager'"]),
+        ('if x.device.type == "cpu": y = x.cpu()', []),
+        ("from ..engines.reference import Reference", ["line 1: reference"]),
+        ('def f():\n    """On the cpu engine."""\n    raise ValueError("another than cpu")', []),
+    ],
+)
+def test_an_engines_name_is_seen(source: str, found: list[str]) -> None:
+    assert engines_named(source) == found
 
 
 def test_layers_are_there() -> None:

@@ -421,7 +421,7 @@ def tflite_module(case: dict[str, Any], engine: str) -> LSTM:
         names = {"i": "input_gate", "f": "forget_gate", "o": "output_gate"}
         values = {g: torch.tensor(array(t)) for g, t in peephole.items()}
         if coupled:
-            values["i"] = -values["f"]
+            values["i"] = -values.pop("f")  # a coupled cell has no forget gate to see c
         state |= {f"{names[g]}_peephole_l0": v for g, v in values.items()}
     if coupled:
         for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):

@@ -429,7 +429,7 @@ def test_parametrizations(undo_first: bool) -> None:
     parameters = dict(model.named_parameters())
     swap(model)
     assert isinstance(model.left, LSTM) and isinstance(model.cell, LSTMCell)
-    assert not isinstance(model.left, nn.LSTM)
+    assert nn.LSTM not in type(model.left).__mro__
     assert parametrize.is_parametrized(model.left, "weight_hh_l0")
     assert list(model.state_dict()) == keys
     assert all(p is parameters[n] for n, p in model.named_parameters())
@@ -512,7 +512,7 @@ def test_old_weight_norm_and_spectral_norm() -> None:
         (["blocks.0.gru", "step"], {"blocks.0.gru", "step"}),
         ("blocks.0.rnn", {"blocks.0.rnn"}),
         ("blocks.1.*", {"blocks.1.stack.0", "blocks.1.stack.1"}),
-        ("*.[0r]*", {"blocks.0.rnn", "blocks.1.stack.0"}),
+        ("*.[0r]*", {"blocks.0.rnn", "blocks.0.gru", "blocks.1.stack.0"}),
         (["*rnn", "*.1"], {"blocks.0.rnn", "blocks.1.stack.1", "rnn"}),
         (lambda name, module: not module.bias, {"blocks.1.stack.1"}),
         (lambda name, module: name.endswith("rnn"), {"blocks.0.rnn", "rnn"}),
@@ -585,7 +585,7 @@ def test_engine() -> None:
         ({"clip": 0.5}, {"clip": None}),
         ({"layer_norm": True}, {"layer_norm": False}),
         ({"zoneout": 0.5}, {"zoneout": 0.0}),
-        ({"zoneout": {"c": 0.5}}, {"zoneout": 0.0}),
+        ({"zoneout": {"h": 0.25}}, {"zoneout": 0.0}),
         ({"activation": "prelu", "trainable": "unit"}, {"activation": "tanh"}),
         ({"activation": "prelu", "trainable": True}, {"activation": "tanh", "trainable": False}),
     ],
@@ -595,12 +595,12 @@ def test_the_other_arguments(cls: Any, options: dict[str, Any], usual: dict[str,
     """Every variant: as if built so; kept by later swaps; undone where it is given up. Peepholes
     and learnt parameters come as the constructor makes them and go again."""
     torch.manual_seed(0)
-    model, ours = cls(I, H, dtype=torch.float64), LSTM if cls is nn.LSTM else LSTMCell
+    model, ours = cls(I, H, dtype=torch.float64).eval(), LSTM if cls is nn.LSTM else LSTMCell
     shape, x = ((1, B, H), data()) if cls is nn.LSTM else ((B, H), data()[0])
     state = (torch.ones(shape, dtype=torch.float64), torch.ones(shape, dtype=torch.float64))
     expected, old = model(x, state)[0], dict(model.named_parameters())
     torch.manual_seed(1)
-    built = ours(I, H, dtype=torch.float64, **options)
+    built = ours(I, H, dtype=torch.float64, **options).eval()
     torch.manual_seed(1)
     (entry,) = swap(model, **options).replaced
     new = [name for name in built.state_dict() if name not in old]
@@ -622,7 +622,9 @@ def test_the_other_arguments(cls: Any, options: dict[str, Any], usual: dict[str,
     assert all(p is parameters[name] for name, p in model.named_parameters())
 
     before = snapshot(model)
-    with pytest.raises(ValueError, match=r"torch\.nn\.LSTM computes sigmoid and tanh") as error:
+    with pytest.raises(
+        ValueError, match=r"torch\.nn\.LSTM(Cell)? computes sigmoid and tanh"
+    ) as error:
         swap(model, to=nn.LSTM)
     assert snapshot(model) == before
     for name, value in usual.items():  # the message says what to write
@@ -670,12 +672,12 @@ def test_learnt_parameters_go_with_their_slot(cls: Any) -> None:
     assert set(entry.new_parameters) == set(entry.dropped_parameters) == set(new)
     for name, parameter in model.named_parameters():
         assert (parameter is old[name]) == (name not in new), name
-    assert model.get_parameter(new[0]).tolist() == [2.0] * H
-    assert model.get_parameter(new[1]).tolist() == [0.5] * H
+    assert model.get_parameter(new[0]).tolist() == [[2.0] * H]
+    assert model.get_parameter(new[1]).tolist() == [[0.5] * H]
     # One number for the layer is another parameter than one for each unit.
     (entry,) = swap(model, trainable={"candidate.a": "shared"}).replaced
     assert entry.new_parameters == (f"candidate_a{end}",)
-    assert model.get_parameter(f"candidate_a{end}").shape == (1,)
+    assert model.get_parameter(f"candidate_a{end}").numel() == 1
     (entry,) = swap(model, candidate="relu").replaced
     assert entry.dropped_parameters == (f"candidate_a{end}",) and not entry.new_parameters
     assert f"; dropped: candidate_a{end}" in str(entry)
@@ -853,7 +855,7 @@ def test_summary_says_what_the_modules_are(cls: Any) -> None:
     """Before and after, each is the module's own repr."""
     model = made(cls)
     old = {name: repr(module) for name, module in model.named_modules()}
-    for entry in swap(model, "relu", output_gate="hard_sigmoid").replaced:
+    for entry in swap(model, "relu", gate_activation="hard_sigmoid").replaced:
         assert entry.before == f"torch.nn.{old[entry.names[0]]}"
         module = model.get_submodule(entry.names[0])
         assert entry.after == f"anygate.{module!r}"
@@ -882,32 +884,28 @@ class Mine(nn.GRU):
 
 
 def test_the_summary_tells_of_other_recurrent_modules() -> None:
-    """A GRU stays as it is, and that is said: with its names, where match= means it."""
-    gru = nn.GRU(I, H)
+    """A module of a class of the user's own stays as it is; the summary says so, with all names."""
+    own = Mine(I, H)
     model = nn.ModuleDict(
         {
             "lstm": nn.LSTM(I, H),
-            "gru": gru,
-            "same": gru,
-            "own": Mine(I, H),
+            "own": own,
+            "same": own,
+            "any": nn.RNNBase("GRU", I, H),
             "step": nn.GRUCell(I, H),
-            "rnn": nn.RNN(I, H),
-            "step2": nn.RNNCell(I, H),
             "linear": nn.Linear(I, H),
         }
     )
     state = copy.deepcopy(model.state_dict())
-    summary = swap(model, "relu")
-    assert [entry.names for entry in summary.replaced] == [("lstm",)]
+    summary = swap(model, "softsign", strict=False)
+    assert [entry.names for entry in summary.replaced] == [("lstm",), ("step",)]
     told = {entry.names: entry.reason for entry in summary.skipped}
-    assert set(told) == {("gru", "same"), ("own",), ("step",), ("rnn",), ("step2",)}
-    assert "gru = same: torch.nn.GRU is no LSTM" in str(summary)
-    assert told[("step",)].startswith("torch.nn.GRUCell is no LSTM")
-    assert "Mine is no LSTM" in told[("own",)]
-    assert type(model["gru"]) is nn.GRU
+    assert set(told) == {("own", "same"), ("any",)}
+    assert "own = same: Mine is a subclass of torch.nn.GRU, whose own code would be" in str(summary)
+    assert told[("any",)] == "is a RNNBase, which has no class of torch.nn to swap with"
+    assert type(model["own"]) is Mine
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[name])
-    assert not any("gru" in e.names for e in swap(model, "tanh", match="lstm").skipped)
 
 
 # ---- what it refuses --------------------------------------------------------------------------
@@ -1009,9 +1007,7 @@ def test_models_without_recurrence() -> None:
     model = nn.Sequential(nn.Linear(I, H), nn.Linear(H, H))
     with pytest.raises(ValueError, match="no LSTM, GRU or RNN in this Sequential"):
         swap(model)
-    assert str(swap(model, strict=False)).startswith(
-        "0 replaced\n1 skipped\n  0: torch.nn.GRU is no"
-    )
+    assert str(swap(model, strict=False)) == "0 replaced"
     with pytest.raises(TypeError, match=r"the model is a torch.nn.Module, not OrderedDict"):
         swap(model.state_dict())  # type: ignore[arg-type]
 

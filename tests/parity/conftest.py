@@ -20,6 +20,21 @@ from truth import (
 )
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Only LSTMs have projections: builds with one are not run on the others."""
+
+    def needless(item: pytest.Item) -> bool:
+        parameters = getattr(item, "callspec", None)
+        kinds = [] if parameters is None else list(parameters.params.values())
+        return "projected" in item.name and any(
+            isinstance(kind, Kind) and kind.family != "LSTM" for kind in kinds
+        )
+
+    dropped = [item for item in items if needless(item)]
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = [item for item in items if not needless(item)]
+
+
 def _each(*kinds: Kind) -> Any:
     return pytest.fixture(params=[pytest.param(k, id=k.name) for k in kinds])
 

@@ -139,10 +139,10 @@ STRUCTURED: dict[str, Callable[[Tensor], Any]] = {
 @pytest.mark.parametrize("hidden", [16, 64])
 @pytest.mark.parametrize("change", STRUCTURED)
 def test_structured_changes_are_seen(
-    layer: Kind, change: str, hidden: int, size: tuple[int, int]
+    lstm: Kind, change: str, hidden: int, size: tuple[int, int]
 ) -> None:
     """At sizes that fill vectors, without gradients, each change on top of the one before."""
-    module, fresh = layer(hidden, hidden), layer(hidden, hidden, seed=9)
+    module, fresh = lstm(hidden, hidden), lstm(hidden, hidden, seed=9)
     x = normal(*size, hidden, seed=3).float()
     hx = (normal(1, size[1], hidden, seed=4).float(), normal(1, size[1], hidden, seed=5).float())
     with torch.no_grad():

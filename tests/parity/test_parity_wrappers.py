@@ -136,7 +136,7 @@ def test_parametrized_module_is_still_a_module(any_layer: Kind) -> None:
     assert torch.equal(other(x)[0], truth)
     with parametrize.cached():
         assert torch.equal(module(x)[0], module(x)[0])
-    assert "ParametrizedLSTM" in repr(module) and "4, 6" in repr(module)
+    assert f"Parametrized{any_layer.family}" in repr(module) and "4, 6" in repr(module)
     assert module.float()(x.float())[0].dtype == torch.float32
     module.double()
     parametrize.remove_parametrizations(module, "weight_hh_l0")

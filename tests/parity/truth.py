@@ -208,14 +208,14 @@ def loop(
 # ---- results of a module and of the truth ---------------------------------------------------
 
 
-def mix(results: Mapping[str, Tensor], pick: Sequence[str] = ("output", "h", "c")) -> Tensor:
+def mix(results: Mapping[Any, Tensor], pick: Sequence[Any] = ("output", "h", "c")) -> Tensor:
     """A scalar in which every number of the results has a weight of its own."""
     terms = [r for name, r in results.items() if name in pick]
-    return sum(((t * _ramp(t)).sum() for t in terms), start=torch.zeros((), dtype=terms[0].dtype))
+    return sum(((t * _ramp(t)).sum() for t in terms), start=terms[0].new_zeros(()))
 
 
 def _ramp(t: Tensor) -> Tensor:
-    return torch.linspace(-1, 1, t.numel(), dtype=t.dtype).reshape(t.shape)
+    return torch.linspace(-1, 1, t.numel(), dtype=t.dtype, device=t.device).reshape(t.shape)
 
 
 def run(module: Any, x: Any, hx: Any = None) -> Results:
