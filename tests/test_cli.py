@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from anygate.engines.base import EngineError
+from anygate.engines import EngineError
 
 from anygate import FormulaError
 from anygate.cli import Exit, main
