@@ -107,9 +107,20 @@ def kernels(
     if given is not None and not tiles:
         by_tiles = functools.partial(kernels, cell, dtype, training, measuring, tiles=True)
     found = measured(cell) if measuring else None
-    sizes = (len(found.numbers), len(found.norms)) if found else (0, 0)
-    calls = forward, backward, fingerprint, sample, split, by_tiles
-    return Kernels(target, layout, *sizes, *calls, engine)
+    forward_numbers, norms = (len(found.numbers), len(found.norms)) if found else (0, 0)
+    return Kernels(
+        target,
+        layout,
+        forward_numbers,
+        norms,
+        forward,
+        backward,
+        fingerprint,
+        sample,
+        split,
+        by_tiles,
+        engine,
+    )
 
 
 def _key(cell: Cell, target: Target, training: bool, measuring: bool = False) -> str:

@@ -131,10 +131,9 @@ class _Fused(torch.autograd.Function):
         grad_output, grad_states = grads[0], grads[1 : 1 + count]
         grad_others = grads[1 + count] if keep else None
         if not plain:
-            grad_states = _stacked(grad_states)
             results = torch.ops.anygate.recurrent_backward(
                 grad_output,
-                grad_states,
+                _stacked(grad_states),
                 grad_others,
                 layer.x,
                 torch.stack(layer.states),
@@ -167,7 +166,8 @@ apply: Callable[..., Any] = _Fused.apply
 
 
 def _layer_of(tensors: Sequence[Any], count: int, reverse: bool) -> Layer:
-    return Layer(tensors[count], tuple(tensors[:count]), *tensors[count + 1 :], reverse)
+    parts: Any = (tensors[count], tuple(tensors[:count]), *tensors[count + 1 :], reverse)
+    return Layer(*parts)
 
 
 def present(results: Any, tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
