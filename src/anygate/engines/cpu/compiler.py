@@ -107,9 +107,19 @@ def kernels(
     if given is not None and not tiles:
         by_tiles = functools.partial(kernels, cell, dtype, training, measuring, tiles=True)
     found = measured(cell) if measuring else None
-    sizes = (len(found.numbers), len(found.norms)) if found else (0, 0)
+    forward_numbers, norms = (len(found.numbers), len(found.norms)) if found else (0, 0)
     return Kernels(
-        target, layout, *sizes, forward, backward, fingerprint, sample, split, by_tiles, engine
+        target,
+        layout,
+        forward_numbers,
+        norms,
+        forward,
+        backward,
+        fingerprint,
+        sample,
+        split,
+        by_tiles,
+        engine,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,7 +73,8 @@ def _single(layer: Layer) -> Layer:
     """The layer in float32."""
     x, states, *others, batch_sizes, reverse = layer
     cast = (None if t is None else t.float() for t in others)
-    return Layer._make((x.float(), tuple(s.float() for s in states), *cast, batch_sizes, reverse))
+    parts: Any = (x.float(), tuple(s.float() for s in states), *cast, batch_sizes, reverse)
+    return Layer(*parts)
 
 
 def _rounded(tensors: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import amx
 from .backward import backward_arguments
+from .checks import check_layer
 from .compiler import Kernels
 from .forward import forward_arguments
 from .gradients import WeightGradients, last_rows
@@ -99,7 +100,7 @@ def forward(
     rows = shape[0] * batch if batch_sizes is None else shape[0]
     x = x.contiguous()
     starts = [state.contiguous() for state in states]
-    _check(layout, x, starts, weight_ih, weight_hh, vectors, masks, rows)
+    check_layer(layout, x, starts, weight_ih, weight_hh, vectors, masks, rows)
     weights = weight_ih, weight_hh, bias_ih, bias_hh
     verify_bytes = training or steps > 1
     ahead = batch < _FEW_ROWS and steps > 1 and bool(layout.from_x)
@@ -190,54 +191,6 @@ def _places(
             place = starts[k] = starts[k].clone()
         places.append(place)
     return places
-
-
-def _check(
-    layout: Layout,
-    x: Tensor,
-    states: Sequence[Tensor],
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    vectors: Tensor | None,
-    masks: Tensor | None,
-    rows: int,
-) -> None:
-    """Raises where machine code would read what is not there."""
-    dtype = x.dtype
-    for tensor in (x, *states, weight_ih, weight_hh, vectors, masks):
-        if tensor is None:
-            continue
-        if not tensor.is_cpu:
-            raise RuntimeError("input, state and weights must all be on the CPU")
-        if tensor.dtype != dtype:
-            dtypes = f"{dtype} and {tensor.dtype}"
-            raise ValueError(f"input, state and weights must have one dtype, not {dtypes}")
-    shape = states[0].shape
-    hidden = shape[-1]
-    fits = len(states) == layout.states and all(state.shape == shape for state in states)
-    if not fits or x.numel() != rows * x.shape[-1]:
-        shapes = ", ".join(str(list(state.shape)) for state in states)
-        raise ValueError(
-            f"x {list(x.shape)} and the states {shapes} do not fit together; the cell has "
-            f"{layout.states} states"
-        )
-    if weight_hh.shape != (len(layout.from_h) * hidden, hidden):
-        raise ValueError(
-            f"weight_hh {list(weight_hh.shape)} does not fit hidden size {hidden}: it must be "
-            f"[{len(layout.from_h)}H, H]"
-        )
-    if weight_ih.shape != (len(layout.from_x) * hidden, x.shape[-1]):
-        raise ValueError(
-            f"weight_ih {list(weight_ih.shape)} does not fit hidden size {hidden} and input size "
-            f"{x.shape[-1]}: it must be [{len(layout.from_x)}H, I]"
-        )
-    if layout.vectors and (vectors is None or vectors.shape != (layout.vectors, hidden)):
-        given = None if vectors is None else list(vectors.shape)
-        raise ValueError(f"vectors must be {[layout.vectors, hidden]}, not {given}")
-    if layout.masks and (masks is None or masks.shape != (*x.shape[:-1], layout.masks, hidden)):
-        given = None if masks is None else list(masks.shape)
-        needed = [*x.shape[:-1], layout.masks, hidden]
-        raise ValueError(f"masks must be {needed}, not {given}")
 
 
 class Backward(NamedTuple):

@@ -143,7 +143,8 @@ def needs_operator(layer: Layer) -> bool:
 
 def _forward_operator(*arguments: Any) -> Any:
     x, states, *rest, key, reverse, training, keep = arguments
-    layer = Layer._make((x, states.unbind(0), *rest, reverse))
+    parts: Any = (x, states.unbind(0), *rest, reverse)
+    layer = Layer(*parts)
     output, last, saved, others = plain.forward(key, layer, training, keep)
     empty = x.new_empty(0)  # operators return tensors
     return (
@@ -189,7 +190,8 @@ def _backward_operator(*arguments: Any) -> Any:
     *weights, batch_sizes, output, saved, others, key, reverse, need_x = rest
     count = len(states)
     grads = [None] * count if grad_states is None else grad_states.unbind(0)
-    layer = Layer._make((x, states.unbind(0), *weights, batch_sizes, reverse))
+    parts: Any = (x, states.unbind(0), *weights, batch_sizes, reverse)
+    layer = Layer(*parts)
     kept = output, saved, others
     found = plain.backward(key, layer, kept, grad_output, grads, grad_others, need_x)
     return (found.x, torch.stack(found.states), *found[2:])
@@ -221,8 +223,8 @@ def _double_backward(ctx: Any, *grads: Any) -> Any:
 
     def run(*tensors: Any) -> tuple[Tensor | None, ...]:
         arriving, own = tensors[:3], tensors[3:]
-        found = gradients(_eager_operator(ctx.key, ctx.reverse, keep), own, arriving)
-        return tuple(found[:7])
+        layer = _eager_operator(ctx.key, ctx.reverse, keep)
+        return tuple(gradients(layer, own, arriving)[:7])
 
     found = gradients(run, inputs, grads, create_graph=again)
     return (*found, None, None, None, None, None, None)
@@ -233,7 +235,8 @@ def _eager_operator(key: str, reverse: bool, keep: bool) -> Any:
     place = _output_state(key)
 
     def run(x: Tensor, states: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
-        found = load("eager").run(key, Layer._make((x, states.unbind(0), *rest, reverse)), keep)
+        parts: Any = (x, states.unbind(0), *rest, reverse)
+        found = load("eager").run(key, Layer(*parts), keep)
         others = None
         if found.kept is not None:
             kept = [t for k, t in enumerate(found.kept) if k != place]

@@ -166,10 +166,10 @@ def _check_shapes(layout: Layout, weight_ih: Tensor, weight_hh: Tensor, *biases:
 
 
 def _forward_parts(code: Kernels, *weights: Tensor) -> Packed | None:
-    weight, recurrent, bias, other = _forward_weights(code, *weights)
+    weight, recurrent, bias, bias_of_x = _forward_weights(code, *weights)
     few = weight.shape[1] < amx.FEW_INPUTS
     parts = _parts(code, *([recurrent] if few else [weight, recurrent]))
-    return None if parts is None else (weight, parts, bias, other)
+    return None if parts is None else (weight, parts, bias, bias_of_x)
 
 
 def _backward_weight(code: Kernels, weight_hh: Tensor) -> Tensor:
@@ -248,8 +248,8 @@ def in_order(weight: Tensor, blocks: tuple[int, ...]) -> Tensor:
     """[n*H, ...] with its blocks of H rows in this order."""
     if blocks == tuple(range(len(blocks))):
         return weight
-    whole = weight.view(len(blocks), -1, *weight.shape[1:])
-    return whole[list(blocks)].flatten(0, 1)
+    apart = weight.reshape(len(blocks), -1, *weight.shape[1:])
+    return apart[list(blocks)].flatten(0, 1)
 
 
 def pack_panels(weight: Tensor, blocks: tuple[int, ...], hidden: int, target: Target) -> Tensor:

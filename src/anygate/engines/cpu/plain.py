@@ -128,14 +128,12 @@ class _Fused(torch.autograd.Function):
         if ctx.version._version != ctx.unchanged:
             output = forward(key, layer, True).output
         need_x = ctx.needs_input_grad[5 + count]
-        grad_output: Tensor | None = grads[0]
-        grad_states: Any = grads[1 : 1 + count]
+        grad_output, grad_states = grads[0], grads[1 : 1 + count]
         grad_others = grads[1 + count] if keep else None
         if not plain:
-            grad_states = _stacked(grad_states)
             results = torch.ops.anygate.recurrent_backward(
                 grad_output,
-                grad_states,
+                _stacked(grad_states),
                 grad_others,
                 layer.x,
                 torch.stack(layer.states),
@@ -168,7 +166,8 @@ apply: Callable[..., Any] = _Fused.apply
 
 
 def _layer_of(tensors: Sequence[Any], count: int, reverse: bool) -> Layer:
-    return Layer._make((tensors[count], tuple(tensors[:count]), *tensors[count + 1 :], reverse))
+    parts: Any = (tensors[count], tuple(tensors[:count]), *tensors[count + 1 :], reverse)
+    return Layer(*parts)
 
 
 def present(results: Any, tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
