@@ -181,7 +181,7 @@ def sums(module: Any, rows: slice) -> list[Tensor]:
     ]
 
 
-@pytest.mark.parametrize("cls", (*GRUS, *RNNS))
+@pytest.mark.parametrize("cls", [*GRUS, *RNNS])
 def test_the_other_families(cls: Any) -> None:
     """chrono_ sets a GRU's update gate alone; orthogonal_, identity_ and glorot_ know the rows of
     each gate; what a family does not have is refused by its name."""
