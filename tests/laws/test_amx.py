@@ -10,19 +10,18 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from test_cpu import by_cpu, forget, twin
-from test_engines import Case, cases, check, difference, make
+from drawn_layers import ENGINE, check, draw, leaves, with_leaves
+from test_cpu import forget, lstm, lstm_cell, twin
 
 import anygate
 from anygate import LSTM
+from anygate.cells import GRU, cell_key, make
 from anygate.engines.cpu import amx, compiler, layer, overlap
 from anygate.engines.cpu import gradients as cpu_gradients
 from anygate.engines.cpu.emit import Target
 from anygate.engines.cpu.kernels import emit_kernels
-from anygate.formulas import resolve
-from anygate.formulas.cell import Cell
-from anygate.nn import operator
+from anygate.engines.protocol import Layer
+from anygate.formulas import ACTIVATIONS
 
 here = pytest.mark.skipif(
     compiler.tile_target("float32") is None, reason="this processor or system has no AMX tiles"
@@ -44,7 +43,7 @@ def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def team(threads: int, by_units: bool) -> Callable[..., tuple[int, bool]]:
-    return lambda width, steps, batch, inputs, hidden: (threads, by_units)
+    return lambda width, steps, batch, products, hidden: (threads, by_units)
 
 
 # ---- the laws of every engine ---------------------------------------------------------------
@@ -55,9 +54,8 @@ def team(threads: int, by_units: bool) -> Callable[..., tuple[int, bool]]:
 def test_every_remainder(hidden: int, tiles: None) -> None:
     shapes = ((1, 3), (2, 1), (5, 17), (16, 8), (17, 9), (31, 32), (32, 7), (33, 33), (70, 64))
     for place, (batch, inputs) in enumerate(shapes):
-        case = make(Cell(), 3, batch, inputs, hidden, dtype=torch.float32, reverse=place % 2 == 1)
-        off, what = difference(case, by_cpu)
-        assert off <= 1, (batch, inputs, what)
+        options = {"dtype": torch.float32, "reverse": place % 2 == 1}
+        check(draw("lstm", 3, batch, inputs, hidden, **options), keep=False)
 
 
 @here
@@ -70,24 +68,17 @@ def test_threads(
     monkeypatch.setattr(layer, "_team", team(threads, by_units))
     torch.set_num_threads(threads)
     for batch, hidden in ((37, 80), (3, 20), (65, 33)):
-        case = make(Cell(), 5, batch, 12, hidden, dtype=torch.float32)
-        off, what = difference(case, by_cpu)
-        assert off <= 1, (batch, hidden, what)
+        check(draw("lstm", 5, batch, 12, hidden, dtype=torch.float32), keep=True)
+        check(draw("dropout lstm", 5, batch, 12, hidden, dtype=torch.float32), keep=True)
     torch.set_num_threads(1)
 
 
 @here
-@settings(max_examples=25)
-@given(case=cases())
-def test_any_two_activations_in_any_two_slots(case: Case) -> None:
-    single = make(
-        case.cell, *case.arrays["x"].shape, case.arrays["h0"].shape[1],
-        dtype=torch.float32, reverse=case.reverse, size=0.4,
-    )  # fmt: skip
-    if len(single.arrays["x"]):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(layer, "_tiles", always)
-            check(single, by_cpu)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation(name: str, tiles: None) -> None:
+    place = list(ACTIVATIONS).index(name)
+    slot = ("input_gate", "candidate", "cell_output", "output_gate")[place % 4]
+    check(draw(lstm({slot: name}), 3, 3, 2, 9, seed=place, dtype=torch.float32), keep=False)
 
 
 @here
@@ -99,20 +90,16 @@ def test_packed_batches_and_stretches(
     """Rows that end or begin at different steps, gradients in stretches: as by vectors."""
     monkeypatch.setattr(layer, "_team", team(2, by_units))
     torch.set_num_threads(2)
-    torch.manual_seed(0)
-    cell, hidden = Cell(candidate=resolve("softsign")), 40
-    sizes = torch.tensor([40, 40, 33, 20, 17, 16, 3, 1])
-    x = torch.randn(int(sizes.sum()), 10)
-    weights = [torch.randn(160, 10), torch.randn(160, hidden) / 6, torch.randn(160)]
-    state = [torch.randn(40, hidden), torch.randn(40, hidden)]
-    leaves = [t.requires_grad_() for t in (x, *state, *weights, torch.zeros(160))]
+    case = draw("lstm", 8, 40, 10, 40, packed=True, reverse=reverse)
+    own = with_leaves(case.layer, lambda t: t.float().requires_grad_())
 
     def run(choice: Any, rows: int) -> Any:
         monkeypatch.setattr(layer, "_tiles", choice)
         monkeypatch.setattr(cpu_gradients, "_ROWS", rows)
-        results = operator.run(operator.cell_key(cell), reverse, *leaves, None, sizes)
-        grads = torch.autograd.grad([r.square().sum() for r in results], leaves)
-        return [*results, *grads]
+        result = ENGINE.run(cell_key(case.known.cell), own)
+        results = [result.output, *result.states]
+        total = sum(r.square().sum() for r in results)
+        return [*results, *torch.autograd.grad(total, list(leaves(own).values()))]
 
     expected = run(never, 1000)
     for rows in (1000, 50, 7):
@@ -161,10 +148,9 @@ def test_what_is_recorded_is_the_same(by_units: bool, monkeypatch: pytest.Monkey
 def sums(scaled: bool, batch: int = 32) -> tuple[Any, Any, Any]:
     """h of a cell that is W x + R h0 and nothing else, the same in float64, and sum |w||x|."""
     draw = np.random.default_rng(0)
-    cell = Cell(
-        input_gate=resolve("1"), forget_gate=resolve("1"), candidate=resolve("x"),
-        output_gate=resolve("1"), cell_output=resolve("x"),
-    )  # fmt: skip
+    cell = lstm_cell(
+        input_gate="1", forget_gate="1", candidate="x", output_gate="1", cell_output="x"
+    )
 
     def numbers(*shape: int) -> Any:
         size = 10.0 ** draw.uniform(-6, 6, shape) if scaled else 1.0
@@ -174,8 +160,8 @@ def sums(scaled: bool, batch: int = 32) -> tuple[Any, Any, Any]:
         numbers(*s) for s in ((batch, 256), (batch, 64), (256, 256), (256, 64))
     )
     weight_ih, weight_hh = np.clip(weight_ih, -6e4, 6e4), np.clip(weight_hh, -6e4, 6e4)
-    tensors = map(torch.tensor, (x[None], h0, np.zeros_like(h0), weight_ih, weight_hh))
-    found = operator.run(operator.cell_key(cell), False, *tensors, None, None, None, None)[0][0]
+    x_, h_, c_, *weights = map(torch.tensor, (x[None], h0, 0 * h0, weight_ih, weight_hh))
+    found = ENGINE.run(cell_key(cell), Layer(x_, (h_, c_), *weights)).output[0]
     a = np.concatenate([x, h0], 1).astype(float)
     w = np.concatenate([weight_ih, weight_hh], 1)[128:192].astype(float)
     return found.double().numpy(), a @ w.T, np.abs(a) @ np.abs(w).T
@@ -313,7 +299,13 @@ def test_where_tiles_are_used() -> None:
     code = SimpleNamespace(by_tiles=None)
     assert not used(1, False, 64, 512, False)
     assert compiler.tile_target("float64") is None
-    assert compiler.kernels(Cell(), "float64", False).by_tiles is None
+    assert compiler.kernels(lstm_cell(), "float64", False).by_tiles is None
+
+
+def test_tiles_are_for_four_products_that_see_both() -> None:
+    assert compiler.layout_of(lstm_cell()).is_square
+    assert not compiler.layout_of(make(GRU)).is_square
+    assert compiler.kernels(make(GRU), "float32", False).by_tiles is None
 
 
 def test_a_system_that_refuses_gets_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +316,7 @@ def test_a_system_that_refuses_gets_vectors(monkeypatch: pytest.MonkeyPatch) -> 
     given = compiler.tile_target("float32")
     assert given is not None and given.amx
     vectors = compiler.target_for("float32")
-    assert len({compiler._key(Cell(), target, False) for target in (given, vectors)}) == 2
+    assert len({compiler._key(lstm_cell(), target, False) for target in (given, vectors)}) == 2
     monkeypatch.setattr(amx, "allowed", lambda: False)
     assert compiler.tile_target("float32") is None
     monkeypatch.setattr(amx, "allowed", lambda: True)
@@ -339,7 +331,7 @@ def test_code_for_amx_has_tiles_and_no_other_has() -> None:
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu="sapphirerapids", opt=3)
     for tiled in (True, False):
         target = Target("float32", 64, 6, mode="mxcsr", amx=tiled)
-        module = llvm.parse_assembly(str(emit_kernels(target, Cell(), True, False)))
+        module = llvm.parse_assembly(str(emit_kernels(target, lstm_cell(), True, False)))
         module.triple = triple
         tuning = llvm.create_pipeline_tuning_options(speed_level=2)
         builder = llvm.create_pass_builder(machine, tuning)

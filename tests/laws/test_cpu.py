@@ -10,7 +10,6 @@ import multiprocessing
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,58 +17,49 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 import torch
-from anygate.formulas.cell import SLOTS, Cell
+from drawn_layers import ENGINE, check, draw, with_leaves
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from llvmlite import ir
 from mpmath import mp
-from test_engines import NAMES, Case, cases, check, difference, make, near_kinks, parameters
+from plain_cells import TORCH, Known, loop
 from torch import nn
 
 from anygate import LSTM
-from anygate.engines.cpu import cache, compiler, layer
+from anygate.cells import LSTM as LSTM_TYPE
+from anygate.cells import Cell, cell_key, lstm_type, make
+from anygate.engines.cpu import again, cache, compiler, layer, plain
 from anygate.engines.cpu import gradients as cpu_gradients
 from anygate.engines.cpu.emit import I64, Emitter, Target, counted, function
 from anygate.engines.cpu.kernels import emit_kernels
 from anygate.engines.cpu.ops import operations
-from anygate.formulas import ACTIVATIONS, resolve
+from anygate.engines.eager import apply as activate
+from anygate.engines.protocol import Layer
+from anygate.formulas import ACTIVATIONS, resolve, sheet
 from anygate.formulas.precise import PRECISE
 from anygate.formulas.primitives import PRIMITIVES
-from anygate.nn import operator
+
+SLOTS = tuple(make(LSTM_TYPE).slots)
 
 
-def by_cpu(case: Case) -> dict[str, Any]:
-    """Outputs and gradients by name. With an odd batch, the parameters of the formulas are vectors
-    with gradients, else numbers in the machine code; peepholes always are vectors."""
-    a, cell = case.arrays, case.cell
-    if a["x"].shape[1] % 2:
-        cell = replace(cell, per_unit=tuple(cell.parameters))
-    tensors = {
-        name: None if a[name] is None else torch.tensor(a[name], dtype=case.dtype).requires_grad_()
-        for name in NAMES
-    }
-    leaves = {k: v for k, v in tensors.items() if v is not None}
-    values = parameters(case)
-    vectors = {
-        name: torch.full((a["h0"].shape[1],), values[name], dtype=case.dtype).requires_grad_()
-        for name in cell.per_unit
-    }
-    leaves |= vectors
-    stacked = torch.stack([*vectors.values()]) if vectors else None
-    *first, bias = tensors.values()
-    none = None if bias is None else torch.zeros_like(bias)
-    arguments = (operator.cell_key(cell), case.reverse, *first, bias, none, stacked, None)
-    results = operator.run(*arguments)
-    arriving = [torch.tensor(a[f"grad_{n}"], dtype=case.dtype) for n in ("output", "h", "c")]
-    grads = torch.autograd.grad(results, list(leaves.values()), arriving)
-    with torch.no_grad():  # without saving, another kernel runs
-        for trained, plain in zip(results, operator.run(*arguments), strict=True):
-            torch.testing.assert_close(plain, trained, rtol=0, atol=0, equal_nan=True)
-    found = dict(zip(("output", "h", "c"), results, strict=True))
-    found |= {
-        f"grad of {name}": grad.sum() if name in vectors else grad
-        for name, grad in zip(leaves, grads, strict=True)
-    }
-    return {name: value.detach().double().numpy() for name, value in found.items()}
+def lstm(slots: dict[str, str], clip: float | None = None) -> Known:
+    """The LSTM with these activations, and its step by hand."""
+    cell = make(LSTM_TYPE, {s: resolve(name) for s, name in slots.items()}, clip)
+
+    def step(m: Any, x: Any, h: Any, states: Any, v: Any, masks: Any) -> Any:
+        def at(slot: str, z: Any) -> Any:
+            return activate(cell.slots[slot], z if clip is None else z.clamp(-clip, clip))
+
+        i, f, g, o = (p + q for p, q in zip(x, h, strict=True))
+        i, f = at("input_gate", i), at("forget_gate", f)
+        c = f * states[1] + i * at("candidate", g)
+        return at("output_gate", o) * at("cell_output", c), c
+
+    return Known(cell, step)
+
+
+def lstm_cell(**slots: str) -> Cell:
+    return lstm(slots).cell
 
 
 # ---- primitives ----------------------------------------------------------------------------
@@ -143,41 +133,46 @@ def test_primitives_at_infinity_and_nan(dtype: str, name: str) -> None:
 # ---- layers --------------------------------------------------------------------------------
 
 
+SMOOTH = tuple(n for n, a in ACTIVATIONS.items() if not sheet(a).kinks.value)
+
+
 @settings(max_examples=25)
-@given(cases())
-def test_any_two_activations_in_any_two_slots(case: Case) -> None:
-    if len(case.arrays["x"]):
-        check(case, by_cpu)
+@given(
+    st.tuples(st.sampled_from(SLOTS), st.sampled_from(SMOOTH)),
+    st.tuples(st.sampled_from(SLOTS), st.sampled_from(SMOOTH)),
+    st.tuples(st.integers(1, 7), st.integers(0, 4), st.integers(1, 4), st.integers(1, 5)),
+    st.booleans(),
+    st.integers(0, 2**16),
+)
+def test_any_two_activations_in_any_two_slots(
+    one: Any, other: Any, shape: Any, reverse: bool, seed: int
+) -> None:
+    """Where no kink makes rounding decide."""
+    check(draw(lstm(dict((one, other))), *shape, reverse=reverse, seed=seed), keep=False)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation(name: str) -> None:
-    """In two slots each, which move on from one activation to the next; both dtypes by turns."""
+    """In two slots each, which move on from one activation to the next; both dtypes by turns. The
+    drawn numbers are not near any kink."""
     place = list(ACTIVATIONS).index(name)
     slots = {SLOTS[place % 5], SLOTS[(place + 2) % 5]} - {"forget_gate"} or {"candidate"}
-    cell = Cell(**dict.fromkeys(slots, ACTIVATIONS[name]))
     dtype = (torch.float32, torch.float64)[place % 2]
-    case = make(cell, 3, 3, 2, 9, seed=place, size=0.4, dtype=dtype)
-    assert not near_kinks(case, 1e-6)
-    off, what = difference(case, by_cpu)
-    assert off <= 1, what
+    known = lstm(dict.fromkeys(slots, name))
+    check(draw(known, 3, 3, 2, 9, seed=place, dtype=dtype), keep=False)
 
 
 @pytest.mark.parametrize("hidden", [1, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 130])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_remainder_of_the_vectors_and_tiles(hidden: int, dtype: torch.dtype) -> None:
     for batch, inputs, reverse in ((1, 3, False), (2, 1, True), (5, 17, True), (13, 2, False)):
-        case = make(Cell(), 3, batch, inputs, hidden, dtype=dtype, reverse=reverse)
-        off, what = difference(case, by_cpu)
-        assert off <= 1, (batch, inputs, what)
+        check(draw("lstm", 3, batch, inputs, hidden, dtype=dtype, reverse=reverse), keep=False)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_long_and_wide(reverse: bool) -> None:
-    long = make(Cell(), 10_000, 1, 1, 4, reverse=reverse, size=0.3)
-    wide = make(Cell(), 2, 3_000, 2, 5, reverse=reverse)
-    assert difference(long, by_cpu)[0] <= 1
-    assert difference(wide, by_cpu)[0] <= 1
+    check(draw("lstm", 10_000, 1, 1, 4, reverse=reverse), keep=False)
+    check(draw("lstm", 2, 3_000, 2, 5, reverse=reverse), keep=False)
 
 
 def test_empty_batch() -> None:
@@ -188,16 +183,21 @@ def test_empty_batch() -> None:
     assert all(not p.grad.any() for p in lstm.parameters())
 
 
-def test_extreme_numbers_and_nan() -> None:
-    torch.manual_seed(0)
-    lstm = LSTM(3, 17, engine="cpu")
-    x = torch.randn(4, 9, 3)
-    x[1, 2], x[0, 5], x[2, 7] = float("nan"), 1e30, float("-inf")
-    output, (_, c) = lstm(x)
-    expected, (_, expected_c) = LSTM.forward(twin(lstm, "eager"), x)
-    torch.testing.assert_close(output, expected, equal_nan=True)
-    torch.testing.assert_close(c, expected_c, equal_nan=True)
-    assert output[1:, 2].isnan().all() and not output[:, 3].isnan().any()
+@pytest.mark.parametrize("name", ["lstm", "gru", "mixed"])
+def test_extreme_numbers_and_nan(name: str) -> None:
+    """What torch's own operations give, and nothing of one row in another."""
+    case = draw(name, 9, 4, 3, 17, dtype=torch.float32)
+    layer_ = with_leaves(case.layer, torch.Tensor.float)
+    masks = None if layer_.masks is None else layer_.masks.float()
+    x = layer_.x.clone()
+    x[2, 1], x[5, 0], x[7, 2] = float("nan"), 1e30, float("-inf")
+    layer_ = layer_._replace(x=x, masks=masks)
+    expected, states, _ = loop(TORCH, case.known, layer_)
+    found = ENGINE.run(cell_key(case.known.cell), layer_)
+    torch.testing.assert_close(found.output, expected, equal_nan=True)
+    for p, q in zip(found.states, states, strict=True):
+        torch.testing.assert_close(p, q, equal_nan=True)
+    assert found.output[2:, 1].isnan().all() and not found.output[:, 3].isnan().any()
 
 
 def twin(lstm: LSTM, engine: str) -> LSTM:
@@ -242,8 +242,8 @@ def test_threads_agree_and_their_number_is_respected(
     by_units: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teams = {
-        False: lambda width, steps, batch, inputs, hidden: (torch.get_num_threads(), False),
-        True: lambda width, steps, batch, inputs, hidden: (torch.get_num_threads(), True),
+        False: lambda width, steps, batch, products, hidden: (torch.get_num_threads(), False),
+        True: lambda width, steps, batch, products, hidden: (torch.get_num_threads(), True),
     }
     monkeypatch.setattr(layer, "_team", teams[by_units])
     torch.manual_seed(0)
@@ -263,48 +263,39 @@ def test_threads_agree_and_their_number_is_respected(
 
 
 def test_how_work_is_shared() -> None:
+    def team(width: int, steps: int, batch: int, inputs: int, hidden: int) -> tuple[int, bool]:
+        return layer._team(width, steps, batch, 4 * hidden * (inputs + hidden), hidden)
+
     torch.set_num_threads(3)
-    assert layer._team(16, 100, 64, 8, 128) == (3, False)
-    assert layer._team(16, 100, 2, 0, 256) == (3, True)  # too few rows: hidden units
-    assert layer._team(64, 100, 1, 0, 128) == (2, True)  # two panels of units
-    assert layer._team(16, 100, 2, 0, 32) == (2, False)  # too little in a step to wait for it
-    assert layer._team(16, 1, 1, 8, 8) == (1, False)
+    assert team(16, 100, 64, 8, 128) == (3, False)
+    assert team(16, 100, 2, 0, 256) == (3, True)  # too few rows: hidden units
+    assert team(64, 100, 1, 0, 128) == (2, True)  # two panels of units
+    assert team(16, 100, 2, 0, 32) == (2, False)  # too little in a step to wait for it
+    assert team(16, 1, 1, 8, 8) == (1, False)
     torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", ["lstm", "gru", "mixed"])
 def test_gradients_in_stretches(
-    packed: bool, reverse: bool, monkeypatch: pytest.MonkeyPatch
+    name: str, packed: bool, reverse: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many stretches of time the backward pass takes, the gradients are the same."""
-    torch.manual_seed(0)
-    cell, hidden = Cell(candidate=resolve("softsign")), 7
-    sizes = torch.tensor([5, 5, 4, 2, 2, 1]) if packed else None
-    x = torch.randn(19, 3) if packed else torch.randn(6, 5, 3)
-    weights = [torch.randn(28, 3), torch.randn(28, 7), torch.randn(28), torch.randn(28)]
-    state = [torch.randn(5, hidden), torch.randn(5, hidden)]
-    leaves = [t.requires_grad_() for t in (x, *state, *weights)]
-
-    def gradients(rows: int) -> Any:
+    for rows in (1, 5, 7, 12, 1000):
         monkeypatch.setattr(cpu_gradients, "_ROWS", rows)
-        results = operator.run(operator.cell_key(cell), reverse, *leaves, None, sizes)
-        return torch.autograd.grad([r.square().sum() for r in results], leaves)
-
-    whole = gradients(1000)
-    for rows in (1, 5, 7, 12):
-        for p, q in zip(whole, gradients(rows), strict=True):
-            torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-5)
+        check(draw(name, 6, 5, 3, 7, packed=packed, reverse=reverse), keep=True)
 
 
 def test_subnormal_states_are_zero_and_the_mode_is_put_back() -> None:
     """Forget gates of a half for 200 steps: without flushing, the state ends at 1e-41."""
-    lstm = LSTM(1, 1, forget_gate="0.5", input_gate="0", engine="cpu")
-    h0 = torch.zeros(1, 1, 1)
-    with torch.no_grad():
-        _, (_, c) = lstm(torch.zeros(135, 1, 1), (h0, torch.ones(1, 1, 1)))
-        _, (_, kept) = lstm(torch.zeros(120, 1, 1), (h0, torch.ones(1, 1, 1)))
-    assert c.item() == 0
+    key = cell_key(lstm_cell(forget_gate="0.5", input_gate="0"))
+    states = torch.zeros(1, 1), torch.ones(1, 1)
+    weights = torch.zeros(4, 1), torch.zeros(4, 1)
+    last, kept = (
+        ENGINE.run(key, Layer(torch.zeros(t, 1, 1), states, *weights)).states[1] for t in (135, 120)
+    )
+    assert last.item() == 0
     assert kept.item() == 0.5**120
     assert torch.tensor(1e-41).mul(0.5).item() > 0  # outside, subnormal numbers live
 
@@ -411,7 +402,7 @@ def test_weights_of_inference_mode_are_not_kept() -> None:
 def forget() -> None:
     """All machine code of this process."""
     compiler.kernels.cache_clear()
-    operator._code.cache_clear()
+    plain._code.cache_clear()
 
 
 @pytest.fixture
@@ -439,17 +430,17 @@ def test_processes_that_write_one_entry_at_once(own_cache: Path) -> None:
 
 
 def test_code_is_kept_and_used(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler.kernels(Cell(), "float32", False)
+    compiler.kernels(lstm_cell(), "float32", False)
     (path,) = own_cache.iterdir()
     assert path.stat().st_mode & 0o077 == 0
     forget()
     monkeypatch.setattr(compiler, "_compile", None)  # calling it would be an error
-    compiler.kernels(Cell(), "float32", False)
+    compiler.kernels(lstm_cell(), "float32", False)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "foreign", "empty", "writable by others"])
 def test_a_bad_entry_is_compiled_anew(own_cache: Path, damage: str) -> None:
-    compiler.kernels(Cell(), "float32", False)
+    compiler.kernels(lstm_cell(), "float32", False)
     (path,) = own_cache.iterdir()
     good = path.read_bytes()
     if damage == "cut":
@@ -468,7 +459,7 @@ def test_a_bad_entry_is_compiled_anew(own_cache: Path, damage: str) -> None:
     torch.testing.assert_close(
         lstm(torch.ones(2, 2, 2))[0], twin(lstm, "eager")(torch.ones(2, 2, 2))[0]
     )
-    compiler.kernels(Cell(), "float32", False)
+    compiler.kernels(lstm_cell(), "float32", False)
     assert path.read_bytes() == good
 
 
@@ -479,7 +470,7 @@ def test_no_cache_and_a_folder_that_cannot_be_made(
     for value in ("", str(tmp_path / "file" / "below"), "/proc/nowhere"):
         monkeypatch.setenv("ANYGATE_CACHE", value)
         forget()
-        assert compiler.kernels(Cell(), "float32", False).forward is not None
+        assert compiler.kernels(lstm_cell(), "float32", False).forward is not None
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     forget()
 
@@ -488,7 +479,8 @@ def test_the_key_knows_formula_numbers_dtype_and_source(monkeypatch: pytest.Monk
     def key(
         name: str = "relu", dtype: str = "float32", training: bool = False, **variant: Any
     ) -> str:
-        cell = Cell(candidate=resolve(name), **variant)
+        kind = lstm_type(variant.pop("peephole", False), variant.pop("coupled", False))
+        cell = make(kind, {"candidate": resolve(name)}, **variant)
         return compiler._key(cell, compiler.target_for(dtype), training)
 
     keys = {key(), key("tanh"), key("leaky_relu"), key("leaky_relu(k=0.2)"), key(dtype="float64"),
@@ -515,17 +507,17 @@ def test_code_for_a_plain_x86_64_is_right(own_cache: Path, monkeypatch: pytest.M
     monkeypatch.setattr(compiler, "_machine", baseline)
     assert compiler.target_for("float32").vector_bytes == 16
     for slots in ({}, {"candidate": "gelu", "forget_gate": "hard_sigmoid"}):
-        cell = Cell(**{k: resolve(v) for k, v in slots.items()})
         for dtype in (torch.float32, torch.float64):
-            assert difference(make(cell, 3, 4, 3, 7, dtype=dtype), by_cpu)[0] <= 1
-    assert len(list(own_cache.iterdir())) == 8  # new code was made, not what ran before
+            check(draw(lstm(slots), 3, 4, 3, 7, dtype=dtype), keep=False)
+    check(draw("mixed", 3, 4, 3, 7), keep=False)
+    assert len(list(own_cache.iterdir())) == 5  # new code was made, not what ran before
 
 
 def test_code_for_arm_has_vectors() -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     machine = llvm.Target.from_triple("aarch64-linux-gnu").create_target_machine(opt=3)
-    source = str(emit_kernels(Target("float32", 16, 6, mode="fpcr"), Cell(), True))
+    source = str(emit_kernels(Target("float32", 16, 6, mode="fpcr"), lstm_cell(), True))
     module = llvm.parse_assembly(source)
     module.triple = "aarch64-linux-gnu"
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
@@ -536,28 +528,6 @@ def test_code_for_arm_has_vectors() -> None:
 
 
 # ---- as a torch operator -------------------------------------------------------------------
-
-
-def test_opcheck_of_both_operators() -> None:
-    x, h, c = (torch.randn(s, requires_grad=True) for s in ((3, 2, 4), (2, 5), (2, 5)))
-    w, r, b = (torch.randn(s, requires_grad=True) for s in ((20, 4), (20, 5), (20,)))
-    key = operator.cell_key(Cell(candidate=resolve("softsign")))
-    lstm = torch.ops.anygate.lstm
-    layer_ = (x, h, c, w, r, b, b, None, None)
-    torch.library.opcheck(lstm, (*layer_, key, False, True))
-    torch.library.opcheck(lstm, (x, h, c, w, r, None, None, None, None, key, True, True))
-    sizes = torch.tensor([2, 1, 1])
-    data = torch.randn(4, 4, requires_grad=True)
-    vectors = torch.randn(3, 5, requires_grad=True)
-    peephole = operator.cell_key(Cell(peephole=True))
-    torch.library.opcheck(lstm, (data, h, c, w, r, b, b, vectors, sizes, peephole, True, True))
-    output, _, _, saved, cells = lstm(*layer_, key, False, True)
-    grads = (torch.randn(3, 2, 5), torch.randn(2, 5), torch.randn(2, 5))
-    rest = (output.detach(), saved, cells, key, False, True)
-    torch.library.opcheck(
-        torch.ops.anygate.lstm_backward, (*grads, *layer_, *rest),
-        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
-    )  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -579,7 +549,7 @@ def test_compile_in_one_graph_with_changing_shapes() -> None:
 
 
 def test_double_backward_goes_through_eager_and_says_so_once() -> None:
-    operator._say_once.cache_clear()
+    again.warn_once.cache_clear()
     lstm = LSTM(2, 3, candidate="softsign", engine="cpu").double()
     x = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: lstm(x)[0], x)

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from anygate import LSTM
-from anygate.engines.cpu import compiler, packing
-from anygate.nn import operator
+from anygate.cells import LSTM as LSTM_TYPE
+from anygate.cells import make
+from anygate.engines.cpu import compiler, packing, plain
 
 
 def run_script(script: str, **environment: str) -> str:
@@ -86,7 +87,7 @@ def test_a_formula_nobody_has_compiled_in_six_threads(
 ) -> None:
     monkeypatch.setenv("ANYGATE_CACHE", str(tmp_path / "cache"))
     compiler.kernels.cache_clear()
-    operator._code.cache_clear()
+    plain._code.cache_clear()
     torch.manual_seed(0)
     lstm = LSTM(4, 16, engine="cpu", candidate="tanh(x) + 0.0625*x")
     x = torch.randn(3, 2, 4)
@@ -99,7 +100,7 @@ def test_entries_are_whole_when_others_see_them(monkeypatch: pytest.MonkeyPatch)
     """While an entry is being made, nothing of it can be found."""
     seen: list[int] = []
     kept: Any = packing._Kept(lambda code, *tensors: seen.append(len(kept.found)))
-    code = compiler.kernels(operator.cell_of(operator.cell_key(LSTM(1, 1).cell)), "float32", False)
+    code = compiler.kernels(make(LSTM_TYPE), "float32", False)
     weight = torch.ones(4)
     kept.of((weight,), code, True)
     weight.mul_(2)

@@ -6,7 +6,7 @@ rows of one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,12 +15,18 @@ from torch import Tensor
 from ..cells import Cell
 from ..cells.celltype import argument_of
 from ..cells.schedule import schedule
-from ..formulas.program import evaluate
+from ..formulas.program import Program, evaluate
 from .protocol import Layer, Result
 from .reference.loop import Arrays, forward
 from .reference.operations import OPS, Array
 
-__all__ = ["unit_values"]
+__all__ = ["Array", "evaluate_arrays", "unit_values"]
+
+
+def evaluate_arrays(program: Program, inputs: Mapping[str, Array | float]) -> dict[str, Array]:
+    """The outputs of a Program by name, of NumPy arrays in float64."""
+    with np.errstate(all="ignore"):
+        return evaluate(program, OPS, inputs)
 
 
 def unit_values(
@@ -62,8 +68,7 @@ def unit_values(
     for action in schedule(cell):
         if action.kind == "slot":
             program = dict(action.slopes)[argument_of(action.name)]
-            with np.errstate(all="ignore"):
-                slopes[action.name] = pick(evaluate(program, OPS, seen)["value"])
+            slopes[action.name] = pick(evaluate_arrays(program, seen)["value"])
     values = {name: pick(seen[name]) for name in (*cell.slots, *cell.type.states)}
     return values, slopes
 

@@ -31,10 +31,9 @@ from torch import Generator, Tensor, nn
 from ..cells import Cell, CellType, Product, make
 from ..cells import builtin as types
 from ..cells.celltype import symbol
-from ..engines.reference import OPS
+from ..engines.inside import evaluate_arrays
 from ..formulas.activation import Activation
 from ..formulas.lookup import resolve
-from ..formulas.program import evaluate
 from ..formulas.structure import break_points
 from .design import ActivationLike
 from .layers import RecurrentLayers
@@ -257,7 +256,7 @@ def _moment(activation: Activation, keep: Keep, points: int, depth: int) -> floa
     gradient = keep == "gradient"
     program = activation.program if gradient else activation.value_program
     with np.errstate(all="ignore"):
-        found = evaluate(program, OPS, {"x": z, **activation.parameters})
+        found = evaluate_arrays(program, {"x": z, **activation.parameters})
         values = np.broadcast_to(found["derivative" if gradient else "value"], z.shape)
         if np.isnan(values).any():
             raise ValueError(f"{activation.label} has no gain, because it has no value everywhere")

@@ -30,6 +30,8 @@ from .tile import WIDTH
 
 __all__ = ["Backward", "Forward", "backward", "forward"]
 
+_FORWARD, _BACKWARD = (len(names(0)) for names in (forward_arguments, backward_arguments))
+"""Arguments of the kernels besides those of each state."""
 Receive = Callable[[Tensor], None]
 """Takes the table of a measuring kernel."""
 _SMALL = 400_000
@@ -137,7 +139,7 @@ def forward(
         parts = _room(batch, threads, by_units, x_blocks + -(-hidden // amx.DEPTH))
     table = None if receive is None else _table(threads, steps, code.numbers)
     arrived = ctypes.c_int64(0)
-    arguments = _arguments(len(forward_arguments(0)) + 2 * layout.states)(
+    arguments = _arguments(_FORWARD + 2 * layout.states)(
         steps,
         batch,
         inputs,
@@ -201,13 +203,15 @@ def _check(
     rows: int,
 ) -> None:
     """Raises where machine code would read what is not there."""
-    tensors = [x, *states, weight_ih, weight_hh]
-    tensors += [t for t in (vectors, masks) if t is not None]
-    if not all(t.is_cpu for t in tensors):
-        raise RuntimeError("input, state and weights must all be on the CPU")
-    dtypes = {t.dtype for t in tensors}
-    if len(dtypes) > 1:
-        raise ValueError(f"input, state and weights must have one dtype, not {dtypes}")
+    dtype = x.dtype
+    for tensor in (x, *states, weight_ih, weight_hh, vectors, masks):
+        if tensor is None:
+            continue
+        if not tensor.is_cpu:
+            raise RuntimeError("input, state and weights must all be on the CPU")
+        if tensor.dtype != dtype:
+            dtypes = f"{dtype} and {tensor.dtype}"
+            raise ValueError(f"input, state and weights must have one dtype, not {dtypes}")
     shape = states[0].shape
     hidden = shape[-1]
     fits = len(states) == layout.states and all(state.shape == shape for state in states)
@@ -323,7 +327,7 @@ def backward(
     last += [_address(t) for t in (*step_grads, *grads)]
     for first, after, grad_z in sums.stretches():
         arrived = ctypes.c_int64(0)
-        arguments = _arguments(len(backward_arguments(0)) + len(last))(
+        arguments = _arguments(_BACKWARD + len(last))(
             steps,
             batch,
             hidden,
