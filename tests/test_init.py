@@ -16,7 +16,7 @@ from torch.nn.utils import parametrizations, prune
 import anygate
 from anygate.engines.reference import OPS
 from anygate.formulas import evaluate, resolve
-from anygate.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell, init
+from anygate.nn import LSTM, LSTMCell, init
 
 GATES = ("input_gate", "forget_gate", "candidate", "output_gate")
 EULER = 0.5772156649015329
@@ -562,29 +562,3 @@ def test_gain_refuses() -> None:
         init.gain("relu", "mean")  # type: ignore[arg-type]
     with pytest.raises(anygate.FormulaError, match="Did you mean relu"):
         init.gain("rel")
-
-
-@pytest.mark.parametrize(
-    "cls", [nn.GRU, nn.RNN, nn.GRUCell, nn.RNNCell, GRU, RNN, GRUCell, RNNCell]
-)
-def test_grus_and_rnns_by_block(cls: Any) -> None:
-    """Every product's block by itself, as of an LSTM's gates; torch's modules and ours alike."""
-    module = init.glorot_(init.orthogonal_(cls(I, H)))
-    init.orthogonal_(module)
-    suffix = "_l0" if isinstance(module, nn.RNNBase) else ""
-    for block in getattr(module, f"weight_hh{suffix}").detach().split(H):
-        torch.testing.assert_close(block @ block.T, torch.eye(H))
-    init.identity_(module)
-    recurrent = getattr(module, f"weight_hh{suffix}").detach()
-    assert torch.equal(recurrent[-H:], torch.eye(H))
-    gru = "GRU" in cls.__name__
-    biases = [getattr(module, f"bias_{kind}{suffix}").detach() for kind in ("ih", "hh")]
-    assert not any(bias[-H:].any() for bias in biases)
-    if gru:  # the update gate keeps the memory
-        init.chrono_(module, 30)
-        kept = biases[0][H : 2 * H]
-        assert (kept >= 0).all() and (kept <= math.log(29)).all() and kept.any()
-        assert not biases[1][H : 2 * H].any()
-    for initialise in (init.forget_bias_, *(() if gru else (lambda m: init.chrono_(m, 30),))):
-        with pytest.raises(TypeError, match=r"has no (forget )?gate"):
-            initialise(module)

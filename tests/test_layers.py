@@ -85,8 +85,7 @@ def complaints(source: str, module: tuple[str, ...]) -> list[str]:
 
 def engines_named(source: str) -> list[str]:
     """Names of engines in a source: as words of code and as whole texts, in docstrings and in
-    messages not; torch's devices (x.type == "cpu", .cpu()) and `engines.reference`'s table of
-    NumPy operations are none."""
+    messages not; torch's devices (x.type == "cpu", .cpu()) are none."""
     tree = ast.parse(source)
     devices = {
         id(part)
@@ -102,10 +101,7 @@ def engines_named(source: str) -> list[str]:
             found.append(f"line {node.lineno}: {node.id}")
         elif isinstance(node, ast.ImportFrom):
             names = {name.name.lower() for name in node.names} | set((node.module or "").split("."))
-            table = (node.module or "").endswith("engines.reference") and [
-                name.name for name in node.names
-            ] == ["OPS"]
-            if names & ENGINES and not table:
+            if names & ENGINES:
                 found.append(f"line {node.lineno}: {', '.join(sorted(names & ENGINES))}")
     return found
 
@@ -136,7 +132,6 @@ def test_modules_know_no_engine_by_name(path: Path) -> None:
         ("from ..engines import eager\neager.run(x)", ["line 1: eager", "line 2: eager"]),
         ('names = ("eager",)', ["line 1: 'eager'"]),
         ('if x.device.type == "cpu": y = x.cpu()', []),
-        ("from ..engines.reference import OPS", []),
         ("from ..engines.reference import Reference", ["line 1: reference"]),
         ('def f():\n    """On the cpu engine."""\n    raise ValueError("another than cpu")', []),
     ],

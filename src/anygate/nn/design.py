@@ -10,7 +10,7 @@ from sympy import Expr
 
 from ..cells import Cell, CellType, cell_key, make
 from ..cells.builtin import with_layer_norm, with_recurrent_dropout, with_zoneout
-from ..engines.protocol import load
+from ..engines.protocol import load, names
 from ..formulas.activation import Activation
 from ..formulas.errors import FormulaError
 from ..formulas.lookup import resolve
@@ -100,11 +100,11 @@ def make_design(
     """The design with these activations; None means not given.
 
     choices: by slot or shortcut; a slot given by itself wins over its shortcut.
-    Raises FormulaError naming the slot for an activation that cannot be used, EngineError for an
-    unknown engine, ValueError for another argument that cannot be.
+    Raises FormulaError naming the slot for an activation that cannot be used, ValueError for
+    another argument that cannot be, EngineError for an unknown engine.
     """
-    if engine != "auto":
-        load(engine)
+    if engine != "auto" and engine not in names():
+        load(engine)  # raises, naming those there are
     activations = _chosen(type, choices)
     base = _with_norms(type) if layer_norm else type
     rates = _rates(base, zoneout)
