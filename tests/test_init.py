@@ -169,53 +169,6 @@ def test_other_modules_are_refused(module: Any) -> None:
             initialise(module)
 
 
-GRUS = (nn.GRU, anygate.GRU, nn.GRUCell, anygate.GRUCell)
-RNNS = (nn.RNN, anygate.RNN, nn.RNNCell, anygate.RNNCell)
-
-
-def sums(module: Any, rows: slice) -> list[Tensor]:
-    """b_ih + b_hh of some rows, of each layer and direction."""
-    named = dict(module.named_parameters())
-    return [
-        (named[n] + named[n.replace("ih", "hh")]).detach()[rows] for n in named if "bias_ih" in n
-    ]
-
-
-@pytest.mark.parametrize("cls", [*GRUS, *RNNS])
-def test_the_other_families(cls: Any) -> None:
-    """chrono_ sets a GRU's update gate alone; orthogonal_, identity_ and glorot_ know the rows of
-    each gate; what a family does not have is refused by its name."""
-    module = cls(H, H)
-    is_gru = cls in GRUS
-    with pytest.raises(TypeError, match=f"forget_bias_: this {cls.__name__} has no forget gate"):
-        init.forget_bias_(module)
-    before = {n: p.detach().clone() for n, p in module.named_parameters()}
-    if is_gru:
-        init.chrono_(module, 10)
-        for row in sums(module, slice(H, 2 * H)):
-            assert (row >= 0).all() and (row <= math.log(9)).all() and row.std() > 0
-        for name, p in module.named_parameters():
-            kept = [*range(H), *range(2 * H, 3 * H)] if "bias" in name else slice(None)
-            assert torch.equal(p[kept], before[name][kept]), name
-    else:
-        with pytest.raises(TypeError, match=f"this {cls.__name__} has no gate that keeps a memory"):
-            init.chrono_(module, 10)
-    init.orthogonal_(module, 2.0)
-    (weight,) = (p for n, p in module.named_parameters() if n.startswith("weight_hh"))
-    for block in weight.detach().split(H):
-        torch.testing.assert_close(block @ block.T, 4 * torch.eye(H), rtol=0, atol=1e-5)
-    init.identity_(module, 0.5)
-    assert torch.equal(weight.detach()[-H:], 0.5 * torch.eye(H))
-    assert all(not row.any() for row in sums(module, slice(-H, None)))
-    known = ("reset_gate", "update_gate", "candidate") if is_gru else ("candidate",)
-    with pytest.raises(ValueError, match=f"gates are some of {', '.join(known)}, not"):
-        init.identity_(module, gates=("forget_gate",))
-    torch.manual_seed(0)
-    init.glorot_(module, dict.fromkeys(known, 1.0) | {"candidate": 100.0})
-    assert weight.detach()[-H:].std() > 10
-    assert not is_gru or weight.detach()[: 2 * H].std() < 1
-
-
 def test_computed_weights_are_refused() -> None:
     """What would be lost at the next forward is not written; what is kept, is."""
     for spoil in (

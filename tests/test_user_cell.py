@@ -305,7 +305,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "product of nothing": ({"products": (Product("z", False, False),)}, "'z' sees nothing"),
     "product too early": (
         {"products": ("z", Product("y", operand="r*h_before")), "lines": "h = y; r = z"},
-        "the product 'y' is of r*h_before, which is not known yet here; move the lines that",
+        "'y' is not known here; there are h_before, z. The product y is known after the lines that",
     ),
     "no such output": ({"output": "c"}, "mine: the output 'c' is no state: ('h',)"),
     "no such gate": ({"gates": ("g",)}, "mine: the gate 'g' is no slot"),
