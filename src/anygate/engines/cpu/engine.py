@@ -57,11 +57,23 @@ class CPU(Engine):
         self, key: str, layer: Layer, keep: bool = False, measures: Measures | None = None
     ) -> Result:
         dtype = layer.x.dtype
+        if layer.batch_sizes is not None and not len(layer.batch_sizes):
+            return self._no_steps(key, layer, keep, measures)
         if dtype not in _HALF:
             return run(key, layer, keep, measures)
         single = run(key, _single(layer), keep, measures)
         kept = None if single.kept is None else _rounded(single.kept, dtype)
         return Result(single.output.to(dtype), _rounded(single.states, dtype), kept)
+
+    def _no_steps(self, key: str, layer: Layer, keep: bool, measures: Measures | None) -> Result:
+        """A pack without rows, as a whole batch of no time steps."""
+        x = layer.x.view(0, layer.states[0].shape[0], layer.x.shape[-1])
+        masks = (
+            None if layer.masks is None else layer.masks.view(*x.shape[:2], *layer.masks.shape[1:])
+        )
+        result = self.run(key, layer._replace(x=x, masks=masks, batch_sizes=None), keep, measures)
+        kept = result.kept and tuple(state.flatten(0, 1) for state in result.kept)
+        return Result(result.output.flatten(0, 1), result.states, kept)
 
     def infer(self, key: str, layer: Layer) -> Result | None:
         if layer.x.dtype not in _WHOLE or needs_operator(layer):

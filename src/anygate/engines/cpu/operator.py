@@ -92,7 +92,9 @@ def _result(key: str, output: Tensor, states: Sequence[Tensor], others: Tensor |
     if others is None:
         return Result(output, tuple(states))
     place = _output_state(key)
-    kept = [others[k] for k in range(len(states) - 1)]
+    count = len(states) - 1
+    # One state alone has the memory to itself; of several each gets its own, to be changed in place.
+    kept = [others[k].clone() if count > 1 else others[k] for k in range(count)]
     return Result(output, tuple(states), (*kept[:place], output.clone(), *kept[place:]))
 
 
