@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
-from typing import Any
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from .base import Exit, UsageError, add_command, columns, print_json
+
+if TYPE_CHECKING:
+    from ..lab.answer import Measured
 
 __all__ = ["add"]
 
@@ -70,11 +75,25 @@ def _show(options: argparse.Namespace) -> int:
             "show takes one activation. If this is one formula, quote it: "
             f"anygate show {shlex.quote(formula)}"
         )
-    from ..formulas import describe, resolve, sheet
+    from ..formulas import ACTIVATIONS, describe, resolve, sheet
+    from ..lab.answer import measured
 
-    found = sheet(resolve(options.activation))
+    activation = resolve(options.activation)
+    as_listed = ACTIVATIONS.get(activation.name) == activation
+    found, quoted = sheet(activation), measured(activation.name) if as_listed else None
     if options.json:
-        print_json({"schema": 1, **found.to_dict()})
+        print_json({"schema": 1, **found.to_dict(), "measured": asdict(quoted) if quoted else None})
     else:
         print(describe(found))
+        print("\nMeasured in an LSTM:", *_quoted(activation.label, quoted), sep="\n")
     return Exit.DONE
+
+
+def _quoted(label: str, found: Measured | None) -> Iterator[str]:
+    """The measurements in lines; the command that makes some where there are none."""
+    if found is None:
+        yield f"  nothing yet; to measure it: anygate compare tanh {shlex.quote(label)}"
+        return
+    paragraphs = [*found.sentences, *(f"Withdrawn: the verdict on {w}." for w in found.withdrawn)]
+    for text in (*paragraphs, f"({found.run})"):
+        yield textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    ")

@@ -1,5 +1,5 @@
-"""How far back a gradient reaches in one LSTM, and what its forget gates alone would let through:
-measured by `anygate.record` inside the engine that trains."""
+"""The reach of a gradient back in time in one LSTM, and the share that its forget gates alone
+would let through: measured by `anygate.record` inside the engine that trains."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...nn.record import record
-from ..records import Snapshot
-from ..trial import Model
+from anygate.nn.record import record
+
+from .lab import Model, Snapshot
 
 __all__ = ["decades", "flow", "trained"]
 

@@ -1,31 +1,18 @@
-"""ReLU and leaky ReLU in an LSTM: saturation, stability, and in tanh's place."""
+"""ReLU in an LSTM: does it saturate, does it stay finite?"""
 
 from __future__ import annotations
 
-import math
 from statistics import median
 
-from ...statistics import LEVEL, MIN_SEEDS_FOR_CLAIM, paired_difference, wilson
-from ..contrast import Contrast, contrast
-from ..experiments import PAIR, STABILITY, TASKS, plain
+from .. import experiments, sources
+from ..experiments import STABILITY, plain
 from ..findings import Findings
 from ..grid import Arm
-from ..model import Effect, Judgement, Part, Verdict
-from .common import better_worse_same, from_contrasts, holm_of, lacking, measured, no_worse, not_run
+from ..lab import LEVEL, MIN_SEEDS_FOR_CLAIM, paired_difference, wilson
+from ..model import Claim, Effect, Judgement, Part, Question, Sentence, Verdict
+from ..rules import measured, not_run
 
-__all__ = ["leaky", "no_saturation", "replaces_tanh", "vision"]
-
-_WHERE = {"activation": "as both", "candidate": "as candidate", "cell_output": "as cell output"}
-
-
-def _tuned(findings: Findings, arm: Arm) -> Arm:
-    """The arm at its own rate where one was chosen, else as it is."""
-    return arm.own if arm.task in findings.scale.tuned and findings.of(arm.own) else arm
-
-
-def _fair(findings: Findings, arm: Arm, reference: Arm) -> Contrast | None:
-    """The contrast at own rates where they were chosen, else at the shared one."""
-    return contrast(findings, _tuned(findings, arm), _tuned(findings, reference))
+__all__ = ["CLAIMS"]
 
 
 # ---- does it saturate, does it stay finite ---------------------------------------------------
@@ -137,7 +124,7 @@ def _further(findings: Findings) -> Part:
         for name, seen in found.items()
     )  # fmt: skip
     because = (
-        "Run after this page had been published, by benchmarks/divergence.py, for their "
+        "Run after this page had been published, by `python -m studies.further_seeds`, for their "
         "divergences alone; no verdict rests on them."
         if effects
         else "None were run."
@@ -168,106 +155,51 @@ def _inside(findings: Findings) -> Part:
     return Part("inside", None, because, tuple(effects))
 
 
-# ---- in tanh's place -------------------------------------------------------------------------
-
-
-def replaces_tanh(findings: Findings) -> Judgement:
-    """ReLU as candidate, as cell output, as both: not worse than tanh on all of three tasks?"""
-    groups = {
-        _WHERE[slot]: [_fair(findings, Arm(task, slot, "relu"), plain(task)) for task in TASKS]
-        for slot in PAIR
-    }
-    parts = no_worse(groups, len(PAIR))
-    shared = from_contrasts([
-        contrast(findings, Arm(task, slot, "relu"), plain(task)) for slot in PAIR for task in TASKS
-    ])  # fmt: skip
-    beside = Part("at the shared learning rate", None, "For comparison.",
-                  tuple(c.effect() for c in shared))  # fmt: skip
-    return Judgement((*parts, beside))
-
-
-def vision(findings: Findings) -> Judgement:
-    """ReLU on images read pixel by pixel, plain; with the identity for comparison."""
-    relu, identity = (Arm("pixels", "activation", "relu", changes)
-                      for changes in ((), (("initial", "identity"),)))  # fmt: skip
-    groups = {"plain ReLU is not worse than tanh": [_fair(findings, relu, plain("pixels"))]}
-    beside = from_contrasts([
-        contrast(findings, relu, plain("pixels")),
-        _fair(findings, identity, plain("pixels")),
-        _fair(findings, identity, relu),
-    ])  # fmt: skip
-    part = Part("shared rate, and the identity as recurrent matrix", None,
-                "For comparison. Layer normalisation, the other help that the literature names, is "
-                "not in this library and was not run.",
-                tuple(c.effect() for c in beside))  # fmt: skip
-    return Judgement((*no_worse(groups, 1), part))
-
-
-# ---- leaky -----------------------------------------------------------------------------------
-
-_SLOPES = {"0.01": "leaky_relu", "0.3": "leaky_relu(k=0.3)"}
-
-
-def leaky(findings: Findings) -> Judgement:
-    """What it passes by formula, and whether that helps, for two slopes on two tasks."""
-    found = {
-        (k, task): contrast(findings, Arm(task, "activation", name),
-                            Arm(task, "activation", "relu"))
-        for k, name in _SLOPES.items() for task in ("adding", "rows")
-    }  # fmt: skip
-    return Judgement((_passes(findings), _outcome(found), _dead(findings)))
-
-
-def _passes(findings: Findings) -> Part:
-    name = "for z <= 0 it passes an error on, ReLU does not"
-    units = findings.experiment("formulas").get("units")
-    if not units:
-        return not_run(name)
-    leak, none = (units[u]["slope"]["-2"] for u in ("leaky_relu", "relu"))
-    effects = (Effect("slope of leaky ReLU at z = -2", leak), Effect("slope of ReLU there", none))
-    held = leak != 0 and none == 0
-    return Part(name, Verdict.HELD if held else Verdict.REFUTED, "By the formula.", effects)
-
-
-def _outcome(found: dict[tuple[str, str], Contrast | None]) -> Part:
-    name = "and so it trains better than ReLU"
-    if (part := lacking(name, list(found.values()))) is not None:
-        return part
-    contrasts = from_contrasts(list(found.values()))
-    size = len(contrasts)
-    different = holm_of([c.difference.p_value for c in contrasts], size)
-    same = holm_of([c.same for c in contrasts], size)
-    outcome = [
-        better_worse_same(c, p, q, size, first="relu", second=c.arm.activation)[0]
-        for c, p, q in zip(contrasts, different, same, strict=True)
-    ]
-    effects = tuple(c.effect() for c in contrasts)
-    corrected = f"corrected for {size}"
-    if "arm" in outcome:
-        p = min(p for p, o in zip(different, outcome, strict=True) if o == "arm")
-        where = outcome.count("arm")
-        because = f"Better in {where} of {size} comparisons (p = {p:.3f}, {corrected})."
-        return Part(name, Verdict.HELD, because, effects)
-    if all(o in ("same", "reference") for o in outcome):
-        because = f"Equivalent or worse in all {size} comparisons ({corrected})."
-        return Part(name, Verdict.REFUTED, because, effects)
-    because = (f"Better in none of {size} comparisons, and equivalence shown in "
-               f"{outcome.count('same')} ({corrected}).")  # fmt: skip
-    return Part(name, Verdict.UNDECIDED, because, effects)
-
-
-def _dead(findings: Findings) -> Part:
-    """Context: units whose slope is zero at every step of every sequence, and zero slopes."""
-    effects = []
-    for name in ("relu", *_SLOPES.values()):
-        arm = Arm("adding", "activation", name)
-        dead = [r.dead["candidate"] for r in findings.of(arm) if "candidate" in r.dead]
-        zero = measured(findings, arm, "zero_slope", "candidate")
-        if dead:
-            effects.append(Effect(f"units without any slope, {name}", 100 * math.fsum(dead)
-                                  / len(dead), "%", n=len(dead), format=".1f",
-                                  diverged=findings.diverged_of(arm)))  # fmt: skip
-        if zero:
-            effects.append(Effect(f"zero slopes, {name}", 100 * median(zero), "%", n=len(zero),
-                                  format=".1f", diverged=findings.diverged_of(arm)))  # fmt: skip
-    return Part("dead units", None, "Of the candidate, after training on adding.", tuple(effects))
+CLAIMS = (
+    Claim(
+        key="relu-no-saturation",
+        speaks_of=("relu",),
+        row="5",
+        sentence="ReLU does not saturate even for large values of z, so use it.",
+        said_by=(sources.QUESTION,),
+        experiments=(
+            experiments.FORMULAS,
+            experiments.REPLACEMENT,
+            experiments.UNCLIPPED,
+            experiments.LEAKY,
+        ),
+        measure="the slope; the share of diverged runs with clipping, on all tasks and at all "
+        "rates, and without clipping over learning rates and forget biases",
+        held_if="the slope is 1 for z > 0 and no run diverges with clipping; that no run diverges "
+        "without clipping holds nothing, for no margin says what is as stable",
+        refuted_if="a run diverges with clipping, or without it more settings diverge than with "
+        "tanh",
+        judge=no_saturation,
+        family="none: each part is a question of its own",
+        answers=(
+            Sentence(
+                Question.COST,
+                "The slope of ReLU stays 1 however large z is, and is exactly 0 for z <= 0.",
+                "The slope of ReLU does not stay 1.",
+                "The slope of ReLU was not computed.",
+                part="for z > 0 the slope stays 1",
+            ),
+            Sentence(
+                Question.COST,
+                "With clipping ReLU stayed within the finite numbers: {because}.",
+                "Even with clipping ReLU left the finite numbers: {because}.",
+                "Whether ReLU stays finite with clipping is left open.",
+                part="with clipping no run leaves the finite numbers",
+            ),
+            Sentence(
+                Question.CONSEQUENCES,
+                "Clipping: without it ReLU was as stable as tanh over the rates and biases tried.",
+                "Clipping: without it ReLU left the finite numbers more often than tanh, so clip "
+                "the gradient's norm.",
+                "Clipping: over the rates and biases tried, whether ReLU without it is less "
+                "stable than tanh is left open: {because}.",
+                part="without clipping it is as stable as tanh",
+            ),
+        ),
+    ),
+)

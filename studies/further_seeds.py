@@ -1,6 +1,6 @@
-"""How often runs diverge on further seeds, added to the results of the claims page.
+"""Divergences on further seeds, added to the results of the claims page.
 
-    python benchmarks/divergence.py docs/claims.json
+    python -m studies.further_seeds docs/claims.json
 
 These settings and seeds were chosen after the page's results were known, so that they are shown
 beside claim 5 and no verdict rests on them. About 15 minutes on an idle core.
@@ -12,10 +12,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from anygate.lab.claims import QUICK, Arm, load
-from anygate.lab.claims.grid import spec_of
-from anygate.lab.engines import run_one
-from anygate.lab.files import write_json
+from .findings import load
+from .grid import QUICK, Arm, spec_of
+from .lab import run_one, write_json
 
 UNCLIPPED = (("clip", 0.0),)
 SHORT = (("clip", 0.0), ("epochs", 5), ("forget_bias", 1.0), ("learning_rate", 0.1))

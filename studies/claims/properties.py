@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ...statistics import LEVEL
+from .. import experiments, sources
 from ..contrast import ROOM, contrast
 from ..experiments import FORGET, plain
 from ..findings import Findings
 from ..grid import Arm
-from ..model import Effect, Judgement, Part, Verdict
+from ..lab import LEVEL
+from ..model import Claim, Effect, Judgement, Part, Question, Sentence, Verdict
+from ..rules import LOSS, TIME_MARGIN, holm_of, lacking, not_run
 from ..survey import FUNCTIONS, PLACES, surveyed, surveyed_runs
-from .common import holm_of, lacking, not_run
-from .numeric import second_derivative_dies
+from .on_paper import second_derivative_dies
 
-__all__ = ["good_units", "least_squares", "rank_correlation", "second_derivative_sustains"]
+__all__ = ["CLAIMS", "least_squares", "rank_correlation"]
 
 MIN_FUNCTIONS = 15
 """Fewer cannot carry a regression on three properties."""
@@ -92,10 +93,10 @@ def _property(
     findings: Findings, name: str, tests: dict[tuple[str, str], Any], fits: dict[str, Fit]
 ) -> Part:
     title = f"a unit must be {name}"
-    mine = {k: v for k, v in tests.items() if k[0] in COUNTEREXAMPLES[name]}
+    chosen = {k: v for k, v in tests.items() if k[0] in COUNTEREXAMPLES[name]}
     effects = [_effect(findings, fits[place][name], name, place) for place in PLACES if fits[place]]
-    effects += [c.effect() for c, _ in mine.values()]
-    passing = [(unit, place, p) for (unit, place), (c, p) in mine.items()
+    effects += [c.effect() for c, _ in chosen.values()]
+    passing = [(unit, place, p) for (unit, place), (c, p) in chosen.items()
                if p <= LEVEL and not c.diverged[0]]  # fmt: skip
     if passing:
         unit, place, p = min(passing, key=lambda x: x[2])
@@ -198,3 +199,77 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float, flo
     z = math.atanh(max(-0.999999, min(0.999999, rho)))
     half = 1.959964 * math.sqrt((1 + rho * rho / 2) / (len(a) - 3))
     return rho, math.tanh(z - half), math.tanh(z + half)
+
+
+CLAIMS = (
+    Claim(
+        key="good-unit",
+        row="8",
+        sentence="A good unit must be bounded, differentiable and monotone.",
+        said_by=(sources.QUESTION,),
+        experiments=(
+            experiments.FORMULAS,
+            experiments.SURVEY,
+            experiments.COUNTEREXAMPLES,
+        ),
+        measure=f"{LOSS}, on adding, of 17 functions as candidate and as cell output, regressed "
+        "on the three properties; and of single units that lack one",
+        held_if="lacking the property delays the solution in both places (95 %), and no "
+        "counterexample is found",
+        refuted_if="a unit that lacks it is not worse than tanh by the margin, or the effect lies "
+        "within the margin in both places (90 %)",
+        judge=good_units,
+        margin=TIME_MARGIN,
+        family="counterexamples: over 3 units in 2 places, one-sided",
+        answers=(
+            Sentence(
+                Question.NONLINEARITY,
+                "As candidate and as cell output, units that are not bounded were worse in our "
+                "survey.",
+                "A unit need not be bounded: {because}.",
+                "That a unit must be bounded is neither shown nor refuted by our survey.",
+                part="a unit must be bounded",
+            ),
+            Sentence(
+                Question.NONLINEARITY,
+                "Units with a kink were worse.",
+                "A unit need not be differentiable everywhere: {because}.",
+                "Whether a kink does harm is left open.",
+                part="a unit must be differentiable",
+            ),
+            Sentence(
+                Question.NONLINEARITY,
+                "Units that are not monotone were worse.",
+                "A unit need not be monotone: {because}.",
+                "Whether a unit must be monotone is left open.",
+                part="a unit must be monotone",
+            ),
+        ),
+    ),
+    Claim(
+        key="second-derivative",
+        row="10",
+        sentence="tanh overcomes vanishing gradients because its second derivative sustains for a "
+        "long range before going to zero.",
+        said_by=(sources.QUESTION,),
+        experiments=(
+            experiments.FORMULAS,
+            *experiments.STARTS,
+        ),
+        measure="where f'' dies; over 17 functions, the rank correlation of that width with the "
+        "gradient that arrives half of the sequence earlier, before training",
+        held_if="tanh'' dies last; the correlation is positive in both places (95 %)",
+        refuted_if="tanh'' dies first; the correlation's interval ends below 0.5 in both places "
+        "while that of the forget gates' product begins above",
+        judge=second_derivative_sustains,
+        family="none: intervals at 95 % each",
+        answers=(
+            Sentence(
+                Question.TANH,
+                "The second derivative of tanh does last, and that goes with more gradient.",
+                "The reason that is given, a second derivative that lasts, does not hold.",
+                "That a lasting second derivative is the reason is not shown.",
+            ),
+        ),
+    ),
+)

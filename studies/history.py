@@ -1,4 +1,4 @@
-"""What was run before, what it had found, and which rules were changed after it was seen.
+"""The earlier run: its verdicts, and the rules that were changed after it was seen.
 
 Whoever changes a setting or a rule after results writes it down here, and gives up the verdicts
 that rest on the change until other seeds have been run.
@@ -96,9 +96,9 @@ def history(judged: Mapping[str, Judgement]) -> str:
     rows = [
         f"| {CLAIMS[key].row} | {EARLIER.verdicts[key]} | {judgement.verdict} |"
         for key, judgement in judged.items()
-        if EARLIER.verdicts[key] != judgement.verdict
+        if EARLIER.verdicts.get(key, judgement.verdict) != judgement.verdict
     ]
-    others = [CLAIMS[key].row for key in judged if EARLIER.verdicts[key] == judged[key].verdict]
+    others = [CLAIMS[key].row for key in judged if EARLIER.verdicts.get(key) == judged[key].verdict]
     table = "\n".join(["| claim | the earlier run | this one |", "| --- | --- | --- |", *rows])
     changed = "\n".join(f"- {text};" for text in CHANGED[:-1]) + f"\n- {CHANGED[-1]}."
     return f"""## Earlier runs, and rules that were changed after them

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from mpmath import mp
 
-from ...formulas import resolve, sheet
-from ...formulas.activation import differentiate
-from ...formulas.precise import PRECISE
-from ...formulas.program import evaluate, lower
-from ...nn import LSTM, LSTMCell
-from ...nn.init import chrono_, forget_bias_, identity_
+from anygate.formulas import resolve, sheet
+from anygate.formulas.activation import differentiate
+from anygate.formulas.precise import PRECISE
+from anygate.formulas.program import evaluate, lower
+from anygate.nn import LSTM, LSTMCell
+from anygate.nn.init import chrono_, forget_bias_, identity_
+
 from .grid import Scale
 from .survey import FUNCTIONS
 
@@ -110,7 +111,7 @@ def _unit(name: str) -> dict[str, Any]:
 
 
 def _properties(name: str) -> dict[str, Any]:
-    """What the survey's regressions take as given, from the property sheet."""
+    """The properties that the survey's regressions take as given, from the property sheet."""
     found = sheet(name)
     second = found.second_dies.value
     return {
@@ -173,9 +174,7 @@ def _chrono(name: str, t_max: int) -> dict[str, float]:
 
 
 def _zero(activation: Any, x: torch.Tensor) -> float:
-    from ...engines import eager
-
-    return (eager.apply(activation, x) == 0).double().mean().item()
+    return float((activation(x) == 0).double().mean().item())
 
 
 def _growth(bias: float) -> dict[str, Any]:
@@ -210,7 +209,7 @@ def _growth(bias: float) -> dict[str, Any]:
 
 
 def _forget(bias: float, steps: int) -> dict[str, float]:
-    """How much of a gradient the forget gate lets through in so many steps: sigmoid(b)^T by
+    """The share of a gradient that the forget gate lets through in T steps: sigmoid(b)^T by
     formula, and the gradient of an LSTM whose other weights are zero."""
     lstm = LSTM(1, 1).double()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What was measured, as judges read it: runs by arm, and the numbers of the other experiments.
+"""The measurements as judges read them: runs by arm, and the numbers of the other experiments.
 
 One JSON document holds it all (results.json, committed as docs/claims.json): what the verdicts and
 the page are made of, and nothing else.
@@ -7,7 +7,6 @@ the page are made of, and nothing else.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..records import StudyError
-from ..statistics import Array, CensoredTimes
 from .grid import SCALES, Arm, Scale
+from .lab import Array, StudyError
 
 __all__ = ["SCHEMA", "Findings", "Run", "load"]
 
@@ -66,7 +64,7 @@ class Findings:
         return float(rate or self.scale.setups[arm.task].make().settings.learning_rate)
 
     def loss(self, arm: Arm) -> dict[int, float]:
-        """Seed -> what contrasts compare, less being better: the share of the epochs until solved,
+        """Seed -> loss, by which arms are compared: the share of the epochs until solved,
         or the error; a diverged run counts as never solving, and as guessing."""
         setup = self.scale.setups[arm.task]
         if setup.measure == "time":
@@ -78,25 +76,16 @@ class Findings:
         return {run.seed: 1.0 - run.final for run in self.of(arm)}
 
     def epochs(self, arm: Arm) -> int:
-        """How long its runs last."""
+        """Epochs of its runs."""
         given = dict(arm.changes).get("epochs")
         return int(given or self.scale.setups[arm.task].epochs)
 
-    def times(self, arm: Arm) -> CensoredTimes | None:
-        """The epochs until solved; None without runs."""
-        runs, epochs = self.of(arm), self.epochs(arm)
-        if not runs:
-            return None
-        solved = tuple(run.solved_at is not None for run in runs)
-        times = tuple(_time(run, epochs) for run in runs)
-        return CensoredTimes(times, solved)
-
     def solved(self, arm: Arm) -> int:
-        """How many runs were ever at the solved level."""
+        """The number of runs that were ever at the solved level."""
         return sum(run.solved_at is not None for run in self.of(arm))
 
     def diverged(self, arm: Arm) -> int:
-        """How many runs diverged."""
+        """The number of runs that diverged."""
         return sum(run.diverged is not None for run in self.of(arm))
 
     def all_diverged(self) -> dict[str, tuple[int, int]]:
@@ -132,12 +121,6 @@ class Findings:
         }
 
 
-def _time(run: Run, epochs: int) -> float:
-    if run.solved_at is not None:
-        return float(run.solved_at)
-    return math.inf if run.diverged is not None else float(epochs)
-
-
 def _row(run: Run) -> dict[str, Any]:
     """A run without what it lacks."""
     return {k: v for k, v in vars(run).items() if v is not None and v != {}}
@@ -148,7 +131,7 @@ def load(path: Path) -> Findings:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["schema"] != SCHEMA:
-            raise StudyError(f"{path} is of schema {raw['schema']!r}, this anygate reads {SCHEMA}")
+            raise StudyError(f"{path} is of schema {raw['schema']!r}, these studies read {SCHEMA}")
         return Findings(
             scale=SCALES[raw["scale"]],
             runs={name: [Run(**row) for row in rows] for name, rows in raw["runs"].items()},
@@ -161,4 +144,4 @@ def load(path: Path) -> Findings:
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, StudyError):
             raise
-        raise StudyError(f"{path} holds no results of anygate claims ({error!r})") from error
+        raise StudyError(f"{path} holds no results of the studies ({error!r})") from error

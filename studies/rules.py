@@ -1,17 +1,22 @@
-"""What judges share: too few seeds, one-sided verdicts, words."""
+"""The rules that judges share: too few seeds, one-sided verdicts, their words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...statistics import LEVEL, MIN_SEEDS_FOR_CLAIM, holm
-from ..contrast import Contrast, enough
-from ..findings import Findings
-from ..grid import Arm
-from ..model import Effect, Part, Verdict
+from .contrast import Contrast, enough
+from .findings import Findings
+from .grid import Arm
+from .lab import LEVEL, MIN_SEEDS_FOR_CLAIM, holm
+from .model import Effect, Part, Verdict
 
 __all__ = ["better_worse_same", "from_contrasts", "holm_of", "lacking", "measured", "no_worse",
            "not_run"]  # fmt: skip
+
+
+LOSS = "the share of the epochs until the task is solved (1 if never or diverged)"
+TIME_MARGIN = "0.2 of the epochs (full: 0.1)"
+"""Measure and margin of most trainings, in words."""
 
 
 def not_run(name: str) -> Part:

@@ -8,12 +8,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ...formulas.sheet import curve
-from ..files import write_text
+from anygate.formulas.sheet import curve
+
 from .contrast import contrast
 from .experiments import ABLATIONS, OUTSIDE, PAIR, SINGLE_GATES, STABILITY, TASKS, on, plain
 from .findings import Findings
 from .grid import Arm, arms
+from .lab import write_text
 from .survey import FUNCTIONS, PLACES, surveyed
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def draw(findings: Findings, directory: Path) -> list[Path]:
     """Write every picture that has numbers. Raises WriteError if one cannot be written."""
     import vl_convert
 
-    from ..report.export import VL_VERSION
-    from ..report.style import HUES, config
+    from anygate.lab.report.export import VL_VERSION
+    from anygate.lab.report.style import HUES, config
 
     paths = []
     for picture in PICTURES:

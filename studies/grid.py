@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from ...formulas import resolve
-from ..tasks import Settings, Task, find_task
-from ..trial import TrialSpec
+from anygate.formulas import resolve
+
+from .lab import Settings, Task, TrialSpec, find_task
 
 __all__ = ["FULL", "QUICK", "SCALES", "Arm", "Scale", "Setup", "arms", "spec_of"]
 
@@ -42,7 +42,7 @@ class Setup:
 
     @property
     def epochs(self) -> int:
-        """How long a trial lasts."""
+        """Epochs of a trial."""
         return self.make().settings.epochs
 
     def make(self) -> Task:
@@ -60,7 +60,7 @@ def _task(name: str) -> Task:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is.
+    """The size of everything.
 
     seeds: how many of a compared arm, from FIRST_SEED on; survey: of an arm that only a survey over
     many functions uses. factors: of the shared learning rate, tried on the tasks `tuned`, each on

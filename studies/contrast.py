@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..statistics import (
-    LEVEL,
+from .findings import Findings
+from .grid import Arm
+from .lab import (
     MIN_SEEDS_FOR_CLAIM,
     Equivalence,
     PairedDifference,
     equivalence,
-    holm,
     paired_difference,
     sign_flip_p,
 )
-from .findings import Findings
-from .grid import Arm
 from .model import Effect
 
 ROOM = 2
 """Between the reference's mean and never solving there must be so many margins."""
 
-__all__ = ["ROOM", "Contrast", "best_of", "contrast", "enough", "holds", "label_of", "worst_of"]
+__all__ = ["ROOM", "Contrast", "contrast", "enough", "label_of", "task_name"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,8 @@ class Contrast:
         if not self.sensitive:
             counts += f"{'; ' if counts else ''}too few epochs to show that it is not worse"
         return Effect(
-            name=f"{label_of(self.arm)} against {label_of(self.reference)}, on {_on(self.arm)}",
+            name=f"{label_of(self.arm)} against {label_of(self.reference)}, "
+            f"on {task_name(self.arm)}",
             value=100 * d.mean,
             unit="% of the epochs" if self.measure == "time" else "points of error",
             low=100 * d.interval.low,
@@ -99,7 +98,8 @@ def label_of(arm: Arm) -> str:
     return f"{name} ({', '.join(inside)})" if inside else name
 
 
-def _on(arm: Arm) -> str:
+def task_name(arm: Arm) -> str:
+    """Its task, in two or three words."""
     return _TASKS.get(arm.task, arm.task)
 
 
@@ -133,20 +133,5 @@ def _count(findings: Findings, arm: Arm, seeds: Sequence[int], what: str) -> int
 
 
 def enough(found: Sequence[Contrast | None]) -> bool:
-    """Whether every contrast is there with the pairs that any claim needs."""
+    """True if every contrast is there with the pairs that any claim needs."""
     return bool(found) and all(c is not None and c.n >= MIN_SEEDS_FOR_CLAIM for c in found)
-
-
-def holds(p_values: Sequence[float]) -> list[bool]:
-    """Which of a family hold at 5% after Holm's correction."""
-    return [p <= LEVEL for p in holm(list(p_values))]
-
-
-def worst_of(p_values: Sequence[float]) -> float:
-    """The p value that all of several hold (an intersection-union test needs no correction)."""
-    return max(p_values)
-
-
-def best_of(p_values: Sequence[float]) -> float:
-    """The p value that at least one of several holds (Bonferroni)."""
-    return min(1.0, len(p_values) * min(p_values))

@@ -9,35 +9,54 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..engines import Engine, cores, in_processes, on_this_machine
-from ..files import write_json, writing
-from ..lock import locked, refuse_if_running
-from ..records import StudyError, Trial
-from ..runner import Progress, missing, result_of, run_trials
-from ..study import StudyConflict, _machine
-from ..trial import TrialSpec, one_thread, seeded
-from ..tuning import Tuned, choose, tuning_seeds, tuning_trials
-from .claims import CLAIMS
-from .experiments import EXPERIMENTS, LOOKED, MEASURED
+from .claims import CLAIMS, EXPERIMENTS
 from .findings import SCHEMA, Findings, Run
 from .flow import trained
 from .grid import FIRST_SEED, Arm, Scale, spec_of
+from .lab import (
+    Engine,
+    Progress,
+    StudyConflict,
+    StudyError,
+    Trial,
+    TrialSpec,
+    Tuned,
+    choose,
+    cores,
+    in_processes,
+    locked,
+    machine,
+    missing,
+    on_this_machine,
+    one_thread,
+    refuse_if_running,
+    result_of,
+    run_trials,
+    seeded,
+    tuning_seeds,
+    tuning_trials,
+    write_json,
+    writing,
+)
 from .model import Claim
 
 __all__ = ["Plan", "plan", "run"]
 
+_SNAPSHOTS = frozenset(arm for e in EXPERIMENTS.values() for arm in e.snapshots)
+_INSPECTED = _SNAPSHOTS | {arm for e in EXPERIMENTS.values() for arm in e.inspected}
 _OURS = {"claims.json", "trials", "timing", "experiments", "results.json", "claims.md", "images"}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What some claims need at a scale. arms: each with its number of seeds; names: of the
+    """The needs of some claims at a scale. arms: each with its number of seeds; names: of the
     experiments without training."""
 
     scale: Scale
@@ -63,7 +82,7 @@ class Plan:
     def _by_seed(self, chosen: Sequence[tuple[Arm, int, float | None]]) -> list[TrialSpec]:
         longest = max((n for _, n, _ in chosen), default=0)
         return [
-            _seen(arm, spec_of(arm, FIRST_SEED + k, self.scale, rate))
+            _inspected(arm, spec_of(arm, FIRST_SEED + k, self.scale, rate))
             for k in range(longest)
             for arm, n, rate in chosen
             if k < n
@@ -86,12 +105,12 @@ class Plan:
         return tuple(float(f"{shared * factor:.3g}") for factor in sorted(self.scale.factors))
 
 
-def _seen(arm: Arm, spec: TrialSpec) -> TrialSpec:
+def _inspected(arm: Arm, spec: TrialSpec) -> TrialSpec:
     """The trial, measured only where a claim needs it: after every epoch the inside is a tenth of
     the time on adding, a fifth on Reber."""
     plain = arm.shared
-    look = spec.settings.epochs if plain in LOOKED else 0
-    return replace(spec, watched=plain in MEASURED, look=look)
+    look = spec.settings.epochs if plain in _INSPECTED else 0
+    return replace(spec, watched=plain in _SNAPSHOTS, look=look)
 
 
 def _shared_rate(arm: Arm, scale: Scale) -> float:
@@ -102,7 +121,7 @@ def plan(claims: Iterable[Claim], scale: Scale) -> Plan:
     """All that these claims need, each trial once; with all claims also what stands beside
     published figures."""
     chosen = tuple(claims)
-    names = list(dict.fromkeys(name for claim in chosen for name in claim.experiments))
+    names = list(dict.fromkeys(e.name for claim in chosen for e in claim.experiments))
     if {claim.key for claim in chosen} == set(CLAIMS):
         names += [name for name in EXPERIMENTS if name not in names]
     arms: dict[Arm, int] = {}
@@ -130,7 +149,7 @@ def run(
     FolderInUse if another process writes there, WriteError if it cannot be written."""
     started = time.monotonic()
     with writing(directory):
-        _claim(directory, planned, command, fresh)
+        _prepare(directory, planned, command, fresh)
     with locked(directory):
         return _run_locked(planned, directory, jobs or cores(), engine, progress, started)
 
@@ -224,8 +243,8 @@ def _compute_named(name: str, scale: Scale) -> tuple[str, dict[str, Any]]:
 # ---- the folder -----------------------------------------------------------------------------
 
 
-def _claim(directory: Path, planned: Plan, command: str, fresh: bool) -> None:
-    """Make the folder ours, or refuse it."""
+def _prepare(directory: Path, planned: Plan, command: str, fresh: bool) -> None:
+    """Mark the folder as one of claims, or refuse it."""
     if directory.exists() and not directory.is_dir():
         raise StudyConflict(f"{directory} is a file, not a folder; choose another --out")
     found = {p.name for p in directory.iterdir()} if directory.is_dir() else set()
@@ -243,8 +262,25 @@ def _claim(directory: Path, planned: Plan, command: str, fresh: bool) -> None:
             f"{directory} holds results of the {held.get('scale')} run; choose another --out, or "
             "--fresh to delete them"
         )
-    about = {"schema": SCHEMA, "scale": planned.scale.name, "command": command}
-    write_json(directory / "claims.json", about | {"machine": _machine()})
+    about = {
+        "schema": SCHEMA,
+        "scale": planned.scale.name,
+        "command": command,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "commit": _commit(),
+        "machine": machine(),
+    }
+    write_json(directory / "claims.json", about)
+
+
+def _commit() -> str:
+    """The commit of the checkout that runs, with a mark if files differ from it; "" outside one."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout.strip()
 
 
 def _held(directory: Path) -> dict[str, Any]:
@@ -256,7 +292,7 @@ def _file(directory: Path, name: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A file of ours; empty if it is not there, damaged or of another schema."""
+    """A file of this folder; empty if it is not there, damaged or of another schema."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from statistics import median
 
-from ...statistics import LEVEL
+from .. import experiments, sources
 from ..contrast import Contrast, contrast
 from ..experiments import INSIDE, OUTSIDE, SINGLE_GATES, plain
 from ..findings import Findings
 from ..grid import Arm
-from ..model import Effect, Judgement, Part, Verdict
-from .common import from_contrasts, holm_of, lacking
+from ..lab import LEVEL
+from ..model import Claim, Effect, Judgement, Part, Question, Sentence, Verdict
+from ..rules import LOSS, TIME_MARGIN, from_contrasts, holm_of, lacking
 
-__all__ = ["sigmoid_gates"]
+__all__ = ["CLAIMS"]
 
 
 def sigmoid_gates(findings: Findings) -> Judgement:
@@ -80,3 +81,47 @@ def _inside(findings: Findings) -> Part:
         "For comparison, not part of the claim.",
         tuple(_effect(findings, c) for c in found),
     )
+
+
+def _gate(slot: str, name: str) -> Sentence:
+    return Sentence(
+        Question.GATES,
+        f"{name}, alone, every other range that we tried was worse.",
+        f"{name}, alone, another range did no harm that counts: {{because}}.",
+        f"{name}, alone, our runs leave that open: {{because}}.",
+        part=slot,
+    )
+
+
+CLAIMS = (
+    Claim(
+        key="sigmoid-gates",
+        row="1",
+        sentence="A gate must give values between 0 and 1, as the sigmoid does, to let through "
+        "anything from nothing to everything.",
+        said_by=(
+            sources.QUESTION,
+            sources.TALLEC_2018,
+        ),
+        experiments=(experiments.GATES,),
+        measure=f"{LOSS}, on adding and Reber for all three gates, on adding for each alone",
+        held_if="every gate of another range is worse on at least one task",
+        refuted_if="a gate of another range is not worse than the sigmoid by the margin on all "
+        "tasks, and no run of it diverged",
+        judge=sigmoid_gates,
+        margin=TIME_MARGIN,
+        family="within each part, over its gates (3 or 2), one-sided",
+        answers=(
+            Sentence(
+                Question.GATES,
+                "With another range in all three gates at once, every one that we tried was worse.",
+                "The range from 0 to 1 is not necessary in all three gates: {because}.",
+                "Whether all three gates could have another range is left open: {because}.",
+                part="all three gates",
+            ),
+            _gate("forget gate", "In the forget gate"),
+            _gate("input gate", "In the input gate"),
+            _gate("output gate", "In the output gate"),
+        ),
+    ),
+)

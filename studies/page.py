@@ -7,18 +7,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
-from ..statistics import smallest_reachable_p
 from .answer import answer
 from .claims import CLAIMS
-from .experiments import EXPERIMENTS
 from .findings import Findings
 from .history import history, withdraw
+from .lab import smallest_reachable_p, write_text
 from .model import Claim, Effect, Judgement, Part, Verdict
 from .pictures import PICTURES, draw
 from .published import Table, tables
-from .sources import SOURCES
-from .wording import ANSWER
+from .sources import ALSO_CITED, SOURCES
 
 __all__ = ["judge_all", "page", "summary", "verdict_table", "write_page"]
 
@@ -112,10 +109,11 @@ def _head(findings: Findings) -> str:
     quick = (
         "This is the quick run: small networks and short sequences. It can refute a sentence that "
         "is meant to hold always; what it leaves undecided, and what needs long sequences, is for "
-        "`anygate claims` without `--quick`, which takes a night."
+        "`python -m studies --full`, which takes a night."
         if findings.scale.name == "quick"
         else "This is the full run."
     )
+    when = f"on {about['date']} with commit {about['commit']}, " if about.get("commit") else ""
     return f"""# What is said about activations in LSTMs, tested
 
 Sentences that are repeated everywhere, each turned into an experiment that could refute it. A claim
@@ -125,10 +123,10 @@ were written before all data: read first
 [what was changed after an earlier run](#earlier-runs-and-rules-that-were-changed-after-them).
 [The answer](#the-answer) to the question that the sentences come from stands at the end.
 
-`{about.get("command", "anygate claims")}` made the numbers, on {machine.get("cores", "?")} cores of
-{machine.get("cpu", "an unknown processor")} (torch {machine.get("torch", "?")}, anygate
-{machine.get("anygate", "?")}), {took}; `anygate claims --from` made this page of
-the results beside it. {quick}"""
+`{about.get("command", "python -m studies")}` made the numbers, {when}on
+{machine.get("cores", "?")} cores of {machine.get("cpu", "an unknown processor")}
+(torch {machine.get("torch", "?")}, anygate {machine.get("anygate", "?")}), {took};
+`python -m studies --from` made this page of the results beside it. {quick}"""
 
 
 def _cell() -> str:
@@ -158,8 +156,8 @@ def _verdicts(judged: Mapping[str, Judgement]) -> str:
 
 
 def _claim(claim: Claim, judgement: Judgement) -> str:
-    said = "; ".join(SOURCES[key] for key in claim.said_by)
-    what = "; ".join(EXPERIMENTS[name].title for name in claim.experiments)
+    said = "; ".join(claim.said_by)
+    what = "; ".join(experiment.title for experiment in claim.experiments)
     rules = [
         ("who says it", said),
         ("experiments", what),
@@ -271,7 +269,7 @@ sequences of thousands of steps."""
 def _answer(judged: Mapping[str, Judgement], findings: Findings) -> str:
     blocks = [
         f"### {title}\n\n{text}\n\nTry it: `{command}`"
-        for title, text, command in answer(ANSWER, judged, findings)
+        for title, text, command in answer(judged, findings)
     ]
     setups = findings.scale.setups
     longest = max(setup.make().steps for setup in setups.values())
@@ -283,11 +281,10 @@ def _answer(judged: Mapping[str, Judgement], findings: Findings) -> str:
 
 
 def _sources(judged: Mapping[str, Judgement]) -> str:
-    used = {key for name in judged for key in CLAIMS[name].said_by} | {
-        "hochreiter1997", "gers2000", "greff2017", "hu2018", "tallec2018", "cybertronai",
-        "beck2024", "ligru", "keras2194",
-    }  # fmt: skip
-    return "## Sources\n\n" + "\n".join(f"- {SOURCES[k]}" for k in SOURCES if k in used)
+    said = dict.fromkeys(source for name in judged for source in CLAIMS[name].said_by)
+    known = [source for source in SOURCES if source in said or source in ALSO_CITED]
+    others = [source for source in said if source not in SOURCES]
+    return "## Sources\n\n" + "\n".join(f"- {source}" for source in [*known, *others])
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:

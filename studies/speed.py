@@ -1,4 +1,4 @@
-"""What a function, its gradient and a whole LSTM cost: alternated, round by round, on one thread.
+"""The cost of a function, its gradient and a whole LSTM: alternated, round by round, on one thread.
 
 All are measured in every round, one after the other, so that a machine that slows down for a while
 slows down all of them. Of each the fastest of a few samples counts; ratios are taken within a
@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...engines.cpu.elementwise import elementwise
-from ...formulas import resolve
-from ...formulas.closed import VALUE, derivative_in_value
-from ...formulas.program import Program, lower
-from ...nn import LSTM
-from ..trial import one_thread
+from anygate.engines.cpu.elementwise import elementwise
+from anygate.formulas import resolve
+from anygate.formulas.closed import VALUE, derivative_in_value
+from anygate.formulas.program import Program, lower
+from anygate.nn import LSTM
+
 from .grid import Scale
+from .lab import one_thread
 
 Numbers = NDArray[np.float32]
 Job = Callable[[int], None]

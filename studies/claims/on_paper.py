@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .. import experiments, sources
 from ..findings import Findings
-from ..model import Effect, Judgement, Part, Verdict
-from .common import not_run
+from ..model import Claim, Effect, Judgement, Part, Question, Sentence, Verdict
+from ..rules import not_run
 
-__all__ = ["chrono_hard", "forgetting", "growth", "second_derivative_dies", "sigmoid_derivative"]
+__all__ = ["CLAIMS"]
 
 AGREES = 1e-3
 """Relative: a running LSTM agrees with the formula (float32 where it overflows)."""
@@ -121,3 +122,128 @@ def forgetting(findings: Findings) -> Judgement:
         because = "The gradient is the product of the gates." if agrees else "It is not."
         parts.append(_part(f"forget bias {float(bias):g}", agrees, because, effects))
     return Judgement(tuple(parts) or (not_run("forgetting"),))
+
+
+CLAIMS = (
+    Claim(
+        key="second-derivative-dies",
+        row="a",
+        sentence="The second derivative of tanh dies before those of the sigmoid and softsign.",
+        said_by=(
+            sources.HERE,
+            sources.LECUN_1998,
+        ),
+        experiments=(experiments.FORMULAS,),
+        measure="the |x| beyond which |f''| stays below 0.01, and below a hundredth of its peak",
+        held_if="that of tanh is the smallest of the three",
+        refuted_if="it is not",
+        judge=second_derivative_dies,
+        answers=(
+            Sentence(
+                Question.TANH,
+                "Of the three, the second derivative of tanh dies first, before those of the "
+                "sigmoid and of softsign.",
+                "The second derivative of tanh does not die before those of the sigmoid and of "
+                "softsign.",
+                "Where the second derivative of tanh dies was not computed.",
+            ),
+        ),
+    ),
+    Claim(
+        key="sigmoid-derivative",
+        row="b",
+        sentence="The derivative of the sigmoid is exp(-z)/(1 + exp(-z))^2; the question prints it "
+        "with a wrong sign.",
+        said_by=(sources.HERE,),
+        experiments=(experiments.FORMULAS,),
+        measure="the largest difference from the limit of the difference quotient at four points",
+        held_if="the formula agrees and the printed one does not",
+        refuted_if="otherwise",
+        judge=sigmoid_derivative,
+    ),
+    Claim(
+        key="chrono-hard",
+        row="c",
+        sentence="With chrono initialisation and a hard sigmoid, most forget gates start without "
+        "any gradient, and as many input gates exactly closed.",
+        said_by=(
+            sources.HERE,
+            sources.TALLEC_2018,
+            sources.KERAS,
+        ),
+        experiments=(experiments.LIMITS,),
+        measure="the share of units by formula, and counted over drawn biases, for T = 100 and 784",
+        held_if="it is more than half, and both agree within 2 points",
+        refuted_if="otherwise",
+        judge=chrono_hard,
+        answers=(
+            Sentence(
+                Question.CONSEQUENCES,
+                "Do not pair chrono initialisation with a hard sigmoid: most gates would start "
+                "without a gradient.",
+                "Chrono initialisation and a hard sigmoid went together.",
+                "Chrono initialisation with a hard sigmoid was not computed.",
+            ),
+        ),
+    ),
+    Claim(
+        key="relu-growth",
+        row="d",
+        sentence="With ReLU as candidate and cell output, gates frozen at their start and the "
+        "identity as recurrent matrix, the state grows by sigmoid(b) + 1/4 a step: it is stable "
+        "only for forget biases b below ln 3 = 1.10.",
+        said_by=(sources.HERE,),
+        experiments=(experiments.LIMITS,),
+        measure="the factor a step and the step of float32's overflow, by formula and in an LSTM",
+        held_if="both agree (0.1 %; the overflow 2 %), and the border lies there",
+        refuted_if="otherwise",
+        judge=growth,
+        answers=(
+            Sentence(
+                Question.CONSEQUENCES,
+                "Initialisation: with ReLU in both places and the identity as recurrent matrix "
+                "the state grows by sigmoid(b) + 1/4 a step, so keep the forget bias b below 1.1 "
+                "or the recurrent weights smaller.",
+                "The growth of a ReLU LSTM did not follow sigmoid(b) + 1/4.",
+                "The growth of a ReLU LSTM was not computed.",
+            ),
+        ),
+    ),
+    Claim(
+        key="forgetting",
+        row="e",
+        sentence="Through the memory alone, sigmoid(b)^T of a gradient arrives T steps earlier: "
+        "whatever the units are, the forget bias decides.",
+        said_by=(
+            sources.HERE,
+            sources.JOZEFOWICZ_2015,
+        ),
+        experiments=(experiments.LIMITS,),
+        measure="sigmoid(b)^100, by formula and as the gradient of an LSTM without other weights",
+        held_if="both agree (0.1 %)",
+        refuted_if="otherwise",
+        judge=forgetting,
+        answers=(
+            Sentence(
+                Question.GATES,
+                "Through the memory cell alone a gradient shrinks by the product of the forget "
+                "gates and by nothing else: with a forget bias of 1 a fraction of {one:.2g} is "
+                "left after 100 steps, with a bias of 5 it is {five:.2f}.",
+                "The gradient through the memory cell did not follow the product of the forget "
+                "gates.",
+                "The gradient through the memory cell was not measured.",
+                values=lambda judgement: {
+                    name: judgement.part(f"forget bias {bias}").effects[1].value
+                    for name, bias in (("one", 1), ("five", 5))
+                },
+            ),
+            Sentence(
+                Question.NONLINEARITY,
+                "No activation of the input or output stands on the direct path of the gradient "
+                "through the memory: only the forget gate's value does.",
+                "The direct path of the gradient did not follow the forget gates.",
+                "The direct path of the gradient was not measured.",
+            ),
+        ),
+    ),
+)

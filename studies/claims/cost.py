@@ -1,4 +1,4 @@
-"""What is cheaper? Ratios within rounds, their median and its exact interval."""
+"""Cost: ratios of times within rounds, their median and its exact interval."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from ...statistics import median_interval
+from .. import experiments, sources
 from ..contrast import contrast
 from ..experiments import plain
 from ..findings import Findings
 from ..grid import Arm
-from ..model import Effect, Judgement, Part, Verdict
-from .common import from_contrasts, measured, not_run
+from ..lab import median_interval
+from ..model import Claim, Effect, Judgement, Part, Question, Sentence, Verdict
+from ..rules import from_contrasts, measured, not_run
 
-__all__ = ["hard_tanh", "ratio", "tanh_gradient"]
+__all__ = ["CLAIMS", "ratio"]
 
 LEAST = 0.02
 """A saving below this is none, declared beforehand."""
@@ -119,3 +120,77 @@ def _on_digits(findings: Findings) -> Part:
                               100 * median(shares), "%", n=len(shares), format=".1f",
                               diverged=findings.diverged_of(arm)))  # fmt: skip
     return Part("on digits by rows", None, "For comparison, not part of the claim.", tuple(effects))
+
+
+CLAIMS = (
+    Claim(
+        key="tanh-gradient",
+        row="3",
+        sentence="The gradient of tanh is cheaper to compute.",
+        said_by=(sources.QUESTION,),
+        experiments=(
+            experiments.FUNCTIONS_COST,
+            experiments.LAYERS_COST,
+        ),
+        measure="time of tanh over that of sigmoid within rounds of alternated measurements, one "
+        "thread, float32, in this library's kernels",
+        held_if="the interval of the median ratio lies below 0.98 everywhere",
+        refuted_if="it lies above 0.98 everywhere",
+        judge=tanh_gradient,
+        margin="2 % of the time",
+        family="none: intervals at 95 % each",
+        answers=(
+            Sentence(
+                Question.TANH,
+                "The derivative of tanh alone is cheaper than that of the sigmoid.",
+                "The derivative of tanh alone is no cheaper than that of the sigmoid: both are "
+                "one multiplication away from the value.",
+                "Whether the derivative of tanh alone is cheaper than that of the sigmoid was not "
+                "settled.",
+                part="the derivative alone",
+            ),
+            Sentence(
+                Question.TANH,
+                "A training step of a whole LSTM was cheaper with tanh than with the sigmoid.",
+                "A training step of a whole LSTM was not cheaper with tanh than with the sigmoid.",
+                "Whether a training step of a whole LSTM is cheaper with tanh was not settled.",
+                part="a training step of an LSTM",
+            ),
+        ),
+    ),
+    Claim(
+        key="hard-tanh",
+        row="4",
+        sentence="Hard tanh is computationally cheaper than tanh, and saturates for |z| above 1.",
+        said_by=(sources.QUESTION,),
+        experiments=(
+            experiments.FUNCTIONS_COST,
+            experiments.LAYERS_COST,
+            experiments.FORMULAS,
+            experiments.HARD_TANH,
+        ),
+        measure="time of hard tanh over that of tanh, an element and a whole LSTM; the slope",
+        held_if="the interval of the median ratio lies below 0.98 everywhere; the slope is zero",
+        refuted_if="the ratio lies above 0.98 everywhere; the slope is not zero",
+        judge=hard_tanh,
+        margin="2 % of the time",
+        family="none: intervals at 95 % each",
+        answers=(
+            Sentence(
+                Question.COST,
+                "Hard tanh made a training step cheaper than tanh at every size that was timed.",
+                "Hard tanh made no training step 2 % cheaper than tanh at any size that was timed.",
+                "Hard tanh made a training step cheaper than tanh at some sizes only, or not "
+                "measurably.",
+                part="a training step of an LSTM",
+            ),
+            Sentence(
+                Question.COST,
+                "Beyond |z| = 1 the slope of hard tanh is exactly zero.",
+                "Beyond |z| = 1 the slope of hard tanh is not zero.",
+                "The slope of hard tanh beyond |z| = 1 was not computed.",
+                part="the slope beyond |z| = 1 is zero",
+            ),
+        ),
+    ),
+)

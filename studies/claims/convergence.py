@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from .. import experiments, sources
 from ..contrast import contrast
 from ..experiments import PAIR, plain
 from ..findings import Findings
 from ..grid import Arm
-from ..model import Judgement, Part, Verdict
-from .common import better_worse_same, from_contrasts, holm_of, lacking
+from ..model import Claim, Judgement, Part, Question, Sentence, Verdict
+from ..rules import LOSS, TIME_MARGIN, better_worse_same, from_contrasts, holm_of, lacking
 
-__all__ = ["tanh_converges"]
+__all__ = ["CLAIMS"]
 
 _WHERE = {"activation": "as both", "candidate": "as candidate", "cell_output": "as cell output"}
 
@@ -54,3 +55,42 @@ def _parts(findings: Findings, rivals: dict[str, Arm]) -> list[Part]:
         effects = [x.effect() for x in dict.fromkeys(from_contrasts([c, shared[name]]))]
         parts.append(Part(name, verdicts.get(who, Verdict.REFUTED), because, tuple(effects)))
     return parts
+
+
+CLAIMS = (
+    Claim(
+        key="tanh-converges",
+        row="2",
+        sentence="tanh converges faster.",
+        said_by=(
+            sources.QUESTION,
+            sources.LECUN_1998,
+            sources.GLOROT_2010,
+        ),
+        experiments=(experiments.CONVERGENCE,),
+        measure=f"{LOSS}, on adding; at own learning rates where both were tuned",
+        held_if="tanh is sooner",
+        refuted_if="the other is sooner, or both are equivalent within the margin",
+        judge=tanh_converges,
+        margin=TIME_MARGIN,
+        family="over the three places of the sigmoid, and over the three other units; two-sided",
+        answers=(
+            Sentence(
+                Question.TANH,
+                "In both places at once tanh solved the adding problem sooner than the logistic "
+                "sigmoid.",
+                "In both places at once tanh did not solve the adding problem sooner than the "
+                "logistic sigmoid: {because}.",
+                "Whether tanh in both places is sooner than the logistic sigmoid is left open.",
+                part="than the logistic sigmoid, as both",
+            ),
+            Sentence(
+                Question.TANH,
+                "It was sooner than ReLU.",
+                "It was not sooner than ReLU: {because}.",
+                "Between tanh and ReLU our runs do not decide which is sooner.",
+                part="than relu",
+            ),
+        ),
+    ),
+)
