@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anygate.lab.claims import CLAIMS, QUICK, Arm, Findings, Scale, plan, run
-from anygate.lab.claims.findings import Run
-from anygate.lab.claims.grid import SCALES, Setup
+from studies.claims import CLAIMS
+from studies.findings import Findings, Run
+from studies.grid import QUICK, SCALES, Arm, Scale, Setup
+from studies.runner import plan, run
 
 _SMALL = (("hidden_size", 3), ("epochs", 2), ("batch_size", 1000), ("learning_rate", 0.01))
 TINY = Scale(

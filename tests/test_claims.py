@@ -13,31 +13,20 @@ from claims_tiny import accuracies, findings, solved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anygate.lab.claims import (
-    CLAIMS,
-    EXPERIMENTS,
-    FULL,
-    QUICK,
-    SOURCES,
-    Arm,
-    Effect,
-    Judgement,
-    Verdict,
-    judge_all,
-    page,
-)
-from anygate.lab.claims import contrast as contrasts
-from anygate.lab.claims.contrast import Contrast, label_of
-from anygate.lab.claims.experiments import FORGET, OUTSIDE, SINGLE_GATES, STABILITY, TASKS, plain
-from anygate.lab.claims.findings import Findings, Run
-from anygate.lab.claims.grid import spec_of
-from anygate.lab.claims.history import EARLIER, SEEN, WITHDRAWN
-from anygate.lab.claims.judges.common import holm_of
-from anygate.lab.claims.judges.cost import ratio
-from anygate.lab.claims.judges.properties import least_squares, rank_correlation
-from anygate.lab.claims.model import Part
-from anygate.lab.claims.runner import plan
-from anygate.lab.claims.survey import FUNCTIONS, PLACES
+from studies import contrast as contrasts
+from studies.claims import CLAIMS, EXPERIMENTS, collect
+from studies.claims.cost import ratio
+from studies.claims.properties import least_squares, rank_correlation
+from studies.contrast import Contrast, label_of
+from studies.experiments import FORGET, OUTSIDE, SINGLE_GATES, STABILITY, TASKS, plain
+from studies.findings import Findings, Run
+from studies.grid import FULL, QUICK, Arm, spec_of
+from studies.history import EARLIER, SEEN, WITHDRAWN
+from studies.model import Claim, Effect, Experiment, Judgement, Part, Question, Sentence, Verdict
+from studies.page import judge_all, page
+from studies.rules import holm_of
+from studies.runner import plan
+from studies.survey import FUNCTIONS, PLACES
 
 HELD, REFUTED, UNDECIDED = Verdict.HELD, Verdict.REFUTED, Verdict.UNDECIDED
 EARLY, MIDDLE, LATE = (solved(*[e, e + 1] * 4) for e in (5, 6, 15))
@@ -67,9 +56,50 @@ def test_every_row_of_the_list_is_a_claim() -> None:
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_a_claim_has_a_source_a_rule_and_experiments_that_exist(claim: Any) -> None:
-    assert claim.said_by and all(key in SOURCES for key in claim.said_by)
+    assert claim.said_by and all(isinstance(source, str) and source for source in claim.said_by)
     assert claim.refuted_if and claim.held_if and claim.measure and claim.sentence.endswith(".")
-    assert claim.experiments and all(name in EXPERIMENTS for name in claim.experiments)
+    assert claim.experiments
+    assert all(EXPERIMENTS[experiment.name] is experiment for experiment in claim.experiments)
+
+
+ADDED = Claim(
+    key="sine-converges",
+    row="11",
+    sentence="The sine converges faster than tanh.",
+    said_by=("A paper that nobody has cited here before",),
+    experiments=(
+        Experiment("sine", "the sine as both", arms=(Arm("adding", "activation", "sine"),)),
+    ),
+    measure="epochs",
+    held_if="it is sooner",
+    refuted_if="it is later",
+    judge=lambda found: Judgement((Part("sine", Verdict.HELD, "It was sooner."),)),
+    answers=(Sentence(Question.TANH, "The sine is sooner.", "It is not.", "It is open."),),
+)
+"""All that a new claim takes."""
+
+
+def test_a_claim_is_added_by_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else is touched: it is planned, judged, worded and cited."""
+    claims, experiments = collect([*CLAIMS.values(), ADDED])
+    assert [c.row for c in claims.values()] == [*map(str, range(1, 12)), *"abcde"]
+    monkeypatch.setitem(CLAIMS, ADDED.key, ADDED)  # type: ignore[arg-type]
+    monkeypatch.setitem(EXPERIMENTS, "sine", experiments["sine"])  # type: ignore[arg-type]
+    assert plan([ADDED], QUICK).arms == {Arm("adding", "activation", "sine"): QUICK.seeds}
+    text = page(findings())
+    assert f"### 11. {ADDED.sentence}\n\nVerdict: held" in text
+    assert "The sine is sooner. ([11](#claim-11))" in text
+    assert text.rstrip().endswith(f"- {ADDED.said_by[0]}")  # after the sources of the others
+
+
+def test_claims_and_experiments_are_told_apart_by_name() -> None:
+    with pytest.raises(ValueError, match="the key sine-converges"):
+        collect([ADDED, replace(ADDED, row="12")])
+    with pytest.raises(ValueError, match="the row 11"):
+        collect([ADDED, replace(ADDED, key="other")])
+    other = replace(ADDED, key="other", row="12", experiments=(Experiment("sine", "another"),))
+    with pytest.raises(ValueError, match="several experiments are called sine"):
+        collect([ADDED, other])
 
 
 def test_every_source_and_every_trained_experiment_can_be_made() -> None:
@@ -79,7 +109,7 @@ def test_every_source_and_every_trained_experiment_can_be_made() -> None:
             assert spec_of(arm, 0, QUICK).key != spec_of(arm, 1, QUICK).key
             assert spec_of(arm, 0, FULL).settings.hidden_size >= 16
     reproduced = {"ablations", "chrono"}
-    used = {name for claim in CLAIMS.values() for name in claim.experiments}
+    used = {e.name for claim in CLAIMS.values() for e in claim.experiments}
     assert set(EXPERIMENTS) - used == reproduced
 
 
@@ -407,6 +437,7 @@ def test_a_withdrawn_verdict_stands_for_no_results_that_had_been_seen() -> None:
     fresh = replace(seen, runs={"long/activation=relu": [Run(seed, 0.1) for seed in range(8)]})
     assert judge_all(fresh)[key].verdict is not Verdict.WITHDRAWN
     assert WITHDRAWN.keys() <= CLAIMS.keys()
+    assert {name for key in WITHDRAWN for name in CLAIMS[key].speaks_of} == {"relu"}
 
 
 def test_the_page_says_above_its_verdicts_what_was_run_before_and_changed() -> None:
