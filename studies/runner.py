@@ -267,14 +267,15 @@ def _prepare(directory: Path, planned: Plan, command: str, fresh: bool) -> None:
         "scale": planned.scale.name,
         "command": command,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "commit": _commit(),
+        "commit": ", ".join(dict.fromkeys(filter(None, (held.get("commit"), _commit())))),
         "machine": machine(),
     }
     write_json(directory / "claims.json", about)
 
 
 def _commit() -> str:
-    """The commit of the checkout that runs, with a mark if files differ from it; "" outside one."""
+    """The commit of the checkout that runs, with a mark if files differ from it; "" outside one. A
+    folder that is gone on with names all of its commits."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
