@@ -120,8 +120,10 @@ def _state(findings: Findings) -> str:
             sizes[name] = median(found)
     if len(sizes) < 2:
         return ""
-    return (f"After training on adding the largest |c| was {sizes['ReLU']:.3g} with ReLU in both "
-            f"slots and {sizes['tanh']:.3g} with tanh (medians, [5](#claim-5)).")  # fmt: skip
+    return (
+        f"After training on adding the largest |c| was {sizes['ReLU']:.3g} with ReLU in both "
+        f"slots and {sizes['tanh']:.3g} with tanh (medians, [5](#claim-5))."
+    )
 
 
 def _ablated(findings: Findings) -> str:
@@ -137,15 +139,19 @@ def _ablated(findings: Findings) -> str:
     said = [f"{label}: {'; '.join(names)}" for label, names in found.items() if names]
     if not said:
         return ""
-    return (f"In our own ablations (table above, not corrected for their number) the 95 % interval "
-            f"leaves zero out for these. {'. '.join(said)}.")  # fmt: skip
+    return (
+        f"In our own ablations (table above, not corrected for their number) the 95 % interval "
+        f"leaves zero out for these. {'. '.join(said)}."
+    )
 
 
 def _further_seeds(findings: Findings) -> str:
     """The divergences of seeds that were run later."""
     found = findings.experiment("further-seeds").get("arms", {})
-    parts = [f"{len(seen['diverged'])} of {len(seen['seeds'])} runs of `{name}`"
-             for name, seen in found.items()]  # fmt: skip
+    parts = [
+        f"{len(seen['diverged'])} of {len(seen['seeds'])} runs of `{name}`"
+        for name, seen in found.items()
+    ]
     if not parts:
         return ""
     return f"On further seeds there diverged {'; '.join(parts)} ([5](#claim-5))."
@@ -159,11 +165,15 @@ def _chrono(findings: Findings) -> str:
     }
     if not all(findings.of(arm) for arm in arms.values()):
         return ""
-    found = [f"{findings.solved(arm)} of {len(findings.of(arm))} runs with {name}"
-             for name, arm in arms.items()]  # fmt: skip
+    found = [
+        f"{findings.solved(arm)} of {len(findings.of(arm))} runs with {name}"
+        for name, arm in arms.items()
+    ]
     title = findings.scale.setups["long"].make().title
-    return (f"For long memories start with larger forget biases [Tallec & Ollivier 2018]; on the "
-            f"{title} {' and '.join(found)} solved the task (see the table above).")  # fmt: skip
+    return (
+        f"For long memories start with larger forget biases [Tallec & Ollivier 2018]; on the "
+        f"{title} {' and '.join(found)} solved the task (see the table above)."
+    )
 
 
 # ---- the frame of the claims' sentences -------------------------------------------------------

@@ -83,8 +83,12 @@ class Contrast:
 
 
 _SLOTS = {"activation": "candidate and output", "gate_activation": "all gates"}
-_TASKS = {"long": "longer adding", "reber": "Reber", "rows": "digits by rows",
-          "pixels": "digits by pixels"}  # fmt: skip
+_TASKS = {
+    "long": "longer adding",
+    "reber": "Reber",
+    "rows": "digits by rows",
+    "pixels": "digits by pixels",
+}
 
 
 def label_of(arm: Arm) -> str:
@@ -120,12 +124,16 @@ def contrast(findings: Findings, arm: Arm, reference: Arm) -> Contrast | None:
         difference=paired_difference(left, right),
         equivalence=equivalence(left, right, setup.margin),
         worse=sign_flip_p(pairs, alternative="greater"),
-        solved=(_count(findings, arm, seeds, "solved_at"),
-                _count(findings, reference, seeds, "solved_at")),
-        diverged=(_count(findings, arm, seeds, "diverged"),
-                  _count(findings, reference, seeds, "diverged")),
+        solved=(
+            _count(findings, arm, seeds, "solved_at"),
+            _count(findings, reference, seeds, "solved_at"),
+        ),
+        diverged=(
+            _count(findings, arm, seeds, "diverged"),
+            _count(findings, reference, seeds, "diverged"),
+        ),
         sensitive=1 - sum(right) / len(right) >= ROOM * setup.margin,
-    )  # fmt: skip
+    )
 
 
 def _count(findings: Findings, arm: Arm, seeds: Sequence[int], what: str) -> int:

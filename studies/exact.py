@@ -54,8 +54,9 @@ def _second(name: str) -> dict[str, float]:
     program = lower({"value": differentiate(resolve(name).closed, 2)}, ("x",))
 
     def size(x: float) -> float:
-        return max(abs(float(evaluate(program, PRECISE, {"x": mp.mpf(s * x)})["value"]))
-                   for s in (-1, 1))  # fmt: skip
+        return max(
+            abs(float(evaluate(program, PRECISE, {"x": mp.mpf(s * x)})["value"])) for s in (-1, 1)
+        )
 
     return {
         "peak": _short(peak),
@@ -83,14 +84,18 @@ def _sigmoid() -> dict[str, Any]:
     with mp.workdps(30):
         for z in (-2.0, 0.0, 1.0, 3.0):
             e = mp.exp(-z)
-            rows.append({
-                "z": z,
-                "limit": _short(mp.diff(lambda x: 1 / (1 + mp.exp(-x)), z)),
-                "derived": _short(evaluate(derivative.program, PRECISE, {"x": mp.mpf(z)})["value"]),
-                "right": _short(e / (1 + e) ** 2),
-                "printed": _short(-e / 1 + e**2),
-                "printed_in_brackets": _short(-e / (1 + e) ** 2),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "z": z,
+                    "limit": _short(mp.diff(lambda x: 1 / (1 + mp.exp(-x)), z)),
+                    "derived": _short(
+                        evaluate(derivative.program, PRECISE, {"x": mp.mpf(z)})["value"]
+                    ),
+                    "right": _short(e / (1 + e) ** 2),
+                    "printed": _short(-e / 1 + e**2),
+                    "printed_in_brackets": _short(-e / (1 + e) ** 2),
+                }
+            )
     return {"rows": rows, "formula": derivative.formula}
 
 
@@ -99,9 +104,12 @@ def _unit(name: str) -> dict[str, Any]:
     found = sheet(name)
     slope = resolve(name).derivative()
     with mp.workdps(25):
-        at = {str(x): _short(evaluate(slope.program, PRECISE,
-                                      {"x": mp.mpf(x), **slope.parameters})["value"])
-              for x in (-10, -2, -0.5, 0.5, 2, 10)}  # fmt: skip
+        at = {
+            str(x): _short(
+                evaluate(slope.program, PRECISE, {"x": mp.mpf(x), **slope.parameters})["value"]
+            )
+            for x in (-10, -2, -0.5, 0.5, 2, 10)
+        }
     return {
         "dead": [[_end(a), _end(b)] for a, b in found.dead_region.value],
         "saturated": [[_end(a), _end(b)] for a, b in found.saturated],

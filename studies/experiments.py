@@ -64,12 +64,16 @@ def gates() -> tuple[Arm, ...]:
 
 
 STABILITY = tuple(
-    Arm("adding", "activation", name,
-        (("clip", 0.0), ("epochs", 5), ("forget_bias", bias), ("learning_rate", rate)))
+    Arm(
+        "adding",
+        "activation",
+        name,
+        (("clip", 0.0), ("epochs", 5), ("forget_bias", bias), ("learning_rate", rate)),
+    )
     for name in ("tanh", "relu")
     for bias in (1.0, 3.0)
     for rate in (0.01, 0.03, 0.1)
-)  # fmt: skip
+)
 """Short trainings without clipping."""
 
 ABLATIONS: dict[str, Arm] = {

@@ -93,19 +93,27 @@ TENTH = 1 / 60
 QUICK = Scale(
     name="quick",
     setups={
-        "adding": _setup("adding:30", "time", 0.2, TENTH, hidden_size=16, epochs=20,
-                         learning_rate=0.03),
-        "long": _setup("adding:100", "time", 0.2, TENTH, hidden_size=16, epochs=24,
-                       learning_rate=0.03),
+        "adding": _setup(
+            "adding:30", "time", 0.2, TENTH, hidden_size=16, epochs=20, learning_rate=0.03
+        ),
+        "long": _setup(
+            "adding:100", "time", 0.2, TENTH, hidden_size=16, epochs=24, learning_rate=0.03
+        ),
         "reber": _setup("reber", "time", 0.2, hidden_size=16, epochs=20, learning_rate=0.02),
-        "rows": _setup("digits-rows", "metric", 0.02, hidden_size=16, epochs=15,
-                       learning_rate=0.02),
-        "pixels": _setup("digits", "metric", 0.02, hidden_size=16, epochs=15,
-                         learning_rate=0.02),
+        "rows": _setup(
+            "digits-rows", "metric", 0.02, hidden_size=16, epochs=15, learning_rate=0.02
+        ),
+        "pixels": _setup("digits", "metric", 0.02, hidden_size=16, epochs=15, learning_rate=0.02),
     },
-    seeds=8, survey=3, tuning=3, tuned=("adding", "rows", "pixels"),
-    factors=(1 / 3, 1, 3), rounds=41, sizes=(8, 64, 256), starts=4,
-)  # fmt: skip
+    seeds=8,
+    survey=3,
+    tuning=3,
+    tuned=("adding", "rows", "pixels"),
+    factors=(1 / 3, 1, 3),
+    rounds=41,
+    sizes=(8, 64, 256),
+    starts=4,
+)
 FULL = Scale(
     name="full",
     setups={
@@ -115,9 +123,15 @@ FULL = Scale(
         "rows": _setup("digits-rows", "metric", 0.01, hidden_size=32, epochs=40),
         "pixels": _setup("digits", "metric", 0.01, hidden_size=32, epochs=40),
     },
-    seeds=20, survey=10, tuning=5, tuned=("adding", "reber", "rows", "pixels"),
-    factors=(0.1, 1 / 3, 1, 3), rounds=101, sizes=(8, 64, 256, 512), starts=20,
-)  # fmt: skip
+    seeds=20,
+    survey=10,
+    tuning=5,
+    tuned=("adding", "reber", "rows", "pixels"),
+    factors=(0.1, 1 / 3, 1, 3),
+    rounds=101,
+    sizes=(8, 64, 256, 512),
+    starts=20,
+)
 SCALES = {scale.name: scale for scale in (QUICK, FULL)}
 
 

@@ -56,8 +56,10 @@ def summary(findings: Findings) -> dict[str, Any]:
 
 
 def _part_dict(part: Part) -> dict[str, Any]:
-    effects = [{f.name: _plain(getattr(e, f.name)) for f in fields(e) if f.name != "format"}
-               for e in part.effects]  # fmt: skip
+    effects = [
+        {f.name: _plain(getattr(e, f.name)) for f in fields(e) if f.name != "format"}
+        for e in part.effects
+    ]
     return {"name": part.name, "verdict": part.verdict, "because": part.because, "effects": effects}
 
 
@@ -148,10 +150,13 @@ def _verdicts(judged: Mapping[str, Judgement]) -> str:
     for key, judgement in judged.items():
         claim = CLAIMS[key]
         parts = "; ".join(f"{p.name}: {p.verdict}" for p in judgement.parts if p.verdict)
-        rows.append((f"[{claim.row}](#claim-{claim.row})", claim.sentence,
-                     _SIGNS[judgement.verdict], parts))  # fmt: skip
-    text = ("1 to 10 are claims of the question; a to e were derived on paper for this project. A "
-            "claim is refuted if one of its parts is, and held if all of them are.")  # fmt: skip
+        rows.append(
+            (f"[{claim.row}](#claim-{claim.row})", claim.sentence, _SIGNS[judgement.verdict], parts)
+        )
+    text = (
+        "1 to 10 are claims of the question; a to e were derived on paper for this project. A "
+        "claim is refuted if one of its parts is, and held if all of them are."
+    )
     return f"## Verdicts\n\n{text}\n\n{_table(rows)}"
 
 
@@ -180,8 +185,10 @@ def _part(part: Part) -> str:
     if not part.effects:
         return text
     rows = [("", "value", "interval", "n", "diverged", "")]
-    rows += [(e.name, _value(e), _interval(e), "" if e.n is None else str(e.n), e.diverged, e.note)
-             for e in part.effects]  # fmt: skip
+    rows += [
+        (e.name, _value(e), _interval(e), "" if e.n is None else str(e.n), e.diverged, e.note)
+        for e in part.effects
+    ]
     used = [k for k in range(6) if k < 2 or any(row[k] for row in rows[1:])]
     return f"{text}\n\n{_table([tuple(row[k] for k in used) for row in rows])}"
 
@@ -206,8 +213,10 @@ def _diverged(findings: Findings) -> str:
     bad = sum(count for count, _ in found.values())
     rows = [("task/slot=activation", "diverged")]
     rows += [(f"`{name}`", f"{count} of {of}") for name, (count, of) in found.items()]
-    text = (f"Of {runs} runs {bad} diverged. They count as runs that never solve the task, or that "
-            "guess; every setting of which one diverged:")  # fmt: skip
+    text = (
+        f"Of {runs} runs {bad} diverged. They count as runs that never solve the task, or that "
+        "guess; every setting of which one diverged:"
+    )
     if not found:
         return f"## Runs that diverged\n\nNone of {runs}."
     return f"## Runs that diverged\n\n{text}\n\n{_table(rows)}"
@@ -227,19 +236,42 @@ def _published(table: Table) -> str:
 
 def _methods(findings: Findings) -> str:
     scale = findings.scale
-    rows = [("task", "hidden units", "epochs", "batch", "shared rate", "measure", "margin",
-             "counts as solved")]  # fmt: skip
+    rows = [
+        (
+            "task",
+            "hidden units",
+            "epochs",
+            "batch",
+            "shared rate",
+            "measure",
+            "margin",
+            "counts as solved",
+        )
+    ]
     for setup in scale.setups.values():
         task = setup.make()
         s = task.settings
         measure = "epochs until solved" if setup.measure == "time" else "final error"
-        rows.append((task.title, str(s.hidden_size), str(s.epochs), str(s.batch_size),
-                     f"{s.learning_rate:g}", measure, f"{setup.margin:g}",
-                     f"{task.metric.name} {task.solved:.3g}"))  # fmt: skip
+        rows.append(
+            (
+                task.title,
+                str(s.hidden_size),
+                str(s.epochs),
+                str(s.batch_size),
+                f"{s.learning_rate:g}",
+                measure,
+                f"{setup.margin:g}",
+                f"{task.metric.name} {task.solved:.3g}",
+            )
+        )
     tuned = ", ".join(scale.setups[t].make().title for t in scale.tuned)
     edges = findings.about.get("edges", [])
-    edge = (f" For {len(edges)} of them the best was an end of the grid, so a better one may lie "
-            f"beyond: {', '.join(f'`{e}`' for e in edges)}." if edges else "")  # fmt: skip
+    edge = (
+        f" For {len(edges)} of them the best was an end of the grid, so a better one may lie "
+        f"beyond: {', '.join(f'`{e}`' for e in edges)}."
+        if edges
+        else ""
+    )
     least = smallest_reachable_p(scale.seeds, 1)
     return f"""## How it was measured
 
@@ -274,9 +306,11 @@ def _answer(judged: Mapping[str, Judgement], findings: Findings) -> str:
     setups = findings.scale.setups
     longest = max(setup.make().steps for setup in setups.values())
     sizes = sorted({setup.make().settings.hidden_size for setup in setups.values()})
-    limits = (f"All of this was measured on sequences of at most {longest} steps with "
-              f"{' or '.join(map(str, sizes))} hidden units. A number in brackets is the claim "
-              "that a sentence stands on; a name is its source.")  # fmt: skip
+    limits = (
+        f"All of this was measured on sequences of at most {longest} steps with "
+        f"{' or '.join(map(str, sizes))} hidden units. A number in brackets is the claim "
+        "that a sentence stands on; a name is its source."
+    )
     return "## The answer\n\n" + limits + "\n\n" + "\n\n".join(blocks)
 
 

@@ -74,11 +74,16 @@ def _second(rows: Sequence[Row]) -> Any:
     import altair as alt
 
     limits = alt.Scale(type="log", domain=[1e-3, 2], clamp=True, nice=False)
-    lines = alt.Chart(alt.Data(values=list(rows))).mark_line().encode(
-        alt.X("x:Q", title="x", scale=alt.Scale(domain=[0, 8], nice=False)),
-        alt.Y("value:Q", title="|f″(x)|", scale=limits),
-        alt.Color("name:N", title=None), alt.StrokeDash("name:N", title=None),
-    )  # fmt: skip
+    lines = (
+        alt.Chart(alt.Data(values=list(rows)))
+        .mark_line()
+        .encode(
+            alt.X("x:Q", title="x", scale=alt.Scale(domain=[0, 8], nice=False)),
+            alt.Y("value:Q", title="|f″(x)|", scale=limits),
+            alt.Color("name:N", title=None),
+            alt.StrokeDash("name:N", title=None),
+        )
+    )
     level = alt.Chart(alt.Data(values=[{"y": 0.01}])).mark_rule(strokeDash=[3, 3])
     return alt.layer(lines, level.encode(alt.Y("y:Q"))).properties(width=460, height=220)
 
@@ -94,18 +99,22 @@ def _pairs_rows(findings: Findings) -> list[Row]:
         *(Arm("adding", slot, unit) for unit in ("sigmoid", "relu") for slot in PAIR),
         *(Arm("reber", slot, "relu") for slot in PAIR),
         *(Arm("adding", "activation", unit) for unit in ("softsign", "leaky_relu")),
-    ]  # fmt: skip
+    ]
     rows = []
     for arm in shown:
         c = contrast(findings, arm, plain(arm.task))
         if c is not None:
             d = c.difference
             place = arm.slot.replace("gate_activation", "all gates").replace("activation", "both")
-            rows.append({
-                "name": f"{arm.activation}, {place.replace('_', ' ')}, {arm.task}",
-                "mean": 100 * d.mean, "low": 100 * d.interval.low, "high": 100 * d.interval.high,
-                "margin": 100 * c.margin,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "name": f"{arm.activation}, {place.replace('_', ' ')}, {arm.task}",
+                    "mean": 100 * d.mean,
+                    "low": 100 * d.interval.low,
+                    "high": 100 * d.interval.high,
+                    "margin": 100 * c.margin,
+                }
+            )
     return rows
 
 
@@ -116,8 +125,9 @@ def _pairs(rows: Sequence[Row]) -> Any:
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=260))
     bars = base.mark_rule(strokeWidth=2).encode(
         alt.X("low:Q", title="later than tanh and sigmoid, % of the epochs (negative: sooner)"),
-        y, x2="high:Q",
-    )  # fmt: skip
+        y,
+        x2="high:Q",
+    )
     dots = base.mark_point(filled=True, size=50, opacity=1).encode(alt.X("mean:Q"), y)
     marks = [{"x": 0.0}, {"x": rows[0]["margin"]}]
     rule = alt.Chart(alt.Data(values=marks)).mark_rule(strokeDash=[4, 3]).encode(alt.X("x:Q"))
@@ -135,8 +145,14 @@ def _survey_rows(findings: Findings) -> list[Row]:
             found = surveyed(findings, place, name)
             if found and name in sheets:
                 kind = "bounded" if sheets[name]["bounded"] else "unbounded"
-                rows.append({"name": name, "place": place.replace("_", " "), "kind": kind,
-                             "loss": 100 * fmean(found)})  # fmt: skip
+                rows.append(
+                    {
+                        "name": name,
+                        "place": place.replace("_", " "),
+                        "kind": kind,
+                        "loss": 100 * fmean(found),
+                    }
+                )
     return rows
 
 
@@ -144,11 +160,16 @@ def _survey(rows: Sequence[Row]) -> Any:
     import altair as alt
 
     base = alt.Chart(alt.Data(values=list(rows)))
-    return base.mark_point(filled=True, size=60, opacity=1).encode(
-        alt.X("loss:Q", title="% of the epochs until solved (100: never)"),
-        alt.Y("name:N", sort=list(FUNCTIONS), title=None, axis=alt.Axis(labelLimit=200)),
-        alt.Color("place:N", title=None), alt.Shape("kind:N", title=None),
-    ).properties(width=420, height=18 * len(FUNCTIONS))  # fmt: skip
+    return (
+        base.mark_point(filled=True, size=60, opacity=1)
+        .encode(
+            alt.X("loss:Q", title="% of the epochs until solved (100: never)"),
+            alt.Y("name:N", sort=list(FUNCTIONS), title=None, axis=alt.Axis(labelLimit=200)),
+            alt.Color("place:N", title=None),
+            alt.Shape("kind:N", title=None),
+        )
+        .properties(width=420, height=18 * len(FUNCTIONS))
+    )
 
 
 # ---- stability -----------------------------------------------------------------------------------
@@ -160,9 +181,14 @@ def _stability_rows(findings: Findings) -> list[Row]:
         runs = findings.of(arm)
         if runs:
             changed = dict(arm.changes)
-            rows.append({"unit": arm.activation, "share": findings.diverged(arm) / len(runs),
-                         "rate": f"{changed['learning_rate']:g}",
-                         "bias": f"{changed['forget_bias']:g}"})  # fmt: skip
+            rows.append(
+                {
+                    "unit": arm.activation,
+                    "share": findings.diverged(arm) / len(runs),
+                    "rate": f"{changed['learning_rate']:g}",
+                    "bias": f"{changed['forget_bias']:g}",
+                }
+            )
     return rows
 
 
@@ -174,9 +200,10 @@ def _stability(rows: Sequence[Row]) -> Any:
         alt.Y("bias:N", title="forget bias", sort=None),
     )
     cells = base.mark_rect(stroke="#ffffff").encode(
-        alt.Color("share:Q", legend=None,
-                  scale=alt.Scale(domain=[0, 1], range=["#f7f3ec", "#d55e00"]))
-    )  # fmt: skip
+        alt.Color(
+            "share:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=["#f7f3ec", "#d55e00"])
+        )
+    )
     text = base.mark_text().encode(alt.Text("share:Q", format=".0%"))
     chart = alt.layer(cells, text, data=alt.Data(values=list(rows))).properties(
         width=200, height=80
@@ -194,10 +221,15 @@ def _ablation_rows(findings: Findings) -> list[Row]:
             c = contrast(findings, on(task, arm), plain(task))
             if c is not None:
                 d = c.difference
-                rows.append({
-                    "name": name, "task": task, "mean": 100 * d.mean,
-                    "low": 100 * d.interval.low, "high": 100 * d.interval.high,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "name": name,
+                        "task": task,
+                        "mean": 100 * d.mean,
+                        "low": 100 * d.interval.low,
+                        "high": 100 * d.interval.high,
+                    }
+                )
     return rows
 
 
@@ -210,25 +242,51 @@ def _ablation(rows: Sequence[Row]) -> Any:
     dots = base.mark_point(filled=True, size=50, opacity=1).encode(alt.X("mean:Q"), y)
     zero = base.mark_rule(strokeDash=[4, 3]).encode(x=alt.datum(0))
     chart = alt.layer(zero, bars, dots, data=alt.Data(values=list(rows)))
-    return chart.properties(width=190, height=130).facet(
-        column=alt.Column("task:N", title=None, sort=list(TASKS))
-    ).resolve_scale(x="independent")  # fmt: skip
+    return (
+        chart.properties(width=190, height=130)
+        .facet(column=alt.Column("task:N", title=None, sort=list(TASKS)))
+        .resolve_scale(x="independent")
+    )
 
 
 PICTURES: tuple[Picture, ...] = (
-    Picture("claims_second.svg", "Second derivatives",
-            "The dashed line is 0.01: that of tanh falls below it first (claims 10 and a).",
-            _second_rows, _second),
-    Picture("claims_pairs.svg", "Other gates and units against tanh and sigmoid",
-            "Means of paired differences with 95 % intervals, at the shared learning rate; dashed: "
-            "no difference, and the margin (claims 1, 2 and 9).", _pairs_rows, _pairs),
-    Picture("claims_survey.svg", "Seventeen functions as candidate and as cell output",
-            "Means over the survey's seeds (claim 8).", _survey_rows, _survey),
-    Picture("claims_stability.svg", "Diverged runs without clipping",
-            "By learning rate and forget bias, in trainings of five epochs (claim 5; trainings on "
-            "longer sequences did diverge).", _stability_rows, _stability),
-    Picture("claims_ablations.svg", "One part left out",
-            "Paired differences from the whole LSTM with 95 % intervals, in % of the epochs or "
-            "points of error.", _ablation_rows, _ablation),
-)  # fmt: skip
+    Picture(
+        "claims_second.svg",
+        "Second derivatives",
+        "The dashed line is 0.01: that of tanh falls below it first (claims 10 and a).",
+        _second_rows,
+        _second,
+    ),
+    Picture(
+        "claims_pairs.svg",
+        "Other gates and units against tanh and sigmoid",
+        "Means of paired differences with 95 % intervals, at the shared learning rate; dashed: "
+        "no difference, and the margin (claims 1, 2 and 9).",
+        _pairs_rows,
+        _pairs,
+    ),
+    Picture(
+        "claims_survey.svg",
+        "Seventeen functions as candidate and as cell output",
+        "Means over the survey's seeds (claim 8).",
+        _survey_rows,
+        _survey,
+    ),
+    Picture(
+        "claims_stability.svg",
+        "Diverged runs without clipping",
+        "By learning rate and forget bias, in trainings of five epochs (claim 5; trainings on "
+        "longer sequences did diverge).",
+        _stability_rows,
+        _stability,
+    ),
+    Picture(
+        "claims_ablations.svg",
+        "One part left out",
+        "Paired differences from the whole LSTM with 95 % intervals, in % of the epochs or "
+        "points of error.",
+        _ablation_rows,
+        _ablation,
+    ),
+)
 """In the order of the page."""

@@ -101,8 +101,9 @@ def _adding(findings: Findings) -> Table | None:
     ]
     for task, pair in arms.items():
         title = findings.scale.setups[task].make().title
-        rows += [(title, arm.activation, *_numbers(findings, arm)) for arm in pair
-                 if findings.of(arm)]  # fmt: skip
+        rows += [
+            (title, arm.activation, *_numbers(findings, arm)) for arm in pair if findings.of(arm)
+        ]
     return Table(
         "The adding problem: ReLU against tanh",
         "Guessing the mean reaches a mean squared error of 1/6 = 0.167, and a run that diverged "
@@ -141,14 +142,18 @@ def _chrono(findings: Findings) -> Table | None:
     rows: list[tuple[str, ...]] = [
         ("initial biases", "solved", "diverged", "median epoch", "mean squared error, median")
     ]
-    rows += [(name, *_numbers(findings, arm)) for name, arm in
-             (("forget bias 1", plain("long")), ("chrono", chrono))]  # fmt: skip
+    rows += [
+        (name, *_numbers(findings, arm))
+        for name, arm in (("forget bias 1", plain("long")), ("chrono", chrono))
+    ]
     c = contrast(findings, chrono, plain("long"))
     assert c is not None
     d = c.difference
-    ours = (f"Difference, chrono minus forget bias 1: {100 * d.mean:+.1f} % of the epochs "
-            f"({100 * d.interval.low:+.1f} to {100 * d.interval.high:+.1f}), p = {d.p_value:.3f} "
-            f"over {d.n} seeds. ")  # fmt: skip
+    ours = (
+        f"Difference, chrono minus forget bias 1: {100 * d.mean:+.1f} % of the epochs "
+        f"({100 * d.interval.low:+.1f} to {100 * d.interval.high:+.1f}), p = {d.p_value:.3f} "
+        f"over {d.n} seeds. "
+    )
     title = findings.scale.setups["long"].make().title
     return Table(
         "The effect of chrono initialisation",

@@ -10,8 +10,15 @@ from .grid import Arm
 from .lab import LEVEL, MIN_SEEDS_FOR_CLAIM, holm
 from .model import Effect, Part, Verdict
 
-__all__ = ["better_worse_same", "from_contrasts", "holm_of", "lacking", "measured", "no_worse",
-           "not_run"]  # fmt: skip
+__all__ = [
+    "better_worse_same",
+    "from_contrasts",
+    "holm_of",
+    "lacking",
+    "measured",
+    "no_worse",
+    "not_run",
+]
 
 
 LOSS = "the share of the epochs until the task is solved (1 if never or diverged)"
@@ -97,8 +104,10 @@ def better_worse_same(
         return ("reference" if ahead else "arm"), said
     if p_same <= LEVEL:
         return "same", f"Equivalent within the margin: p = {p_same:.3f}{corrected}."
-    return "open", (f"Neither a difference (p = {p_difference:.3f}) nor equivalence "
-                    f"(p = {p_same:.3f}) is shown.")  # fmt: skip
+    return "open", (
+        f"Neither a difference (p = {p_difference:.3f}) nor equivalence "
+        f"(p = {p_same:.3f}) is shown."
+    )
 
 
 def measured(findings: Findings, arm: Arm, *path: str) -> list[float]:

@@ -171,8 +171,11 @@ def _run_locked(
     state.total = state.done + len({spec.key for spec in own})
     state.train(own, engine)
     whole = round(time.monotonic() - started, 1) if state.from_nothing else None
-    about = _held(directory) | {"seconds": whole, "claims": list(planned.claims),
-                                "edges": sorted(n for n, t in tuned.items() if t.edge)}  # fmt: skip
+    about = _held(directory) | {
+        "seconds": whole,
+        "claims": list(planned.claims),
+        "edges": sorted(n for n, t in tuned.items() if t.edge),
+    }
     found = _collect(planned, directory, rates, about)
     write_json(directory / "results.json", found.to_dict())
     return found

@@ -85,8 +85,11 @@ def _gradient(name: str) -> tuple[Program, str]:
     activation = resolve(name)
     slope = derivative_in_value(activation.expression)
     if slope is not None:
-        numbers = {s: activation.parameters[s.name] for s in slope.free_symbols
-                   if s.name in activation.parameters}  # fmt: skip
+        numbers = {
+            s: activation.parameters[s.name]
+            for s in slope.free_symbols
+            if s.name in activation.parameters
+        }
         return lower({"value": slope.subs(numbers)}, (VALUE.name,)), "value"
     return lower({"value": resolve(name).derivative().closed}, ("x",)), "argument"
 

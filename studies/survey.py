@@ -14,15 +14,24 @@ if TYPE_CHECKING:
 __all__ = ["FUNCTIONS", "PLACES", "surveyed", "surveyed_runs"]
 
 FUNCTIONS = (
-    "tanh", "sigmoid", "softsign",
-    "hard_tanh", "relu6", "penalized_tanh",
-    "sine", "2*x*gaussian(x)",
+    "tanh",
+    "sigmoid",
+    "softsign",
+    "hard_tanh",
+    "relu6",
+    "penalized_tanh",
+    "sine",
+    "2*x*gaussian(x)",
     "max(1 - abs(x), -1)",
-    "identity", "softplus", "symlog",
-    "relu", "leaky_relu",
-    "silu", "mish",
+    "identity",
+    "softplus",
+    "symlog",
+    "relu",
+    "leaky_relu",
+    "silu",
+    "mish",
     "abs(x)",
-)  # fmt: skip
+)
 """From bounded, smooth and monotone to unbounded, with a kink and not monotone."""
 PLACES = ("candidate", "cell_output")
 """Where each of them is put, one at a time."""

@@ -17,11 +17,20 @@ TINY = Scale(
     name="tiny",
     setups={
         "pixels": Setup("digits-rows", _SMALL, "metric", 0.02),
-        **{role: Setup("adding:4", _SMALL, "time", 0.2)
-           for role in ("adding", "long", "reber", "rows")},
+        **{
+            role: Setup("adding:4", _SMALL, "time", 0.2)
+            for role in ("adding", "long", "reber", "rows")
+        },
     },
-    seeds=2, survey=1, tuning=1, tuned=("pixels",), factors=(1, 2), rounds=6, sizes=(4,), starts=1,
-)  # fmt: skip
+    seeds=2,
+    survey=1,
+    tuning=1,
+    tuned=("pixels",),
+    factors=(1, 2),
+    rounds=6,
+    sizes=(4,),
+    starts=1,
+)
 SCALES["tiny"] = TINY
 CLAIM = "relu-vision"
 """The claim whose only task TINY has."""
@@ -34,10 +43,15 @@ def run_tiny(directory: Path, **options: Any) -> Findings:
 def solved(*epochs: int | None, diverged: Sequence[int] = ()) -> list[Run]:
     """Runs of the seeds 0, 1 ... that solved at these epochs, or diverged."""
     return [
-        Run(seed, 0.1 if at is None else 1e-4, None if seed in diverged else at,
-            7 if seed in diverged else None, max_cell=1.0)
+        Run(
+            seed,
+            0.1 if at is None else 1e-4,
+            None if seed in diverged else at,
+            7 if seed in diverged else None,
+            max_cell=1.0,
+        )
         for seed, at in enumerate(epochs)
-    ]  # fmt: skip
+    ]
 
 
 def accuracies(*values: float) -> list[Run]:

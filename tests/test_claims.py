@@ -38,12 +38,24 @@ def judge(key: str, found: Findings) -> Judgement:
 
 
 PROPERTIES = {
-    "tanh": (1, 1, 1), "sigmoid": (1, 1, 1), "softsign": (1, 1, 1), "hard_tanh": (1, 0, 1),
-    "relu6": (1, 0, 1), "penalized_tanh": (1, 0, 1), "sine": (1, 1, 0),
-    "2*x*gaussian(x)": (1, 1, 0), "max(1 - abs(x), -1)": (1, 0, 0), "identity": (0, 1, 1),
-    "softplus": (0, 1, 1), "symlog": (0, 1, 1), "relu": (0, 0, 1), "leaky_relu": (0, 0, 1),
-    "silu": (0, 1, 0), "mish": (0, 1, 0), "abs(x)": (0, 0, 0),
-}  # fmt: skip
+    "tanh": (1, 1, 1),
+    "sigmoid": (1, 1, 1),
+    "softsign": (1, 1, 1),
+    "hard_tanh": (1, 0, 1),
+    "relu6": (1, 0, 1),
+    "penalized_tanh": (1, 0, 1),
+    "sine": (1, 1, 0),
+    "2*x*gaussian(x)": (1, 1, 0),
+    "max(1 - abs(x), -1)": (1, 0, 0),
+    "identity": (0, 1, 1),
+    "softplus": (0, 1, 1),
+    "symlog": (0, 1, 1),
+    "relu": (0, 0, 1),
+    "leaky_relu": (0, 0, 1),
+    "silu": (0, 1, 0),
+    "mish": (0, 1, 0),
+    "abs(x)": (0, 0, 0),
+}
 """Bounded, differentiable, monotone: by hand, against the property sheets in test_claims_run."""
 
 # ---- the data --------------------------------------------------------------------------------
@@ -229,8 +241,9 @@ def test_five_seeds_decide_nothing_however_clear() -> None:
 
 def converging(rival: Any, others: Any = LATE) -> Findings:
     runs = {plain("adding"): EARLY}
-    runs |= {Arm("adding", slot, "sigmoid"): rival
-             for slot in ("activation", "candidate", "cell_output")}  # fmt: skip
+    runs |= {
+        Arm("adding", slot, "sigmoid"): rival for slot in ("activation", "candidate", "cell_output")
+    }
     runs |= {Arm("adding", "activation", u): others for u in ("relu", "softsign", "lecun_tanh")}
     return findings(runs)
 
@@ -292,11 +305,13 @@ def test_vision() -> None:
     assert judge("relu-vision", findings({plain("pixels"): low, relu: good})).verdict is HELD
 
 
-UNITS = {"units": {
-    "relu": {"slope": {"0.5": 1, "2": 1, "10": 1, "-2": 0, "-10": 0}},
-    "leaky_relu": {"slope": {"-2": 0.01}},
-    "hard_tanh": {"dead": [["-inf", -1.0], [1.0, "inf"]], "slope": {"2": 0.0}},
-}}  # fmt: skip
+UNITS = {
+    "units": {
+        "relu": {"slope": {"0.5": 1, "2": 1, "10": 1, "-2": 0, "-10": 0}},
+        "leaky_relu": {"slope": {"-2": 0.01}},
+        "hard_tanh": {"dead": [["-inf", -1.0], [1.0, "inf"]], "slope": {"2": 0.0}},
+    }
+}
 
 
 def test_stability_counts_diverged_runs() -> None:
@@ -337,8 +352,10 @@ def lived_through(bad: Mapping[Arm, Sequence[int]]) -> Findings:
     """All trained arms of the quick scale, of which these seeds diverged."""
     planned = plan(CLAIMS.values(), QUICK)
     shared = [arm for arm in planned.arms if arm.rate == "shared"]
-    sheets = {name: dict(zip(("bounded", "differentiable", "monotone"), map(bool, truth),
-                             strict=True)) for name, truth in PROPERTIES.items()}  # fmt: skip
+    sheets = {
+        name: dict(zip(("bounded", "differentiable", "monotone"), map(bool, truth), strict=True))
+        for name, truth in PROPERTIES.items()
+    }
     return findings(
         {arm: solved(*[5] * 8, diverged=bad.get(arm, ())) for arm in shared},
         {"formulas": {**UNITS, "sheets": sheets}},
@@ -348,16 +365,16 @@ def lived_through(bad: Mapping[Arm, Sequence[int]]) -> Findings:
 def check_that_divergences_are_told(found: Findings) -> None:
     """The page against a count of the runs that shares nothing with its code."""
     text = page(found)
-    raw = {name: sum(run.diverged is not None for run in runs)
-           for name, runs in found.runs.items()}  # fmt: skip
+    raw = {name: sum(run.diverged is not None for run in runs) for name, runs in found.runs.items()}
     for name, bad in raw.items():
         row = f"| `{name}` | {bad} of {len(found.runs[name])} |"
         assert (row in text) == bool(bad), name
     assert f"Of {8 * len(raw)} runs {sum(raw.values())} diverged." in text or not any(raw.values())
-    for arm, reference in [(Arm("adding", "gate_activation", "relu"), plain("adding")),
-                           (Arm("reber", "activation", "relu"), plain("reber")),
-                           (Arm("adding", "activation", "leaky_relu"),
-                            Arm("adding", "activation", "relu"))]:  # fmt: skip
+    for arm, reference in [
+        (Arm("adding", "gate_activation", "relu"), plain("adding")),
+        (Arm("reber", "activation", "relu"), plain("reber")),
+        (Arm("adding", "activation", "leaky_relu"), Arm("adding", "activation", "relu")),
+    ]:
         head = f"| {label_of(arm)} against {label_of(reference)}, on "
         rows = [row for row in text.splitlines() if row.startswith(head)]
         counts = f"| 8 | {raw[arm.name]} and {raw[reference.name]} of 8 |"
@@ -381,8 +398,9 @@ def check_that_divergences_are_told(found: Findings) -> None:
 TRAINED = [arm for arm in plan(CLAIMS.values(), QUICK).arms if arm.rate == "shared"]
 
 
-@given(st.dictionaries(st.sampled_from(TRAINED), st.sets(st.integers(0, 7), min_size=1),
-                       max_size=12))  # fmt: skip
+@given(
+    st.dictionaries(st.sampled_from(TRAINED), st.sets(st.integers(0, 7), min_size=1), max_size=12)
+)
 @settings(max_examples=12, deadline=None)
 def test_the_page_tells_every_divergence(bad: dict[Arm, set[int]]) -> None:
     check_that_divergences_are_told(lived_through({arm: sorted(s) for arm, s in bad.items()}))
@@ -394,7 +412,7 @@ BAD = {
     Arm("adding", "gate_activation", "relu"): [2],
     plain("reber", variant="peephole"): [1],
 }
-"""Some divergences of which none may be lost."""  # fmt: skip
+"""Some divergences of which none may be lost."""
 
 
 def _blind_effect(c: Contrast) -> Effect:
@@ -406,10 +424,13 @@ BLIND: dict[str, tuple[Any, str, Any]] = {
     "an arm's count": (Findings, "diverged", lambda self, arm: 0),
     "the text of a count": (Findings, "diverged_of", lambda self, *arms: ""),
     "the list of arms": (Findings, "all_diverged", lambda self: {}),
-    "a contrast's count": (contrasts, "_count",
-                           lambda f, arm, seeds, what: 0 if what == "diverged" else 8),
+    "a contrast's count": (
+        contrasts,
+        "_count",
+        lambda f, arm, seeds, what: 0 if what == "diverged" else 8,
+    ),
     "the column of a table": (Contrast, "effect", _blind_effect),
-}  # fmt: skip
+}
 """Judges and tables that drop a divergence."""
 
 
@@ -470,15 +491,19 @@ def test_leaky() -> None:
 def timed(tanh: float, sigmoid: float, rounds: int = 9) -> Findings:
     def jobs(kinds: tuple[str, ...]) -> dict[str, list[float]]:
         wave = [1 + 0.001 * (k % 3) for k in range(rounds)]
-        return {f"{unit} {kind}": [cost * w for w in wave]
-                for unit, cost in (("tanh", tanh), ("sigmoid", sigmoid), ("hard_tanh", 0.5))
-                for kind in kinds}  # fmt: skip
+        return {
+            f"{unit} {kind}": [cost * w for w in wave]
+            for unit, cost in (("tanh", tanh), ("sigmoid", sigmoid), ("hard_tanh", 0.5))
+            for kind in kinds
+        }
 
-    return findings(experiments={
-        "functions": {"rounds": jobs(("value", "gradient"))},
-        "layers": {"rounds": {"8": jobs(("training", "inference"))}},
-        "formulas": UNITS,
-    })  # fmt: skip
+    return findings(
+        experiments={
+            "functions": {"rounds": jobs(("value", "gradient"))},
+            "layers": {"rounds": {"8": jobs(("training", "inference"))}},
+            "formulas": UNITS,
+        }
+    )
 
 
 def test_cost() -> None:
@@ -534,12 +559,18 @@ def second(dies: dict[str, float], gradient: Any, forget: float = 1.0) -> Findin
     rows = {n: {"dies": d, "dies_relative": d, "peak": 1, "at": 1} for n, d in dies.items()}
     sheets = {f: {"second_dies": float(k)} for k, f in enumerate(FUNCTIONS)}
     found = {f: [{"cell_half": gradient(k)}] for k, f in enumerate(FUNCTIONS)}
-    biases = {f"{b:g}": [{"cell_half": b + s, "forget_half": forget * (b + s)} for s in range(4)]
-              for b in FORGET}  # fmt: skip
-    return findings(experiments={
-        "formulas": {"second": rows, "sheets": sheets}, "starts-candidate": found,
-        "starts-cell_output": found, "starts-forget": biases,
-    })  # fmt: skip
+    biases = {
+        f"{b:g}": [{"cell_half": b + s, "forget_half": forget * (b + s)} for s in range(4)]
+        for b in FORGET
+    }
+    return findings(
+        experiments={
+            "formulas": {"second": rows, "sheets": sheets},
+            "starts-candidate": found,
+            "starts-cell_output": found,
+            "starts-forget": biases,
+        }
+    )
 
 
 def test_second_derivative() -> None:
@@ -571,8 +602,16 @@ def test_limits_hold_as_derived_and_a_wrong_number_is_refuted() -> None:
 
 
 def test_the_printed_derivative_is_refuted_by_the_limit() -> None:
-    rows = [{"z": 0.0, "limit": 0.25, "derived": 0.25, "right": 0.25, "printed": 0.0,
-             "printed_in_brackets": -0.25}]  # fmt: skip
+    rows = [
+        {
+            "z": 0.0,
+            "limit": 0.25,
+            "derived": 0.25,
+            "right": 0.25,
+            "printed": 0.0,
+            "printed_in_brackets": -0.25,
+        }
+    ]
     found = findings(experiments={"formulas": {"sigmoid": {"rows": rows}}})
     assert judge("sigmoid-derivative", found).verdict is HELD
     rows[0]["right"] = -0.25

@@ -129,10 +129,14 @@ def test_a_damaged_experiment_is_computed_again(
 
 def test_a_trial_of_before_keeps_its_key_and_new_settings_change_it() -> None:
     arm = Arm("adding", "activation", "relu")
-    keys = {spec_of(a, 0, QUICK).key for a in (
-        arm, Arm("adding", "activation", "relu", (("initial", "identity"),)),
-        Arm("adding", "activation", "relu", (("variant", "coupled"),)),
-    )}  # fmt: skip
+    keys = {
+        spec_of(a, 0, QUICK).key
+        for a in (
+            arm,
+            Arm("adding", "activation", "relu", (("initial", "identity"),)),
+            Arm("adding", "activation", "relu", (("variant", "coupled"),)),
+        )
+    }
     assert len(keys) == 3
     assert not {"initial", "variant"} & spec_of(arm, 0, QUICK).settings.describe().keys()
 

@@ -31,19 +31,30 @@ def test_the_installed_wheel_compares_and_reports_without_the_checkout(tmp_path:
     environment = {**os.environ, "PYTHONPATH": str(site)}
     where = subprocess.run(
         [sys.executable, "-c", "import anygate; print(anygate.__file__)"],
-        cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert Path(where.stdout.strip()).is_relative_to(site)
     shown = subprocess.run(
         [sys.executable, "-m", "anygate", "show", "relu"],
-        cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert "Measured in an LSTM:\n  As candidate" in shown.stdout
     words = "compare tanh relu --task digits-rows --seeds 1 --epochs 1 --hidden-size 4 --out out"
     subprocess.run(
         [sys.executable, "-m", "anygate", *words.split()],
-        cwd=tmp_path, env=environment, check=True, capture_output=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
     out = tmp_path / "out"
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page or "vega" in page

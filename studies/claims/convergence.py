@@ -48,9 +48,13 @@ def _parts(findings: Findings, rivals: dict[str, Arm]) -> list[Part]:
             continue
         c, place = there[name], list(there).index(name)
         who, because = better_worse_same(
-            c, different[place], same[place], len(rivals),
-            first="tanh", second=c.arm.activation,
-        )  # fmt: skip
+            c,
+            different[place],
+            same[place],
+            len(rivals),
+            first="tanh",
+            second=c.arm.activation,
+        )
         verdicts = {"reference": Verdict.HELD, "open": Verdict.UNDECIDED}
         effects = [x.effect() for x in dict.fromkeys(from_contrasts([c, shared[name]]))]
         parts.append(Part(name, verdicts.get(who, Verdict.REFUTED), because, tuple(effects)))

@@ -27,28 +27,48 @@ def tanh_gradient(findings: Findings) -> Judgement:
     """tanh against sigmoid: the derivative alone, with the value, and a whole training step."""
     rounds = findings.experiment("functions").get("rounds", {})
     parts = [
-        _cheaper("the derivative alone", [ratio("an element", rounds, ["tanh gradient"],
-                                                ["sigmoid gradient"])]),
-        _cheaper("value and derivative", [ratio("an element", rounds,
-                                                ["tanh value", "tanh gradient"],
-                                                ["sigmoid value", "sigmoid gradient"])]),
+        _cheaper(
+            "the derivative alone",
+            [ratio("an element", rounds, ["tanh gradient"], ["sigmoid gradient"])],
+        ),
+        _cheaper(
+            "value and derivative",
+            [
+                ratio(
+                    "an element",
+                    rounds,
+                    ["tanh value", "tanh gradient"],
+                    ["sigmoid value", "sigmoid gradient"],
+                )
+            ],
+        ),
         _layers(findings, "a training step of an LSTM", "tanh", "sigmoid", "training"),
-    ]  # fmt: skip
+    ]
     return Judgement(tuple(parts))
 
 
 def hard_tanh(findings: Findings) -> Judgement:
     """hard tanh against tanh: an element, a whole LSTM, and the slope beyond 1."""
     rounds = findings.experiment("functions").get("rounds", {})
-    return Judgement((
-        _cheaper("value and derivative", [ratio("an element", rounds,
-                                                ["hard_tanh value", "hard_tanh gradient"],
-                                                ["tanh value", "tanh gradient"])]),
-        _layers(findings, "a training step of an LSTM", "hard_tanh", "tanh", "training"),
-        _layers(findings, "inference of an LSTM", "hard_tanh", "tanh", "inference"),
-        _flat(findings),
-        _on_digits(findings),
-    ))  # fmt: skip
+    return Judgement(
+        (
+            _cheaper(
+                "value and derivative",
+                [
+                    ratio(
+                        "an element",
+                        rounds,
+                        ["hard_tanh value", "hard_tanh gradient"],
+                        ["tanh value", "tanh gradient"],
+                    )
+                ],
+            ),
+            _layers(findings, "a training step of an LSTM", "hard_tanh", "tanh", "training"),
+            _layers(findings, "inference of an LSTM", "hard_tanh", "tanh", "inference"),
+            _flat(findings),
+            _on_digits(findings),
+        )
+    )
 
 
 def ratio(
@@ -62,9 +82,14 @@ def ratio(
     span = median_interval(ratios)
     return Effect(
         name=f"{above[0].split()[0]} over {below[0].split()[0]}, {name}",
-        value=median(ratios), unit="of the time", low=span.low, high=span.high,
-        confidence=span.confidence, n=len(ratios), format=".2f",
-    )  # fmt: skip
+        value=median(ratios),
+        unit="of the time",
+        low=span.low,
+        high=span.high,
+        confidence=span.confidence,
+        n=len(ratios),
+        format=".2f",
+    )
 
 
 def _sums(rounds: Mapping[str, Sequence[float]], jobs: list[str]) -> list[float]:
@@ -73,9 +98,13 @@ def _sums(rounds: Mapping[str, Sequence[float]], jobs: list[str]) -> list[float]
 
 def _layers(findings: Findings, name: str, unit: str, other: str, mode: str) -> Part:
     sizes = findings.experiment("layers").get("rounds", {})
-    return _cheaper(name, [ratio(f"{size} hidden units", rounds, [f"{unit} {mode}"],
-                                 [f"{other} {mode}"])
-                           for size, rounds in sizes.items()])  # fmt: skip
+    return _cheaper(
+        name,
+        [
+            ratio(f"{size} hidden units", rounds, [f"{unit} {mode}"], [f"{other} {mode}"])
+            for size, rounds in sizes.items()
+        ],
+    )
 
 
 def _cheaper(name: str, found: list[Effect | None]) -> Part:
@@ -93,8 +122,11 @@ def _cheaper(name: str, found: list[Effect | None]) -> Part:
     if all(above):
         return Part(name, Verdict.REFUTED, f"Nowhere {LEAST:.0%} cheaper.", effects)
     where = [e.name.rpartition(", ")[2] for e, b in zip(effects, below, strict=True) if b]
-    because = f"More than {LEAST:.0%} cheaper only at {' and '.join(where)}." if where else (
-        f"The intervals reach to both sides of a saving of {LEAST:.0%}.")  # fmt: skip
+    because = (
+        f"More than {LEAST:.0%} cheaper only at {' and '.join(where)}."
+        if where
+        else (f"The intervals reach to both sides of a saving of {LEAST:.0%}.")
+    )
     return Part(name, Verdict.UNDECIDED, because, effects)
 
 
@@ -105,8 +137,10 @@ def _flat(findings: Findings) -> Part:
         return not_run(name)
     flat = unit["dead"] == [["-inf", -1.0], [1.0, "inf"]]
     effect = Effect("slope at z = 2", unit["slope"]["2"], format=".3g")
-    because = ("Exactly zero outside [-1, 1], by the formula: it saturates, which is a cost and no "
-               "advantage.")  # fmt: skip
+    because = (
+        "Exactly zero outside [-1, 1], by the formula: it saturates, which is a cost and no "
+        "advantage."
+    )
     return Part(name, Verdict.HELD if flat else Verdict.REFUTED, because, (effect,))
 
 
@@ -116,9 +150,16 @@ def _on_digits(findings: Findings) -> Part:
     effects = [c.effect() for c in from_contrasts([contrast(findings, arm, reference)])]
     shares = measured(findings, arm, "zero_slope", "candidate")
     if shares:
-        effects.append(Effect("zero slopes of the candidate after training",
-                              100 * median(shares), "%", n=len(shares), format=".1f",
-                              diverged=findings.diverged_of(arm)))  # fmt: skip
+        effects.append(
+            Effect(
+                "zero slopes of the candidate after training",
+                100 * median(shares),
+                "%",
+                n=len(shares),
+                format=".1f",
+                diverged=findings.diverged_of(arm),
+            )
+        )
     return Part("on digits by rows", None, "For comparison, not part of the claim.", tuple(effects))
 
 

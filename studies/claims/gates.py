@@ -19,10 +19,12 @@ __all__ = ["CLAIMS"]
 def sigmoid_gates(findings: Findings) -> Judgement:
     """A part for all three gates together on two tasks, one for each gate alone on one."""
     together = {
-        gate: [contrast(findings, Arm(task, "gate_activation", gate), plain(task))
-               for task in ("adding", "reber")]
+        gate: [
+            contrast(findings, Arm(task, "gate_activation", gate), plain(task))
+            for task in ("adding", "reber")
+        ]
         for gate in OUTSIDE
-    }  # fmt: skip
+    }
     parts = [_part(findings, "all three gates", together)]
     for slot in SINGLE_GATES:
         alone = {
@@ -46,8 +48,10 @@ def _part(findings: Findings, name: str, groups: dict[str, list[Contrast | None]
     passing = [g for g, p, ok in zip(found, good, clean, strict=True) if p <= LEVEL and ok]
     if passing:
         least = min(p for g, p in zip(found, good, strict=True) if g in passing)
-        because = (f"{' and '.join(passing)} did not do worse than the sigmoid by the margin, and "
-                   f"no run diverged (p = {least:.3f}, corrected for {size} gates).")  # fmt: skip
+        because = (
+            f"{' and '.join(passing)} did not do worse than the sigmoid by the margin, and "
+            f"no run diverged (p = {least:.3f}, corrected for {size} gates)."
+        )
         return Part(name, Verdict.REFUTED, because, effects)
     if all(p <= LEVEL for p in worse):
         because = f"Every gate of another range did worse (p at most {max(worse):.3f}, corrected)."
@@ -61,8 +65,9 @@ def _part(findings: Findings, name: str, groups: dict[str, list[Contrast | None]
 def _effect(findings: Findings, c: Contrast) -> Effect:
     """The contrast, with the median of the largest |c|."""
     found = c.effect()
-    sizes = [[r.max_cell for r in findings.of(a) if r.max_cell is not None]
-             for a in (c.arm, c.reference)]  # fmt: skip
+    sizes = [
+        [r.max_cell for r in findings.of(a) if r.max_cell is not None] for a in (c.arm, c.reference)
+    ]
     if not all(sizes):
         return found
     note = f"{found.note}; largest |c| {median(sizes[0]):.3g}, the other {median(sizes[1]):.3g}"
@@ -71,10 +76,13 @@ def _effect(findings: Findings, c: Contrast) -> Effect:
 
 def _inside(findings: Findings) -> Part:
     """Context: other gates within (0, 1)."""
-    found = from_contrasts([
-        contrast(findings, Arm(task, "gate_activation", gate), plain(task))
-        for gate in INSIDE for task in ("adding", "reber")
-    ])  # fmt: skip
+    found = from_contrasts(
+        [
+            contrast(findings, Arm(task, "gate_activation", gate), plain(task))
+            for gate in INSIDE
+            for task in ("adding", "reber")
+        ]
+    )
     return Part(
         "other gates between 0 and 1",
         None,

@@ -33,9 +33,15 @@ def second_derivative_dies(findings: Findings) -> Judgement:
             continue
         ends = {n: found[n][key] for n in names}
         first = min(ends, key=lambda n: ends[n])
-        effects = [Effect(f"|{n}''| stays {name} beyond |x| =", e, format=".2f",
-                          note=f"peak {found[n]['peak']:.3g} at {found[n]['at']:.2f}")
-                   for n, e in ends.items()]  # fmt: skip
+        effects = [
+            Effect(
+                f"|{n}''| stays {name} beyond |x| =",
+                e,
+                format=".2f",
+                note=f"peak {found[n]['peak']:.3g} at {found[n]['at']:.2f}",
+            )
+            for n, e in ends.items()
+        ]
         parts.append(_part(name, first == "tanh", f"The first to die is that of {first}.", effects))
     return Judgement(tuple(parts))
 
@@ -49,11 +55,15 @@ def sigmoid_derivative(findings: Findings) -> Judgement:
     def off(column: str) -> float:
         return max(abs(float(row[column] - row["limit"])) for row in rows)
 
-    effects = [Effect(f"largest error, {said}", off(column), format=".3g") for column, said in (
-        ("derived", "as derived here"), ("right", "exp(-z)/(1 + exp(-z))^2"),
-        ("printed", "as printed, -exp(-z)/1 + exp(-z)^2"),
-        ("printed_in_brackets", "the same with brackets, -exp(-z)/(1 + exp(-z))^2"),
-    )]  # fmt: skip
+    effects = [
+        Effect(f"largest error, {said}", off(column), format=".3g")
+        for column, said in (
+            ("derived", "as derived here"),
+            ("right", "exp(-z)/(1 + exp(-z))^2"),
+            ("printed", "as printed, -exp(-z)/1 + exp(-z)^2"),
+            ("printed_in_brackets", "the same with brackets, -exp(-z)/(1 + exp(-z))^2"),
+        )
+    ]
     right = max(off("derived"), off("right")) < 1e-5
     wrong = min(off("printed"), off("printed_in_brackets")) > 1e-3
     because = "At four points, against the limit of the difference quotient with 30 digits."
@@ -74,12 +84,21 @@ def chrono_hard(findings: Findings) -> Judgement:
             counted = [row["forget_without_gradient"], row["input_closed"]]
             agrees = all(abs(c - row["by_formula"]) < DRAWN for c in counted)
             effects = [
-                Effect("forget gates without gradient, by formula", 100 * row["by_formula"], "%",
-                       format=".1f"),
+                Effect(
+                    "forget gates without gradient, by formula",
+                    100 * row["by_formula"],
+                    "%",
+                    format=".1f",
+                ),
                 Effect("the same, counted", 100 * counted[0], "%", n=row["units"], format=".1f"),
-                Effect("input gates exactly closed, counted", 100 * counted[1], "%",
-                       n=row["units"], format=".1f"),
-            ]  # fmt: skip
+                Effect(
+                    "input gates exactly closed, counted",
+                    100 * counted[1],
+                    "%",
+                    n=row["units"],
+                    format=".1f",
+                ),
+            ]
             because = "More than half, and the count agrees." if agrees else "The count disagrees."
             parts.append(_part(name, agrees and row["by_formula"] > 0.5, because, effects))
     return Judgement(tuple(parts))
@@ -92,13 +111,16 @@ def growth(findings: Findings) -> Judgement:
     for bias, row in found.items():
         factor, seen = row["factor"], row["seen"]
         agrees = math.isclose(factor, seen, rel_tol=AGREES)
-        effects = [Effect("factor a step, by formula", factor, format=".4f"),
-                   Effect("factor a step, seen", seen, format=".4f")]  # fmt: skip
+        effects = [
+            Effect("factor a step, by formula", factor, format=".4f"),
+            Effect("factor a step, seen", seen, format=".4f"),
+        ]
         expected, overflow = row["overflow_by_formula"], row["overflow_seen"]
         if overflow is not None:
             agrees = agrees and math.isclose(expected, overflow, rel_tol=0.02)
-            effects.append(Effect("float32 overflows after, by formula", expected, "steps",
-                                  format=".0f"))  # fmt: skip
+            effects.append(
+                Effect("float32 overflows after, by formula", expected, "steps", format=".0f")
+            )
             effects.append(Effect("the same, seen", overflow, "steps", format=".0f"))
         stable = factor < 1
         because = f"{'Shrinks' if stable else 'Grows'}; the border lies at a forget bias of "
@@ -115,10 +137,11 @@ def forgetting(findings: Findings) -> Judgement:
     for bias, row in found.items():
         agrees = math.isclose(row["by_formula"], row["seen"], rel_tol=AGREES)
         effects = [
-            Effect("left of the gradient after 100 steps, by formula", row["by_formula"],
-                   format=".2g"),
+            Effect(
+                "left of the gradient after 100 steps, by formula", row["by_formula"], format=".2g"
+            ),
             Effect("the same, as the gradient of an LSTM", row["seen"], format=".2g"),
-        ]  # fmt: skip
+        ]
         because = "The gradient is the product of the gates." if agrees else "It is not."
         parts.append(_part(f"forget bias {float(bias):g}", agrees, because, effects))
     return Judgement(tuple(parts) or (not_run("forgetting"),))

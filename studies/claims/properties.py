@@ -27,8 +27,11 @@ __all__ = ["CLAIMS", "least_squares", "rank_correlation"]
 MIN_FUNCTIONS = 15
 """Fewer cannot carry a regression on three properties."""
 PROPERTIES = {"bounded": "unbounded", "differentiable": "with a kink", "monotone": "not monotone"}
-COUNTEREXAMPLES = {"bounded": ("relu",), "differentiable": ("relu", "hard_tanh"),
-                   "monotone": ("sine",)}  # fmt: skip
+COUNTEREXAMPLES = {
+    "bounded": ("relu",),
+    "differentiable": ("relu", "hard_tanh"),
+    "monotone": ("sine",),
+}
 """Units that lack a property, with the seeds that a test needs."""
 NO_CORRELATION = 0.5
 """A rank correlation is called weak if its interval ends below this, declared beforehand."""
@@ -62,8 +65,10 @@ def _fit(findings: Findings, place: str, sheets: dict[str, Any]) -> Fit:
         return {}
     effects, errors, freedom = least_squares(np.array(rows), np.array(losses))
     t90, t95 = (float(stats.t.ppf(q, freedom)) for q in (0.95, 0.975))
-    return {p: (float(effects[k]), float(errors[k]), t90, t95)
-            for k, p in enumerate(PROPERTIES, start=1)}  # fmt: skip
+    return {
+        p: (float(effects[k]), float(errors[k]), t90, t95)
+        for k, p in enumerate(PROPERTIES, start=1)
+    }
 
 
 def least_squares(
@@ -96,12 +101,17 @@ def _property(
     chosen = {k: v for k, v in tests.items() if k[0] in COUNTEREXAMPLES[name]}
     effects = [_effect(findings, fits[place][name], name, place) for place in PLACES if fits[place]]
     effects += [c.effect() for c, _ in chosen.values()]
-    passing = [(unit, place, p) for (unit, place), (c, p) in chosen.items()
-               if p <= LEVEL and not c.diverged[0]]  # fmt: skip
+    passing = [
+        (unit, place, p)
+        for (unit, place), (c, p) in chosen.items()
+        if p <= LEVEL and not c.diverged[0]
+    ]
     if passing:
         unit, place, p = min(passing, key=lambda x: x[2])
-        because = (f"{unit} as {place.replace('_', ' ')} lacks it and did not do worse than tanh "
-                   f"by the margin (p = {p:.3f}, corrected for {len(tests)}).")  # fmt: skip
+        because = (
+            f"{unit} as {place.replace('_', ' ')} lacks it and did not do worse than tanh "
+            f"by the margin (p = {p:.3f}, corrected for {len(tests)})."
+        )
         return Part(title, Verdict.REFUTED, because, tuple(effects))
     if not all(fits.values()):
         return Part(title, Verdict.UNDECIDED, "Too few functions were run.", tuple(effects))
@@ -126,10 +136,17 @@ def _effect(
     value, error, _, t95 = fit
     low, high = 100 * (value - t95 * error), 100 * (value + t95 * error)
     return Effect(
-        f"effect of being {PROPERTIES[name]}, as {place.replace('_', ' ')}", 100 * value,
-        "% of the epochs", low, high, 0.95, len(FUNCTIONS), format="+.1f",
-        note="regression over functions", diverged=f"{bad} of {len(runs)}",
-    )  # fmt: skip
+        f"effect of being {PROPERTIES[name]}, as {place.replace('_', ' ')}",
+        100 * value,
+        "% of the epochs",
+        low,
+        high,
+        0.95,
+        len(FUNCTIONS),
+        format="+.1f",
+        note="regression over functions",
+        diverged=f"{bad} of {len(runs)}",
+    )
 
 
 # ---- the second derivative ---------------------------------------------------------------------
@@ -156,15 +173,27 @@ def _predicts(findings: Findings) -> Part:
     sheets = findings.experiment("formulas").get("sheets", {})
     if not (all(starts.values()) and biases and sheets):
         return not_run(name)
-    wide = [math.inf if sheets[f]["second_dies"] is None else sheets[f]["second_dies"]
-            for f in FUNCTIONS]  # fmt: skip
+    wide = [
+        math.inf if sheets[f]["second_dies"] is None else sheets[f]["second_dies"]
+        for f in FUNCTIONS
+    ]
     effects, high, positive = [], [], []
     for place in PLACES:
         gradient = [_mean(starts[place][f], "cell_half") for f in FUNCTIONS]
         rho, low, top = rank_correlation(wide, gradient)
         where = place.replace("_", " ")
-        effects.append(Effect(f"rank correlation of width and gradient, as {where}", rho, "", low,
-                              top, 0.95, len(FUNCTIONS), format="+.2f"))  # fmt: skip
+        effects.append(
+            Effect(
+                f"rank correlation of width and gradient, as {where}",
+                rho,
+                "",
+                low,
+                top,
+                0.95,
+                len(FUNCTIONS),
+                format="+.2f",
+            )
+        )
         high.append(top)
         positive.append(low > 0)
     forget, product = [], []
@@ -173,14 +202,27 @@ def _predicts(findings: Findings) -> Part:
             forget.append(row["cell_half"])
             product.append(row["forget_half"])
     rho, low, top = rank_correlation(product, forget)
-    effects.append(Effect("the same with the product of forget gates", rho, "", low, top, 0.95,
-                          len(forget), format="+.2f"))  # fmt: skip
+    effects.append(
+        Effect(
+            "the same with the product of forget gates",
+            rho,
+            "",
+            low,
+            top,
+            0.95,
+            len(forget),
+            format="+.2f",
+        )
+    )
     if all(positive):
-        return Part(name, Verdict.HELD, "The correlation is positive in both places.",
-                    tuple(effects))  # fmt: skip
+        return Part(
+            name, Verdict.HELD, "The correlation is positive in both places.", tuple(effects)
+        )
     if max(high) < NO_CORRELATION and low > NO_CORRELATION:
-        because = (f"Its correlation ends below {NO_CORRELATION} in both places; that of the "
-                   "forget gates' product does not.")  # fmt: skip
+        because = (
+            f"Its correlation ends below {NO_CORRELATION} in both places; that of the "
+            "forget gates' product does not."
+        )
         return Part(name, Verdict.REFUTED, because, tuple(effects))
     because = "The intervals are too wide to call the correlation weak, or to call it positive."
     return Part(name, Verdict.UNDECIDED, because, tuple(effects))

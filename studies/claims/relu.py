@@ -48,28 +48,39 @@ def replaces_tanh(findings: Findings) -> Judgement:
         for slot in PAIR
     }
     parts = no_worse(groups, len(PAIR))
-    shared = from_contrasts([
-        contrast(findings, Arm(task, slot, "relu"), plain(task)) for slot in PAIR for task in TASKS
-    ])  # fmt: skip
-    beside = Part("at the shared learning rate", None, "For comparison.",
-                  tuple(c.effect() for c in shared))  # fmt: skip
+    shared = from_contrasts(
+        [
+            contrast(findings, Arm(task, slot, "relu"), plain(task))
+            for slot in PAIR
+            for task in TASKS
+        ]
+    )
+    beside = Part(
+        "at the shared learning rate", None, "For comparison.", tuple(c.effect() for c in shared)
+    )
     return Judgement((*parts, beside))
 
 
 def vision(findings: Findings) -> Judgement:
     """ReLU on images read pixel by pixel, plain; with the identity for comparison."""
-    relu, identity = (Arm("pixels", "activation", "relu", changes)
-                      for changes in ((), (("initial", "identity"),)))  # fmt: skip
+    relu, identity = (
+        Arm("pixels", "activation", "relu", changes) for changes in ((), (("initial", "identity"),))
+    )
     groups = {"plain ReLU is not worse than tanh": [_fair(findings, relu, plain("pixels"))]}
-    beside = from_contrasts([
-        contrast(findings, relu, plain("pixels")),
-        _fair(findings, identity, plain("pixels")),
-        _fair(findings, identity, relu),
-    ])  # fmt: skip
-    part = Part("shared rate, and the identity as recurrent matrix", None,
-                "For comparison. Layer normalisation, the other help that the literature names, is "
-                "not in this library and was not run.",
-                tuple(c.effect() for c in beside))  # fmt: skip
+    beside = from_contrasts(
+        [
+            contrast(findings, relu, plain("pixels")),
+            _fair(findings, identity, plain("pixels")),
+            _fair(findings, identity, relu),
+        ]
+    )
+    part = Part(
+        "shared rate, and the identity as recurrent matrix",
+        None,
+        "For comparison. Layer normalisation, the other help that the literature names, is "
+        "not in this library and was not run.",
+        tuple(c.effect() for c in beside),
+    )
     return Judgement((*no_worse(groups, 1), part))
 
 
@@ -81,10 +92,12 @@ _SLOPES = {"0.01": "leaky_relu", "0.3": "leaky_relu(k=0.3)"}
 def leaky(findings: Findings) -> Judgement:
     """The slope for z <= 0 by formula, and the outcome of training with two slopes on two tasks."""
     found = {
-        (k, task): contrast(findings, Arm(task, "activation", name),
-                            Arm(task, "activation", "relu"))
-        for k, name in _SLOPES.items() for task in ("adding", "rows")
-    }  # fmt: skip
+        (k, task): contrast(
+            findings, Arm(task, "activation", name), Arm(task, "activation", "relu")
+        )
+        for k, name in _SLOPES.items()
+        for task in ("adding", "rows")
+    }
     return Judgement((_passes(findings), _outcome(found), _dead(findings)))
 
 
@@ -121,8 +134,10 @@ def _outcome(found: dict[tuple[str, str], Contrast | None]) -> Part:
     if all(o in ("same", "reference") for o in outcome):
         because = f"Equivalent or worse in all {size} comparisons ({corrected})."
         return Part(name, Verdict.REFUTED, because, effects)
-    because = (f"Better in none of {size} comparisons, and equivalence shown in "
-               f"{outcome.count('same')} ({corrected}).")  # fmt: skip
+    because = (
+        f"Better in none of {size} comparisons, and equivalence shown in "
+        f"{outcome.count('same')} ({corrected})."
+    )
     return Part(name, Verdict.UNDECIDED, because, effects)
 
 
@@ -134,12 +149,27 @@ def _dead(findings: Findings) -> Part:
         dead = [r.dead["candidate"] for r in findings.of(arm) if "candidate" in r.dead]
         zero = measured(findings, arm, "zero_slope", "candidate")
         if dead:
-            effects.append(Effect(f"units without any slope, {name}", 100 * math.fsum(dead)
-                                  / len(dead), "%", n=len(dead), format=".1f",
-                                  diverged=findings.diverged_of(arm)))  # fmt: skip
+            effects.append(
+                Effect(
+                    f"units without any slope, {name}",
+                    100 * math.fsum(dead) / len(dead),
+                    "%",
+                    n=len(dead),
+                    format=".1f",
+                    diverged=findings.diverged_of(arm),
+                )
+            )
         if zero:
-            effects.append(Effect(f"zero slopes, {name}", 100 * median(zero), "%", n=len(zero),
-                                  format=".1f", diverged=findings.diverged_of(arm)))  # fmt: skip
+            effects.append(
+                Effect(
+                    f"zero slopes, {name}",
+                    100 * median(zero),
+                    "%",
+                    n=len(zero),
+                    format=".1f",
+                    diverged=findings.diverged_of(arm),
+                )
+            )
     return Part("dead units", None, "Of the candidate, after training on adding.", tuple(effects))
 
 

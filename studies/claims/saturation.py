@@ -20,13 +20,15 @@ __all__ = ["CLAIMS"]
 
 def no_saturation(findings: Findings) -> Judgement:
     """The slope by formula; the state and its overflows in trained networks."""
-    return Judgement((
-        _slope(findings),
-        _clipped_divergence(findings),
-        _grid_divergence(findings),
-        _further(findings),
-        _inside(findings),
-    ))  # fmt: skip
+    return Judgement(
+        (
+            _slope(findings),
+            _clipped_divergence(findings),
+            _grid_divergence(findings),
+            _further(findings),
+            _inside(findings),
+        )
+    )
 
 
 def _slope(findings: Findings) -> Part:
@@ -35,8 +37,10 @@ def _slope(findings: Findings) -> Part:
     if not unit:
         return not_run(name)
     held = all(unit["slope"][z] == 1 for z in ("0.5", "2", "10"))
-    effects = (Effect("slope at z = 10", unit["slope"]["10"]),
-               Effect("slope at z = -10", unit["slope"]["-10"]))  # fmt: skip
+    effects = (
+        Effect("slope at z = 10", unit["slope"]["10"]),
+        Effect("slope at z = -10", unit["slope"]["-10"]),
+    )
     because = "By the formula; for z <= 0 it is exactly 0, on half of the line."
     return Part(name, Verdict.HELD if held else Verdict.REFUTED, because, effects)
 
@@ -53,18 +57,33 @@ def _clipped_divergence(findings: Findings) -> Part:
     bad = sum(findings.diverged(arm) for arm in arms)
     rate = wilson(bad, runs)
     effects = (
-        Effect("diverged runs of ReLU as both, clipped at 1", 100 * bad / runs, "%",
-               100 * rate.low, 100 * rate.high, rate.confidence, runs, format=".0f",
-               diverged=f"{bad} of {runs}"),
-        *(Effect(f"on {findings.scale.setups[arm.task].make().title}, at its {arm.rate} rate",
-                 100 * findings.diverged(arm) / len(findings.of(arm)), "%", n=len(findings.of(arm)),
-                 format=".0f", diverged=findings.diverged_of(arm)) for arm in arms),
-    )  # fmt: skip
+        Effect(
+            "diverged runs of ReLU as both, clipped at 1",
+            100 * bad / runs,
+            "%",
+            100 * rate.low,
+            100 * rate.high,
+            rate.confidence,
+            runs,
+            format=".0f",
+            diverged=f"{bad} of {runs}",
+        ),
+        *(
+            Effect(
+                f"on {findings.scale.setups[arm.task].make().title}, at its {arm.rate} rate",
+                100 * findings.diverged(arm) / len(findings.of(arm)),
+                "%",
+                n=len(findings.of(arm)),
+                format=".0f",
+                diverged=findings.diverged_of(arm),
+            )
+            for arm in arms
+        ),
+    )
     if bad:
         worst = max(arms, key=lambda arm: findings.diverged(arm) / len(findings.of(arm)))
         title = findings.scale.setups[worst.task].make().title
-        because = (f"{bad} of {runs} runs diverged, {findings.diverged_of(worst)} on the "
-                   f"{title}.")  # fmt: skip
+        because = f"{bad} of {runs} runs diverged, {findings.diverged_of(worst)} on the {title}."
         return Part(name, Verdict.REFUTED, because, effects)
     if runs < MIN_SEEDS_FOR_CLAIM:
         return Part(name, Verdict.UNDECIDED, f"Only {runs} runs.", effects)
@@ -84,13 +103,28 @@ def _grid_divergence(findings: Findings) -> Part:
     cells = len(STABILITY) // 2
     runs = cells * len(seeds)
     effects = (
-        *(Effect(f"diverged runs, {unit}", sum(found), f"of {runs}", format=".0f",
-                 diverged=f"{sum(found):.0f} of {runs}")
-          for unit, found in (("ReLU", relu), ("tanh", tanh))),
-        Effect(f"difference a seed, of {cells} settings", d.mean, "", d.interval.low,
-               d.interval.high, d.interval.confidence, d.n, format="+.2f",
-               diverged=f"{sum(relu):.0f} and {sum(tanh):.0f} of {runs}"),
-    )  # fmt: skip
+        *(
+            Effect(
+                f"diverged runs, {unit}",
+                sum(found),
+                f"of {runs}",
+                format=".0f",
+                diverged=f"{sum(found):.0f} of {runs}",
+            )
+            for unit, found in (("ReLU", relu), ("tanh", tanh))
+        ),
+        Effect(
+            f"difference a seed, of {cells} settings",
+            d.mean,
+            "",
+            d.interval.low,
+            d.interval.high,
+            d.interval.confidence,
+            d.n,
+            format="+.2f",
+            diverged=f"{sum(relu):.0f} and {sum(tanh):.0f} of {runs}",
+        ),
+    )
     if d.n < MIN_SEEDS_FOR_CLAIM:
         return Part(name, Verdict.UNDECIDED, f"Only {d.n} paired seeds.", effects)
     if d.p_value <= LEVEL and d.mean > 0:
@@ -109,20 +143,26 @@ def _diverged_by_seed(findings: Findings, unit: str) -> dict[int, float]:
     """Seed -> how many settings of the grid diverged; only seeds that all settings have."""
     grid = [findings.of(arm) for arm in STABILITY if arm.activation == unit]
     seeds = set.intersection(*({r.seed for r in runs} for runs in grid)) if grid else set()
-    return {s: float(sum(r.diverged is not None for runs in grid for r in runs if r.seed == s))
-            for s in seeds}  # fmt: skip
+    return {
+        s: float(sum(r.diverged is not None for runs in grid for r in runs if r.seed == s))
+        for s in seeds
+    }
 
 
 def _further(findings: Findings) -> Part:
     """Context: the same settings on seeds that were run later, for their divergences alone."""
     found = findings.experiment("further-seeds").get("arms", {})
     effects = tuple(
-        Effect(f"`{name}`, seeds {seen['seeds'][0]} to {seen['seeds'][-1]}",
-               100 * len(seen["diverged"]) / len(seen["seeds"]), "% diverged",
-               n=len(seen["seeds"]), format=".0f",
-               diverged=f"{len(seen['diverged'])} of {len(seen['seeds'])}")
+        Effect(
+            f"`{name}`, seeds {seen['seeds'][0]} to {seen['seeds'][-1]}",
+            100 * len(seen["diverged"]) / len(seen["seeds"]),
+            "% diverged",
+            n=len(seen["seeds"]),
+            format=".0f",
+            diverged=f"{len(seen['diverged'])} of {len(seen['seeds'])}",
+        )
         for name, seen in found.items()
-    )  # fmt: skip
+    )
     because = (
         "Run after this page had been published, by `python -m studies.further_seeds`, for their "
         "divergences alone; no verdict rests on them."
@@ -139,18 +179,31 @@ def _inside(findings: Findings) -> Part:
     for unit, arm in arms.items():
         sizes = [r.max_cell for r in findings.of(arm) if r.max_cell is not None]
         if sizes:
-            effects.append(Effect(f"largest |c| after training, {unit}", median(sizes),
-                                  n=len(sizes), format=".3g",
-                                  diverged=findings.diverged_of(arm)))  # fmt: skip
+            effects.append(
+                Effect(
+                    f"largest |c| after training, {unit}",
+                    median(sizes),
+                    n=len(sizes),
+                    format=".3g",
+                    diverged=findings.diverged_of(arm),
+                )
+            )
         for key, name, scale in (
             (("zero_slope", "candidate"), "zero slopes of the candidate", 100.0),
             (("cell_half",), "change of ||dL/dc|| over half of the steps", 1.0),
         ):
             if found := measured(findings, arm, *key):
                 unit_of = "%" if scale == 100 else "decades"
-                effects.append(Effect(f"{name}, {unit}", scale * median(found), unit_of,
-                                      n=len(found), format=".2f",
-                                      diverged=findings.diverged_of(arm)))  # fmt: skip
+                effects.append(
+                    Effect(
+                        f"{name}, {unit}",
+                        scale * median(found),
+                        unit_of,
+                        n=len(found),
+                        format=".2f",
+                        diverged=findings.diverged_of(arm),
+                    )
+                )
     because = "Measured on the adding problem after training; medians over seeds."
     return Part("inside", None, because, tuple(effects))
 
