@@ -1,4 +1,4 @@
-"""Imports run one way: formulas <- cells <- engines <- nn <- interop, lab <- cli; studies above."""
+"""Imports run one way: formulas <- cells <- engines <- nn <- interop, lab <- cli."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "anygate"
-STUDIES = Path(__file__).parents[1] / "studies"
 
 MAY_USE: dict[str, set[str]] = {
     "formulas": set(),
@@ -24,9 +23,6 @@ MAY_USE: dict[str, set[str]] = {
     "__init__": {"formulas", "cells", "engines", "nn"},
 }
 """What each layer may import besides itself and the bare package."""
-STUDIES_MAY_USE = {"formulas", "cells", "nn", "lab"}
-TIMED_ALONE = ("anygate", "engines", "cpu", "elementwise")
-"""A kernel without a layer around it, whose cost the studies measure; nothing else of an engine."""
 FRAMEWORKS = {"numpy", "torch", "llvmlite", "triton"}
 FORMULAS_MAY_USE = {"sympy", "mpmath"}
 CLI_IMPORTED_AT_ONCE = sys.stdlib_module_names  # `anygate --help` must not wait for torch
@@ -60,8 +56,6 @@ def engine_of(module: tuple[str, ...]) -> str | None:
 
 def complaints(source: str, module: tuple[str, ...]) -> list[str]:
     """What is wrong with the imports of one file."""
-    if module[0] == "studies":
-        return complaints_of_studies(source, module)
     here, engine = layer_of(module), engine_of(module)
     if here not in MAY_USE:
         return [f"{'.'.join(module)} belongs to no layer"]
@@ -70,8 +64,6 @@ def complaints(source: str, module: tuple[str, ...]) -> list[str]:
     for target in imports_of(source, module):
         if target[0] in FRAMEWORKS:
             frameworks.add(target[0])
-        if target[0] == "studies":
-            wrong.append(f"{here} imports the studies")
         outside = target[0] != "anygate"
         if outside and here == "formulas":
             if target[0] not in FORMULAS_MAY_USE | sys.stdlib_module_names:
@@ -91,35 +83,20 @@ def complaints(source: str, module: tuple[str, ...]) -> list[str]:
     return wrong
 
 
-def complaints_of_studies(source: str, module: tuple[str, ...]) -> list[str]:
-    """Wrong imports of one file of the studies, which stand above the package."""
-    wrong = []
-    for target in imports_of(source, module):
-        if target[0] != "anygate" or target[: len(TIMED_ALONE)] == TIMED_ALONE:
-            continue
-        if layer_of(target) not in STUDIES_MAY_USE:
-            wrong.append(f"studies imports {layer_of(target)}")
-        if layer_of(target) == "lab" and module[-1] not in ("lab", "pictures"):
-            wrong.append(f"{'.'.join(module)} imports the lab past studies/lab.py")
-    return wrong
-
-
 def _module(path: Path) -> tuple[str, ...]:
-    base = ROOT if path.is_relative_to(ROOT) else STUDIES
-    return (base.name, *path.relative_to(base).with_suffix("").parts)
+    return ("anygate", *path.relative_to(ROOT).with_suffix("").parts)
 
 
-FILES = sorted([*ROOT.rglob("*.py"), *STUDIES.rglob("*.py")])
+FILES = sorted(ROOT.rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: "/".join(_module(p)))
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_run_one_way(path: Path) -> None:
     assert complaints(path.read_text(encoding="utf-8"), _module(path)) == []
 
 
 def test_layers_are_there() -> None:
     assert {"formulas", "engines", "nn"} <= {layer_of(_module(p)) for p in FILES}
-    assert "studies" in {_module(p)[0] for p in FILES}
 
 
 @pytest.mark.parametrize(
@@ -147,29 +124,11 @@ def test_layers_are_there() -> None:
         ("nn.__init__", "from ..cli import main", "nn imports cli"),
         ("lab.study", "from ..interop import onnx", "lab imports interop"),
         ("lab.report.page", "from ...cli import main", "lab imports cli"),
-        ("lab.study", "from studies.claims import CLAIMS", "lab imports the studies"),
-        ("cli.answer", "def f():\n    import studies", "cli imports the studies"),
         ("tools", "", "anygate.tools belongs to no layer"),
     ],
 )
 def test_a_wrong_arrow_is_seen(module: str, source: str, complaint: str) -> None:
     assert complaints(source, ("anygate", *module.split("."))) == [complaint]
-
-
-@pytest.mark.parametrize(
-    ("source", "complaint"),
-    [
-        ("from anygate.cli import main", "studies imports cli"),
-        ("from anygate.engines import eager", "studies imports engines"),
-        ("from anygate.engines.cpu.engine import CPU", "studies imports engines"),
-        (
-            "from anygate.lab.study import run",
-            "studies.runner imports the lab past studies/lab.py",
-        ),
-    ],
-)
-def test_a_wrong_arrow_of_the_studies_is_seen(source: str, complaint: str) -> None:
-    assert complaints(source, ("studies", "runner")) == [complaint]
 
 
 @pytest.mark.parametrize(
