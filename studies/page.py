@@ -96,7 +96,7 @@ def page(findings: Findings, images: str = "images") -> str:
         _diverged(findings),
         _pictures(findings, images),
         *(_published(table) for table in tables(findings)),
-        _methods(findings),
+        _methods(findings, len(judged)),
         _answer(judged, findings),
         _sources(judged),
     ]
@@ -234,7 +234,7 @@ def _published(table: Table) -> str:
     return f"## {table.title}\n\n{table.before}\n\n{_table(table.rows)}\n\n{table.after}"
 
 
-def _methods(findings: Findings) -> str:
+def _methods(findings: Findings, claims: int) -> str:
     scale = findings.scale
     rows = [
         (
@@ -289,7 +289,7 @@ shared one.{edge}
 Intervals and p values of paired differences are exact sign-flip tests, as everywhere in
 `anygate compare`; with {scale.seeds} seeds the smallest two-sided p value is {least:.3f}. Holm's
 correction is made within the family that a claim names. The error rate of 5 % is that of each
-family: among {len(CLAIMS)} claims one wrong verdict would be no surprise. "Not worse" and
+family: among {claims} claims one wrong verdict would be no surprise. "Not worse" and
 "equivalent" are one-sided tests against the margin, which was the same in the earlier run.
 They take differences to be spread evenly around their mean; and they count only where the
 reference leaves room, so that an arm that never solves the task would fail them.
