@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
+from anygate.engines import EngineError
 
 from anygate import FormulaError
 from anygate.cli import Exit, main
-from anygate.engines import EngineError
 
 
 def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
