@@ -4,11 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := runs/demo
+ANSWER := runs/claims-quick
 
-.PHONY: demo test check format bench clean help
+.PHONY: demo answer test check format bench clean help
 
 help:
 	@echo "make demo    compare five activations on handwritten digits, write $(DEMO)/report.html"
+	@echo "make answer  test what is said about activations in LSTMs, a quarter of an hour, write $(ANSWER)/claims.md"
 	@echo "make test    run the tests"
 	@echo "make check   format, lint, types, layers, fast laws"
 	@echo "make clean   remove $(VENV), runs and caches"
@@ -23,6 +25,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/anygate compare tanh relu leaky_relu hard_tanh sigmoid --out $(DEMO)
+
+answer: $(READY)
+	$(BIN)/python -m studies --quick --out $(ANSWER)
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2

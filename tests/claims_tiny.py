@@ -7,20 +7,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anygate.lab.claims import CLAIMS, QUICK, Arm, Findings, Scale, plan, run
-from anygate.lab.claims.findings import Run
-from anygate.lab.claims.grid import SCALES, Setup
+from studies.claims import CLAIMS
+from studies.findings import Findings, Run
+from studies.grid import QUICK, SCALES, Arm, Scale, Setup
+from studies.runner import plan, run
 
 _SMALL = (("hidden_size", 3), ("epochs", 2), ("batch_size", 1000), ("learning_rate", 0.01))
 TINY = Scale(
     name="tiny",
     setups={
         "pixels": Setup("digits-rows", _SMALL, "metric", 0.02),
-        **{role: Setup("adding:4", _SMALL, "time", 0.2)
-           for role in ("adding", "long", "reber", "rows")},
+        **{
+            role: Setup("adding:4", _SMALL, "time", 0.2)
+            for role in ("adding", "long", "reber", "rows")
+        },
     },
-    seeds=2, survey=1, tuning=1, tuned=("pixels",), factors=(1, 2), rounds=6, sizes=(4,), starts=1,
-)  # fmt: skip
+    seeds=2,
+    survey=1,
+    tuning=1,
+    tuned=("pixels",),
+    factors=(1, 2),
+    rounds=6,
+    sizes=(4,),
+    starts=1,
+)
 SCALES["tiny"] = TINY
 CLAIM = "relu-vision"
 """The claim whose only task TINY has."""
@@ -33,10 +43,15 @@ def run_tiny(directory: Path, **options: Any) -> Findings:
 def solved(*epochs: int | None, diverged: Sequence[int] = ()) -> list[Run]:
     """Runs of the seeds 0, 1 ... that solved at these epochs, or diverged."""
     return [
-        Run(seed, 0.1 if at is None else 1e-4, None if seed in diverged else at,
-            7 if seed in diverged else None, max_cell=1.0)
+        Run(
+            seed,
+            0.1 if at is None else 1e-4,
+            None if seed in diverged else at,
+            7 if seed in diverged else None,
+            max_cell=1.0,
+        )
         for seed, at in enumerate(epochs)
-    ]  # fmt: skip
+    ]
 
 
 def accuracies(*values: float) -> list[Run]:

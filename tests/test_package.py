@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -20,21 +21,40 @@ def test_the_installed_wheel_compares_and_reports_without_the_checkout(tmp_path:
     (wheel,) = tmp_path.glob("anygate-*-py3-none-any.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "anygate/py.typed" in names
-    assert not [n for n in names if n.startswith(("tests", "src", "docs"))]
+    assert "anygate/lab/answer.json" in names  # what `anygate show` quotes
+    others = [n for n in names if not n.startswith(("anygate/", "anygate-"))]
+    assert others == []  # no studies, tests, docs, benchmarks
+    assert not [n for n in names if "studies" in n or "/claims/" in n]
     site = tmp_path / "site"
     subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
 
     environment = {**os.environ, "PYTHONPATH": str(site)}
     where = subprocess.run(
         [sys.executable, "-c", "import anygate; print(anygate.__file__)"],
-        cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert Path(where.stdout.strip()).is_relative_to(site)
+    shown = subprocess.run(
+        [sys.executable, "-m", "anygate", "show", "relu"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "Measured in an LSTM:\n  As candidate" in shown.stdout
     words = "compare tanh relu --task digits-rows --seeds 1 --epochs 1 --hidden-size 4 --out out"
     subprocess.run(
         [sys.executable, "-m", "anygate", *words.split()],
-        cwd=tmp_path, env=environment, check=True, capture_output=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
     out = tmp_path / "out"
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page or "vega" in page
@@ -42,3 +62,11 @@ def test_the_installed_wheel_compares_and_reports_without_the_checkout(tmp_path:
     assert figures == sorted(p.stem for p in (out / "figures").glob("*.png"))
     assert {"formulas", "learning_curves", "final_metric", "saturation", "cost"} <= set(figures)
     assert json.loads((out / "summary.json").read_text(encoding="utf-8"))["schema"] == 1
+
+
+def test_the_source_distribution_brings_the_studies() -> None:
+    """As hatch is told; the wheel is told of src/anygate alone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    targets = project["tool"]["hatch"]["build"]["targets"]
+    assert {"src", "studies", "tests"} <= set(targets["sdist"]["include"])
+    assert targets["wheel"]["packages"] == ["src/anygate"]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
-from . import claims, compare, lookup, report
+from . import compare, lookup, report
 from .base import Exit, say
 
 __all__ = ["Exit", "main", "parser"]
@@ -31,7 +31,6 @@ examples:
   anygate compare tanh relu --task adding digits --learning-rates 0.001 0.003 0.01 0.03
   anygate compare tanh relu --data my.csv --target price
   anygate compare --config study.toml --dry-run
-  anygate claims --quick
   anygate show "where(x > 0, x, 0.1*x)"
 """
 
@@ -75,6 +74,6 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"anygate {__version__}")
     commands = made.add_subparsers(dest="command", metavar="COMMAND")
-    for command in (lookup, compare, report, claims):
+    for command in (lookup, compare, report):
         command.add(commands)
     return made

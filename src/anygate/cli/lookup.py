@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
-from typing import Any
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from .base import Exit, UsageError, add_command, columns, print_json
+
+if TYPE_CHECKING:
+    from ..lab.answer import Measured
 
 __all__ = ["add"]
 
@@ -19,8 +24,11 @@ def add(commands: Any) -> None:
     parser.add_argument("--tasks", action="store_true", help="the tasks of compare instead")
     text = "Show all that is known of an activation."
     parser = add_command(commands, "show", _show, text)
-    parser.add_argument("activation", help="a name, NAME(parameter=number), or a formula of x; one "
-                        "that begins with a minus in parentheses, as '(-x)'")  # fmt: skip
+    parser.add_argument(
+        "activation",
+        help="a name, NAME(parameter=number), or a formula of x; one "
+        "that begins with a minus in parentheses, as '(-x)'",
+    )
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)  # for a better message
 
 
@@ -32,8 +40,10 @@ def _list(options: argparse.Namespace) -> int:
         if options.json:
             print_json({"schema": 1, "tasks": tasks, "others": OTHERS})
         else:
-            _print_columns([("task", "steps", "")] + [
-                (t["name"], str(t["steps"]), t["description"]) for t in tasks])  # fmt: skip
+            _print_columns(
+                [("task", "steps", "")]
+                + [(t["name"], str(t["steps"]), t["description"]) for t in tasks]
+            )
             print()
             _print_columns([("also", ""), *OTHERS.items()])
         return Exit.DONE
@@ -41,15 +51,22 @@ def _list(options: argparse.Namespace) -> int:
 
     if options.json:
         entries = [
-            {"name": a.name, "formula": a.formula, "parameters": dict(a.parameters),
-             "aliases": list(a.aliases), "source": a.source, "note": a.note}
+            {
+                "name": a.name,
+                "formula": a.formula,
+                "parameters": dict(a.parameters),
+                "aliases": list(a.aliases),
+                "source": a.source,
+                "note": a.note,
+            }
             for a in ACTIVATIONS.values()
-        ]  # fmt: skip
+        ]
         print_json({"schema": 1, "activations": entries})
         return Exit.DONE
-    _print_columns([("activation", "formula", "also called")] + [
-        (_signature(a), a.formula, ", ".join(a.aliases)) for a in ACTIVATIONS.values()
-    ])  # fmt: skip
+    _print_columns(
+        [("activation", "formula", "also called")]
+        + [(_signature(a), a.formula, ", ".join(a.aliases)) for a in ACTIVATIONS.values()]
+    )
     print("\nanygate show NAME tells more. A formula of your own works wherever a name does.")
     return Exit.DONE
 
@@ -70,11 +87,25 @@ def _show(options: argparse.Namespace) -> int:
             "show takes one activation. If this is one formula, quote it: "
             f"anygate show {shlex.quote(formula)}"
         )
-    from ..formulas import describe, resolve, sheet
+    from ..formulas import ACTIVATIONS, describe, resolve, sheet
+    from ..lab.answer import measured
 
-    found = sheet(resolve(options.activation))
+    activation = resolve(options.activation)
+    as_listed = ACTIVATIONS.get(activation.name) == activation
+    found, quoted = sheet(activation), measured(activation.name) if as_listed else None
     if options.json:
-        print_json({"schema": 1, **found.to_dict()})
+        print_json({"schema": 1, **found.to_dict(), "measured": asdict(quoted) if quoted else None})
     else:
         print(describe(found))
+        print("\nMeasured in an LSTM:", *_quoted(activation.label, quoted), sep="\n")
     return Exit.DONE
+
+
+def _quoted(label: str, found: Measured | None) -> Iterator[str]:
+    """The measurements in lines; the command that makes some where there are none."""
+    if found is None:
+        yield f"  nothing yet; to measure it: anygate compare tanh {shlex.quote(label)}"
+        return
+    paragraphs = [*found.sentences, *(f"Withdrawn: the verdict on {w}." for w in found.withdrawn)]
+    for text in (*paragraphs, f"({found.run})"):
+        yield textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    ")

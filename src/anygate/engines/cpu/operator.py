@@ -93,7 +93,7 @@ def _result(key: str, output: Tensor, states: Sequence[Tensor], others: Tensor |
         return Result(output, tuple(states))
     place = _output_state(key)
     count = len(states) - 1
-    # One state alone has the memory to itself; of several each gets its own, to be changed in place.
+    # Of several each gets memory of its own, so that one may be changed in place.
     kept = [others[k].clone() if count > 1 else others[k] for k in range(count)]
     return Result(output, tuple(states), (*kept[:place], output.clone(), *kept[place:]))
 
