@@ -14,8 +14,8 @@ from pathlib import Path
 
 from anygate.lab.claims import QUICK, Arm, load
 from anygate.lab.claims.grid import spec_of
-from anygate.lab.engines import run_one
-from anygate.lab.files import write_json
+from anygate.lab.study.executors import run_one
+from anygate.lab.study.store.files import write_json
 
 UNCLIPPED = (("clip", 0.0),)
 SHORT = (("clip", 0.0), ("epochs", 5), ("forget_bias", 1.0), ("learning_rate", 0.1))
@@ -32,7 +32,7 @@ ARMS = {
 
 def diverged(arm: Arm, seed: int) -> bool:
     """One run of the quick scale."""
-    spec = replace(spec_of(arm, seed, QUICK), watched=False, look=0)
+    spec = replace(spec_of(arm, seed, QUICK), snapshots=False, health_every=0)
     result, _ = run_one(spec)
     return result["diverged"] is not None
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from anygate.engines import eager
 from anygate.formulas import Activation, curve, sheet
-from anygate.formulas.cell import GATES
 from anygate.nn import LSTM
 
 Array = NDArray[np.float64]
+GATES = ("input_gate", "forget_gate", "candidate", "output_gate")
 
 
 @dataclass(frozen=True)

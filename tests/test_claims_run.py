@@ -31,9 +31,10 @@ from anygate.lab.claims.page import write_page
 from anygate.lab.claims.pictures import PICTURES
 from anygate.lab.claims.speed import functions
 from anygate.lab.claims.wording import ANSWER
-from anygate.lab.records import StudyError, Trial, checked
-from anygate.lab.study import StudyConflict
-from anygate.lab.trial import Model, run_trial
+from anygate.lab.study.store.files import StudyError, checked
+from anygate.lab.study.store.folder import StudyConflict
+from anygate.lab.study.store.schema import Trial
+from anygate.lab.study.trial import Model, run_trial
 
 ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent
@@ -169,7 +170,7 @@ def test_the_flow_through_closed_gates_is_the_forget_gates_product() -> None:
 def test_a_trial_is_looked_at_as_often_as_asked() -> None:
     spec = spec_of(plain("pixels", epochs=3), 0, TINY)
     for look, seen in ((0, []), (2, [2, 3]), (1, [1, 2, 3])):
-        result, _ = run_trial(replace(spec, look=look, watched=False))
+        result, _ = run_trial(replace(spec, health_every=look, snapshots=False))
         assert [e["epoch"] for e in result["epochs"] if "slots" in e] == seen
         assert result["inside"] == {} and result["key"] == spec.key
 

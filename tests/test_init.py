@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from anygate.formulas.cell import GATES
 from mpmath import mp
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
@@ -16,7 +17,6 @@ from torch.nn.utils import parametrizations, prune
 import anygate
 from anygate.engines.reference import OPS
 from anygate.formulas import evaluate, resolve
-from anygate.formulas.cell import GATES
 from anygate.nn import LSTM, LSTMCell, init
 
 EULER = 0.5772156649015329

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import sympy
 import torch
+from anygate.formulas.cell import SLOTS
 from torch import Tensor, nn
 
 import anygate
 from anygate import LSTM, Activation, FormulaError, LSTMCell
 from anygate.engines import AUTO, EngineError, reference
-from anygate.formulas.cell import SLOTS
 
 T, B, I, H = 6, 3, 4, 5  # noqa: E741
 

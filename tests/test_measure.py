@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 import anygate
 from anygate.formulas import resolve
-from anygate.lab.files import write_json
-from anygate.lab.measure import (
+from anygate.lab.study.measure import (
     BINS,
     bin_edges,
     dead_units,
@@ -30,9 +29,10 @@ from anygate.lab.measure import (
     place_of_divergence,
     snapshot,
 )
-from anygate.lab.records import Trial, checked
+from anygate.lab.study.store.files import checked, write_json
+from anygate.lab.study.store.schema import Trial
+from anygate.lab.study.trial import PROBE, Model, TrialSpec, run_trial
 from anygate.lab.tasks import find_task
-from anygate.lab.trial import PROBE, Model, TrialSpec, run_trial
 from anygate.nn import LSTM
 
 Array = NDArray[np.float64]

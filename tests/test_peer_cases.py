@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from anygate.formulas.cell import PEEPHOLES, SLOTS, Cell
 
 from anygate import LSTM
 from anygate.engines import eager, reference
 from anygate.formulas import ACTIVATIONS, Activation, resolve
-from anygate.formulas.cell import PEEPHOLES, SLOTS, Cell
 from anygate.nn import operator
 
 FOLDER = Path(__file__).parents[2] / "shared" / "peer_cases"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from anygate.formulas.cell import SLOTS, Cell
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -19,7 +20,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from anygate import Activation, FormulaError
 from anygate.engines import EngineError
 from anygate.formulas import resolve
-from anygate.formulas.cell import SLOTS, Cell
 from anygate.nn import LSTM, LSTMCell
 from anygate.nn.swap import swap
 

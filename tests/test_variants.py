@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from anygate.formulas.cell import PEEPHOLES
 from torch import nn
 
 from anygate import LSTM, LSTMCell
-from anygate.formulas.cell import PEEPHOLES
 
 T, B, INPUTS, H = 5, 3, 4, 6
 ENGINES = ("reference", "eager", "cpu")

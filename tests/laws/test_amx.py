@@ -10,6 +10,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 import torch
+from anygate.formulas.cell import Cell
 from hypothesis import given, settings
 from test_cpu import by_cpu, forget, twin
 from test_engines import Case, cases, check, difference, make
@@ -21,7 +22,6 @@ from anygate.engines.cpu import gradients as cpu_gradients
 from anygate.engines.cpu.emit import Target
 from anygate.engines.cpu.kernels import emit_kernels
 from anygate.formulas import resolve
-from anygate.formulas.cell import Cell
 from anygate.nn import operator
 
 here = pytest.mark.skipif(

@@ -18,6 +18,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 import torch
+from anygate.formulas.cell import SLOTS, Cell
 from hypothesis import given, settings
 from llvmlite import ir
 from mpmath import mp
@@ -31,7 +32,6 @@ from anygate.engines.cpu.emit import I64, Emitter, Target, counted, function
 from anygate.engines.cpu.kernels import emit_kernels
 from anygate.engines.cpu.ops import operations
 from anygate.formulas import ACTIVATIONS, resolve
-from anygate.formulas.cell import SLOTS, Cell
 from anygate.formulas.precise import PRECISE
 from anygate.formulas.primitives import PRIMITIVES
 from anygate.nn import operator

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from anygate.formulas.cell import SLOTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import anygate
-from anygate.formulas.cell import SLOTS
 from anygate.nn import LayerRecord
 
 Function = Callable[[Tensor], Tensor]

@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from sympy import Symbol
 from torch import Tensor
 
-import anygate.engines.cpu
 from anygate.cells import (
     ELMAN,
     GRU,

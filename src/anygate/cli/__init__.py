@@ -36,7 +36,7 @@ examples:
 """
 
 # By name: importing them here would import SymPy and torch.
-_MENDABLE = {"FormulaError", "EngineError", "EngineGone", "FolderInUse", "TaskError",
+_MENDABLE = {"FormulaError", "EngineError", "ExecutorGone", "FolderInUse", "TaskError",
              "StudyConflict", "StudyError", "WriteError", "UsageError"}  # fmt: skip
 
 

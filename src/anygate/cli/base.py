@@ -83,7 +83,7 @@ above_zero = Bounds(float, 1e-100, 1e100)
 def say(text: str, *, to_stderr: bool = False) -> None:
     """Print text that may hold what files or strangers wrote: no escape sequence reaches the
     terminal. Every command prints by this, or as JSON."""
-    from ..lab.words import printable
+    from ..lab.wording import printable
 
     print(printable(text), file=sys.stderr if to_stderr else sys.stdout)
 

@@ -95,7 +95,7 @@ def _run(
 ) -> Findings | None:
     """Run with a progress bar on stderr; None if interrupted."""
     from ..lab.claims import run
-    from ..lab.progress import progress_bar
+    from ..lab.study.progress import progress_bar
 
     try:
         with progress_bar("claims") as progress:
@@ -109,7 +109,7 @@ def _run(
 def _finish(found: Findings, directory: Path, as_json: bool) -> int:
     """Write the page and its pictures, then print the verdicts."""
     from ..lab.claims import summary, verdict_table, write_page
-    from ..lab.progress import waiting
+    from ..lab.study.progress import waiting
 
     with waiting("writing the page"):
         page = write_page(found, directory)

@@ -16,10 +16,10 @@ from .request import OPTIONS, SETTINGS, merged
 
 if TYPE_CHECKING:
     from ..formulas import Activation
-    from ..lab.outlook import Part
-    from ..lab.study import Study
+    from ..lab.study.outlook import Part
+    from ..lab.study.plan import Study
+    from ..lab.study.tuning import TunedStudy
     from ..lab.tasks import Task
-    from ..lab.tuned import TunedStudy
 
 __all__ = ["add"]
 
@@ -62,8 +62,8 @@ def add(commands: Any) -> None:
 def _compare(options: argparse.Namespace) -> int:
     need_lab()
     request = merged(options)
-    from ..lab.files import WriteError
-    from ..lab.grid import claim_grid, place
+    from ..lab.study.grid import claim_grid, place
+    from ..lab.study.store.files import WriteError
 
     studies = _studies(request)
     directory = Path(request.out) if request.out else _default_folder(studies)
@@ -115,9 +115,8 @@ def _study(
 ) -> Study | TunedStudy:
     from dataclasses import replace
 
-    from ..lab.study import Study
-    from ..lab.tuned import TunedStudy
-    from ..lab.tuning import tuning_seeds
+    from ..lab.study.plan import Study
+    from ..lab.study.tuning import TunedStudy, tuning_seeds
 
     given = {name: value for name in SETTINGS if (value := getattr(request, name)) is not None}
     study = Study(task, activations, slot, tuple(range(request.seeds)),
@@ -145,7 +144,7 @@ def _default_folder(studies: Sequence[Study | TunedStudy]) -> Path:
     one's own, a digest of them, so that they do not mix."""
     import hashlib
 
-    from ..lab.tuned import TunedStudy
+    from ..lab.study.tuning import TunedStudy
 
     words = [study.task.name for study in studies] + [study.slot for study in studies]
     name = re.sub(r"[^\w.]+", "-", "-".join(dict.fromkeys(words)))
@@ -161,7 +160,7 @@ def _default_folder(studies: Sequence[Study | TunedStudy]) -> Path:
 def _command(request: argparse.Namespace, directory: Path) -> str:
     """The command that repeats or resumes this one, without what cannot change a result."""
     words = ["anygate", "compare", *request.activations]
-    kept = [name for name in OPTIONS if name not in ("out", "jobs", "engine", "address")]
+    kept = [name for name in OPTIONS if name not in ("out", "jobs", "executor", "address")]
     if request.learning_rates is None:
         kept.remove("tuning_seeds")
     for name in kept:
@@ -181,26 +180,28 @@ def _run(
 ) -> bool:
     """Run with a progress bar on stderr, and then the stability maps if they are asked for. False
     if interrupted."""
-    from ..lab.engines import open_engine
-    from ..lab.grid import run_studies
-    from ..lab.progress import progress_bar
-    from ..lab.stability import map_of
+    from ..lab.study.executors import open_executor
+    from ..lab.study.grid import run_studies
+    from ..lab.study.progress import progress_bar
+    from ..lab.study.stability import map_of
 
     if not options.fresh and not _present(placed).startswith("0 "):
         say(f"{_present(placed)} trials are already in {directory}", to_stderr=True)
     titles = {study.task.title for study in placed.values()}
     title = f"{titles.pop()}: " if len(titles) == 1 else ""
     try:
-        with open_engine(request.engine, request.address, request.jobs) as engine:
+        with open_executor(request.executor, request.address, request.jobs) as executor:
             run_studies(placed, command=command, fresh=options.fresh, jobs=request.jobs,
-                        engine=engine,
+                        executor=executor,
                         stage=lambda part: progress_bar(f"{title}{part}"))  # fmt: skip
             for folder, study in placed.items() if options.stability else ():
                 with progress_bar(f"{study.task.title}: stability map") as progress:
-                    map_of(study).run(folder, jobs=request.jobs, engine=engine, progress=progress)
+                    map_of(study).run(
+                        folder, jobs=request.jobs, executor=executor, progress=progress
+                    )
     except KeyboardInterrupt:
-        where = [f"--{name} {shlex.quote(str(value))}" for name in ("jobs", "engine", "address")
-                 if (value := getattr(request, name)) not in (None, "joblib")]  # fmt: skip
+        where = [f"--{name} {shlex.quote(str(value))}" for name in ("jobs", "executor", "address")
+                 if (value := getattr(request, name)) not in (None, "local")]  # fmt: skip
         say(
             f"\ninterrupted; {_present(placed)} trials are kept. Go on with:\n"
             f"  {' '.join([command, *where])}",
@@ -212,7 +213,7 @@ def _run(
 
 def _present(placed: Mapping[Path, Study | TunedStudy]) -> str:
     """``3 of 16``: the trials that the folders hold."""
-    from ..lab.outlook import outlook
+    from ..lab.study.outlook import outlook
 
     parts = [part for folder, study in placed.items() for part in outlook(folder, study)]
     most = "at most " if any(part.open for part in parts) else ""
@@ -223,9 +224,9 @@ def _dry_run(
     placed: Mapping[Path, Study | TunedStudy], jobs: int | None, options: argparse.Namespace
 ) -> int:
     """Print what is left of each study and about how long it takes; write nothing."""
-    from ..lab.engines import cores
-    from ..lab.outlook import left_seconds, outlook
-    from ..lab.progress import waiting
+    from ..lab.study.executors import cores
+    from ..lab.study.outlook import left_seconds, outlook
+    from ..lab.study.progress import waiting
 
     parts = {f: outlook(f, study, fresh=options.fresh) for f, study in placed.items()}
     with waiting("timing a few training steps of each activation"):
@@ -249,8 +250,8 @@ def _dry_run(
 def _grid_text(
     parts: Mapping[tuple[str, str], Sequence[Part]], left: int, seconds: float, workers: int
 ) -> str:
-    from ..lab.outlook import STEPS
-    from ..lab.words import plural
+    from ..lab.study.outlook import STEPS
+    from ..lab.wording import plural
 
     rows = [("task", "slot", "part", "trials", "done", "left")]
     for (task, slot), found in parts.items():

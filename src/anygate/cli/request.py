@@ -37,6 +37,8 @@ SETTINGS: dict[str, Option] = {
                             "X"),
     "clip": Option(finite, "the gradient's norm is scaled down to this; 0: off", "X"),
     "forget_bias": Option(finite, "initial bias of the forget gate", "X"),
+    "engine": Option(str, "what computes the LSTM: auto (the default) or an engine's name, such as "
+                     "eager", "NAME"),
 }  # fmt: skip
 
 OPTIONS: dict[str, Option] = {
@@ -61,8 +63,8 @@ OPTIONS: dict[str, Option] = {
                            "seeds for that, counted from 1,000,000 (default 3)"),
     "out": Option(str, "results folder (default: below runs/)", "DIR"),
     "jobs": Option(positive, "processes (default: one for each core)"),
-    "engine": Option(str, "what runs the trials: joblib (this machine, the default), ray or dask",
-                     "NAME", choices=("joblib", "ray", "dask")),
+    "executor": Option(str, "what runs the trials: local (this machine, the default), ray or dask",
+                       "NAME", choices=("local", "ray", "dask")),
     "address": Option(str, "of a running Ray or Dask cluster (default: one is started on this "
                       "machine)", "ADDRESS"),
     **SETTINGS,
@@ -72,7 +74,7 @@ OPTIONS: dict[str, Option] = {
 LARGEST = 2**20
 """Bytes of a TOML file."""
 DEFAULTS: dict[str, Any] = {"slot": ["activation"], "seeds": 8, "tuning_seeds": 3,
-                            "engine": "joblib"}  # fmt: skip
+                            "executor": "local"}  # fmt: skip
 
 
 def merged(options: argparse.Namespace) -> argparse.Namespace:
@@ -104,7 +106,7 @@ def merged(options: argparse.Namespace) -> argparse.Namespace:
 def read_config(path: Path) -> dict[str, Any]:
     """The options that a TOML file holds: keys as on the command line, ``activations`` for the
     activations. Raises UsageError, naming the key and what to do."""
-    from ..lab.schema import StudyError, content
+    from ..lab.study.store.files import StudyError, content
 
     try:
         raw = tomllib.loads(content(path, LARGEST).decode())
@@ -156,7 +158,7 @@ def _value(option: Option, value: object) -> Any:
     """The value, held against the schema that the files of a study are read by."""
     import msgspec
 
-    from ..lab.schema import Line
+    from ..lab.study.store.files import Line
 
     if isinstance(value, str) and option.many:
         value = " ".join(value.split())  # a formula may take several lines

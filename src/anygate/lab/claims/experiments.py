@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..trial import PROBE, Model
+from ..study.trial import PROBE, Model
 from . import exact, speed
 from .flow import flow
 from .grid import Arm, Scale, arms, spec_of

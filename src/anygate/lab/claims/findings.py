@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..records import StudyError
 from ..statistics import Array, CensoredTimes
+from ..study.store.files import StudyError
 from .grid import SCALES, Arm, Scale
 
 __all__ = ["SCHEMA", "Findings", "Run", "load"]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...nn.record import record
-from ..records import Snapshot
-from ..trial import Model
+from ..study.store.schema import Snapshot
+from ..study.trial import Model
 
 __all__ = ["decades", "flow", "trained"]
 

@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from ...formulas import resolve
+from ..study.trial import TrialSpec
 from ..tasks import Settings, Task, find_task
-from ..trial import TrialSpec
 
 __all__ = ["FULL", "QUICK", "SCALES", "Arm", "Scale", "Setup", "arms", "spec_of"]
 

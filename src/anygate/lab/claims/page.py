@@ -7,8 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
 from ..statistics import smallest_reachable_p
+from ..study.store.files import write_text
 from .answer import answer
 from .claims import CLAIMS
 from .experiments import EXPERIMENTS

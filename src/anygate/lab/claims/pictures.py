@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ...formulas.sheet import curve
-from ..files import write_text
+from ..study.store.files import write_text
 from .contrast import contrast
 from .experiments import ABLATIONS, OUTSIDE, PAIR, SINGLE_GATES, STABILITY, TASKS, on, plain
 from .findings import Findings

@@ -15,14 +15,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..engines import Engine, cores, in_processes, on_this_machine
-from ..files import write_json, writing
-from ..lock import locked, refuse_if_running
-from ..records import StudyError, Trial
-from ..runner import Progress, missing, result_of, run_trials
-from ..study import StudyConflict, _machine
-from ..trial import TrialSpec, one_thread, seeded
-from ..tuning import Tuned, choose, tuning_seeds, tuning_trials
+from ..study.executors import (
+    Executor,
+    Progress,
+    cores,
+    in_processes,
+    missing,
+    on_this_machine,
+    result_of,
+    run_trials,
+)
+from ..study.plan import machine
+from ..study.store.files import StudyError, write_json, writing
+from ..study.store.folder import StudyConflict, locked, refuse_if_running
+from ..study.store.schema import Trial, Tuned
+from ..study.trial import TrialSpec, one_thread, seeded
+from ..study.tuning import choose, tuning_seeds, tuning_trials
 from .claims import CLAIMS
 from .experiments import EXPERIMENTS, LOOKED, MEASURED
 from .findings import SCHEMA, Findings, Run
@@ -76,7 +84,7 @@ class Plan:
             trial
             for arm in self.tuned()
             for trial in tuning_trials(
-                [replace(spec_of(arm, 0, self.scale), look=0)], self.rates(arm), seeds
+                [replace(spec_of(arm, 0, self.scale), health_every=0)], self.rates(arm), seeds
             )
         ]
 
@@ -91,7 +99,7 @@ def _seen(arm: Arm, spec: TrialSpec) -> TrialSpec:
     the time on adding, a fifth on Reber."""
     plain = arm.shared
     look = spec.settings.epochs if plain in LOOKED else 0
-    return replace(spec, watched=plain in MEASURED, look=look)
+    return replace(spec, snapshots=plain in MEASURED, health_every=look)
 
 
 def _shared_rate(arm: Arm, scale: Scale) -> float:
@@ -122,35 +130,35 @@ def run(
     command: str,
     fresh: bool = False,
     jobs: int | None = None,
-    engine: Engine = on_this_machine,
+    executor: Executor = on_this_machine,
     progress: Progress = lambda done, total, name: None,
 ) -> Findings:
     """Run what the folder lacks and write results.json. Stopped at any moment it goes on from
-    there. engine: runs the trials. Raises StudyConflict if the folder holds something else,
+    there. executor: runs the trials. Raises StudyConflict if the folder holds something else,
     FolderInUse if another process writes there, WriteError if it cannot be written."""
     started = time.monotonic()
     with writing(directory):
         _claim(directory, planned, command, fresh)
     with locked(directory):
-        return _run_locked(planned, directory, jobs or cores(), engine, progress, started)
+        return _run_locked(planned, directory, jobs or cores(), executor, progress, started)
 
 
 def _run_locked(
     planned: Plan,
     directory: Path,
     workers: int,
-    engine: Engine,
+    executor: Executor,
     progress: Progress,
     started: float,
 ) -> Findings:
     state = _State(planned, directory, workers, progress)
     state.compute()
-    state.train([*planned.tuning(), *planned.shared()], engine)
+    state.train([*planned.tuning(), *planned.shared()], executor)
     tuned = _choices(planned, directory)
     rates = {name: found.rate for name, found in tuned.items()}
     own = planned.own(rates)
     state.total = state.done + len({spec.key for spec in own})
-    state.train(own, engine)
+    state.train(own, executor)
     whole = round(time.monotonic() - started, 1) if state.from_nothing else None
     about = _held(directory) | {"seconds": whole, "claims": list(planned.claims),
                                 "edges": sorted(n for n, t in tuned.items() if t.edge)}  # fmt: skip
@@ -189,7 +197,7 @@ class _State:
         self.done += 1
         self.progress(self.done, self.total, name)
 
-    def train(self, specs: Sequence[TrialSpec], engine: Engine) -> None:
+    def train(self, specs: Sequence[TrialSpec], executor: Executor) -> None:
         """Trials; their keys may repeat, for arms may be the same under two names."""
         unique = list({spec.key: spec for spec in specs}.values())
         before = self.done
@@ -197,7 +205,7 @@ class _State:
         def told(done: int, total: int, key: str) -> None:
             self.progress(before + done, self.total, key)
 
-        run_trials(unique, self.directory, jobs=self.jobs, engine=engine, progress=told)
+        run_trials(unique, self.directory, jobs=self.jobs, executor=executor, progress=told)
         self.done += len(unique)
 
 
@@ -244,7 +252,7 @@ def _claim(directory: Path, planned: Plan, command: str, fresh: bool) -> None:
             "--fresh to delete them"
         )
     about = {"schema": SCHEMA, "scale": planned.scale.name, "command": command}
-    write_json(directory / "claims.json", about | {"machine": _machine()})
+    write_json(directory / "claims.json", about | {"machine": machine()})
 
 
 def _held(directory: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ...formulas import resolve
 from ...formulas.closed import VALUE, derivative_in_value
 from ...formulas.program import Program, lower
 from ...nn import LSTM
-from ..trial import one_thread
+from ..study.trial import one_thread
 from .grid import Scale
 
 Numbers = NDArray[np.float32]

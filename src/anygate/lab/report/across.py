@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import verdict as judged
-from ..cells import stable_rate
-from ..comparison import all_pairs
-from ..results import Cell, StudyResults
+from ..findings.comparison import Comparison, all_pairs, ranking
+from ..findings.cost import costs
 from ..statistics import Evidence, Interval, mean_interval
-from ..words import join, plural, show_p
+from ..study.store.results import ShortRuns, StudyResults, stable_rate
+from ..wording import join, plural, show_p
 from . import charts, maps
 from .charts import Row
 from .parts import Figure, Panel, Table, looks, metric_format, single
@@ -38,7 +37,7 @@ def pairwise(results: StudyResults) -> Figure | None:
     return single("pairwise", "All pairs", sentence, chart, table)
 
 
-def _both_ways(results: StudyResults, c: judged.Comparison) -> list[Row]:
+def _both_ways(results: StudyResults, c: Comparison) -> list[Row]:
     factor = 100.0 if results.task.as_percent else 1.0
     worse = c.difference.n - c.better_in - sum(x == 0 for x in c.difference.differences)
     both = ((c.rival, c.first, 1.0, c.better_in), (c.first, c.rival, -1.0, worse))
@@ -51,7 +50,7 @@ def _both_ways(results: StudyResults, c: judged.Comparison) -> list[Row]:
     ]  # fmt: skip
 
 
-def _claims(held: list[judged.Comparison], found: list[judged.Comparison]) -> str:
+def _claims(held: list[Comparison], found: list[Comparison]) -> str:
     if held:
         names = [f"{c.rival} and {c.first}" for c in held]
         return f"Bold is a claim: {plural(len(held), 'pair')} differ ({'; '.join(names)})."
@@ -64,7 +63,7 @@ def _claims(held: list[judged.Comparison], found: list[judged.Comparison]) -> st
     return "No pair differs by enough to claim it."
 
 
-def _pair_row(results: StudyResults, c: judged.Comparison) -> list[str]:
+def _pair_row(results: StudyResults, c: Comparison) -> list[str]:
     return [f"{c.rival} against {c.first}", str(c.difference.n),
             results.task.show_difference(c.gain, signed=True),
             f"{c.better_in} of {c.difference.n}", f"{c.difference.p_value:.4f}",
@@ -76,13 +75,13 @@ def _pair_row(results: StudyResults, c: judged.Comparison) -> list[str]:
 
 def cost_and_outcome(results: StudyResults) -> Figure | None:
     """The final metric against the time of a training step."""
-    costs = {c.label: (c.ratio, c.interval) for c in judged.costs(results)}
-    if not costs:
+    found = {c.label: (c.ratio, c.interval) for c in costs(results)}
+    if not found:
         return None
-    costs = {results.first: (1.0, Interval(1.0, 1.0, 1.0)), **costs}
+    found = {results.first: (1.0, Interval(1.0, 1.0, 1.0)), **found}
     task = results.task
     rows, cells = [], []
-    for label, (ratio, span) in costs.items():
+    for label, (ratio, span) in found.items():
         values = results.final(label)
         if not values.size:
             continue
@@ -91,9 +90,9 @@ def cost_and_outcome(results: StudyResults) -> Figure | None:
                      "y": mean, "y_low": interval.low, "y_high": interval.high})  # fmt: skip
         cells.append([label, f"{ratio:.3f}", f"{span.low:.3f} to {span.high:.3f}", task.show(mean),
                       f"{task.show(interval.low)} to {task.show(interval.high)}"])  # fmt: skip
-    best = judged.ranking(results)[0][0]
+    best = ranking(results)[0][0]
     sentence = _front(results, rows, best)
-    drawn = {x: drawn for x, drawn in looks(results).items() if x in costs}
+    drawn = {x: drawn for x, drawn in looks(results).items() if x in found}
 
     def chart(legend: bool) -> Any:
         return charts.points(rows, looks(results), y_title=f"final {task.metric}",
@@ -156,7 +155,7 @@ def stability(results: StudyResults) -> Figure | None:
 
 
 def _stability_panel(
-    label: str, cells: list[Cell], rates: list[float], biases: list[float]
+    label: str, cells: list[ShortRuns], rates: list[float], biases: list[float]
 ) -> Panel:
     rows = [
         {"rate": f"{c.learning_rate:g}", "bias": f"{c.forget_bias:g}", "share": c.share,
@@ -167,7 +166,7 @@ def _stability_panel(
     return Panel(f"stability_{label}", label, text, lambda _: maps.stability(rows, rates, biases))
 
 
-def _stable(by_label: dict[str, list[Cell]]) -> str:
+def _stable(by_label: dict[str, list[ShortRuns]]) -> str:
     """Up to which learning rate no run diverged."""
     rates = {x: stable_rate(cells) for x, cells in by_label.items()}
     top = {x: max(c.learning_rate for c in cells) for x, cells in by_label.items()}
@@ -183,6 +182,6 @@ def _stable(by_label: dict[str, list[Cell]]) -> str:
     return " ".join(parts)
 
 
-def _first_step(c: Cell) -> str:
+def _first_step(c: ShortRuns) -> str:
     steps = [t.diverged.step for t in c.runs if t.diverged and t.diverged.step is not None]
     return str(min(steps)) if steps else "–"

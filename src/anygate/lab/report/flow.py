@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrival import arrival
-from ..results import Snapshot, StudyResults
-from ..words import join
+from ..findings.arrival import arrival
+from ..study.store.results import StudyResults
+from ..study.store.schema import Snapshot
+from ..wording import join
 from . import charts, maps
 from .charts import Row
 from .parts import Figure, Panel, Table, looks, number

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..deadline import TooSlow, allowance, sheet_of, within
-from ..results import ActivationInfo
+from ..findings.sheets import TooSlow, allowance, sheet_of, within
+from ..study.store.schema import ActivationInfo
 
 LO, HI, POINTS = -4.0, 4.0, 241
 
@@ -37,7 +37,7 @@ ShapeSource = Callable[[ActivationInfo], Shape | None]
 
 def shape_of(info: ActivationInfo) -> Shape | None:
     """The shape of an activation by its formula, else by its label; None if neither resolves."""
-    from anygate.formulas import curve
+    from ...formulas import curve
 
     found = sheet_of(info.formula, info.label)
     if found is None:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import verdict as judged
-from ..results import StudyResults
+from ..findings.comparison import Comparison, comparisons, interval_names, is_interval, ranking
 from ..statistics import Interval, mean_interval
+from ..study.store.results import StudyResults
 from . import charts
 from .charts import Row
 from .parts import Figure, Table, band_name, epoch_table, looks, metric_format, single, strips
@@ -27,7 +27,7 @@ def learning(results: StudyResults) -> Figure | None:
     title = f"Learning curves: {task.metric} after each epoch"
     chart = charts.curves(rows, looks(results), y_title=task.metric,
                           y_format=metric_format(results))  # fmt: skip
-    order = judged.ranking(results)
+    order = ranking(results)
     sentence = f"After epoch {results.epochs}, {order[0][0]} is at {task.show(order[0][1])}"
     if len(order) > 1:
         extreme = "highest" if task.higher_is_better else "lowest"
@@ -99,7 +99,7 @@ def _seed_table(results: StudyResults, shown: Sequence[str]) -> Table:
 
 
 def differences(results: StudyResults) -> Figure | None:
-    found = judged.comparisons(results)
+    found = comparisons(results)
     if not found:
         return None
     task, factor = results.task, 100.0 if results.task.as_percent else 1.0
@@ -127,9 +127,9 @@ def differences(results: StudyResults) -> Figure | None:
     return Figure("differences", title, sentence, panels, _difference_table(results, found))
 
 
-def _clear_of_zero(found: Sequence[judged.Comparison]) -> str:
+def _clear_of_zero(found: Sequence[Comparison]) -> str:
     """Which intervals exclude zero; a range of few seeds says nothing of the kind."""
-    real = [c for c in found if judged.is_interval(c.gain_interval)]
+    real = [c for c in found if is_interval(c.gain_interval)]
     if not real:
         return "The bars are the range of the seeds: too few for an interval, so no claim."
     clear = [c.rival for c in real if not c.gain_interval.contains(0.0)]
@@ -143,7 +143,7 @@ def _diverged(results: StudyResults, labels: Sequence[str], seed: int) -> bool:
     return any(run is not None and run.diverged is not None for run in runs)
 
 
-def _difference_table(results: StudyResults, found: Sequence[judged.Comparison]) -> Table:
+def _difference_table(results: StudyResults, found: Sequence[Comparison]) -> Table:
     task = results.task
     rows = [
         [
@@ -164,7 +164,7 @@ def _difference_table(results: StudyResults, found: Sequence[judged.Comparison])
         for c in found
     ]
     columns = ["against " + results.first, "seeds", "better by",
-               judged.interval_names([c.gain_interval for c in found]), "bootstrap",
+               interval_names([c.gain_interval for c in found]), "bootstrap",
                "better in", "probability",
                "p", "p (Holm)", "evidence"]  # fmt: skip
     return Table(f"Paired differences in {task.metric}; positive is better", columns, rows)

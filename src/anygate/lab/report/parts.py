@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..results import StudyResults
 from ..statistics import MIN_SEEDS_FOR_CLAIM
+from ..study.store.results import StudyResults
 from . import charts
 from .charts import Row
 from .style import Look, look

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .claims import PairedDifference, paired_difference
-from .rates import probability_of_improvement
-from .signflip import mean_interval
+from .paired import PairedDifference, mean_interval, paired_difference
+from .proportions import probability_of_improvement
 from .values import Array, Estimate, Interval, check_confidence, check_positive
 
 

@@ -25,12 +25,12 @@ from .base import (
     Task,
     TaskError,
 )
+from .characters import characters
 from .files import file_task
 from .images import DIGITS, MNIST_FORMS, mnist
 from .own import is_reference, own_task
 from .series import SERIES
 from .synthetic import Form, build
-from .text import characters
 
 __all__ = [
     "ACCURACY",

@@ -50,7 +50,8 @@ class Settings:
     of the forget gate (Jozefowicz et al. 2015 recommend 1). initial: "" for torch's own initial
     weights, "identity" for a candidate whose recurrent matrix is the identity, "chrono" for biases
     of the input and forget gate that remember up to the task's length (`anygate.init`), which take
-    the place of forget_bias. variant: "", "coupled" or "peephole", as LSTM's arguments.
+    the place of forget_bias. variant: "", "coupled" or "peephole", as LSTM's arguments. engine:
+    what computes the LSTM, as its argument says.
     """
 
     hidden_size: int = 32
@@ -61,6 +62,7 @@ class Settings:
     forget_bias: float = 1.0
     initial: str = ""
     variant: str = ""
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "epochs", "batch_size"):
@@ -77,8 +79,8 @@ class Settings:
     def describe(self) -> dict[str, Any]:
         """As files hold them. What came later is left out at its default, so that earlier trials
         keep their keys and earlier folders their settings."""
-        later = {"initial", "variant"}
-        return {k: v for k, v in asdict(self).items() if v or k not in later}
+        later = {"initial": "", "variant": "", "engine": "auto"}
+        return {k: v for k, v in asdict(self).items() if later.get(k) != v}
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from .base import ACCURACY, Data, Settings, Task, TaskError
+from .columns import column
 from .reading import contents, digest, label, shown, text
 from .series import WINDOW, forecast, passes
-from .table import column
 
 __all__ = ["classify", "file_task"]
 

@@ -1,0 +1,1 @@
+"""The findings of a study: comparisons, the verdict in sentences, and advice."""

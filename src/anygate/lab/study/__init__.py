@@ -1,0 +1,1 @@
+"""A study: what is run, where, and what it leaves on disk."""

@@ -1,0 +1,1 @@
+"""A study on disk: its files, their schema, the folder, and reading it back."""
