@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Shared by the commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Bounds", "Exit", "UsageError", "above_zero", "add_command", "columns
 
 
 class Exit(IntEnum):
-    """What the process returns. Anything else that goes wrong is a bug: a traceback and 1."""
+    """The exit code of the process. Anything else that goes wrong is a bug: a traceback and 1."""
 
     DONE = 0
     BUG = 1

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import Exit, UsageError, add_command, columns, need_lab, print_json, say
+from .base import Exit, UsageError, add_command, need_lab, print_json, say
 from .report import finish
 from .request import OPTIONS, SETTINGS, merged
 
@@ -250,21 +250,23 @@ def _dry_run(
 def _grid_text(
     parts: Mapping[tuple[str, str], Sequence[Part]], left: int, seconds: float, workers: int
 ) -> str:
+    from ..lab.report.terminal import text_table
     from ..lab.study.outlook import STEPS
     from ..lab.wording import plural
 
-    rows = [("task", "slot", "part", "trials", "done", "left")]
+    rows: list[tuple[str, ...]] = []
     for (task, slot), found in parts.items():
         for k, part in enumerate(found):
             names = ("", "") if k else (task, slot)
             most = "at most " if part.open else ""
             rows.append((*names, part.name, f"{most}{part.trials}", str(part.done),
                          f"{most}{part.trials - part.done}"))  # fmt: skip
+    table = text_table(("task", "slot", "part", "trials", "done", "left"), rows)
     if not left:
-        return "\n".join([*columns(rows), "", "Nothing is left to run."])
+        return f"{table}\n\nNothing is left to run."
     most = "at most " if any(part.open for found in parts.values() for part in found) else ""
     return "\n".join([
-        *columns(rows),
+        table,
         "",
         f"{most}{plural(left, 'trial')} left: {most}about {_duration(seconds)} in "
         f"{workers} process{'' if workers == 1 else 'es'}.".capitalize(),

@@ -1,4 +1,4 @@
-"""`anygate report`, and what `anygate compare` ends with."""
+"""`anygate report`, with which `anygate compare` ends too."""
 
 from __future__ import annotations
 

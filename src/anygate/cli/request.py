@@ -1,4 +1,4 @@
-"""What `anygate compare` is asked for: on the command line, in a TOML file, or in both."""
+"""The options of `anygate compare`: on the command line, in a TOML file, or in both."""
 
 from __future__ import annotations
 

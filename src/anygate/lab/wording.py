@@ -1,4 +1,4 @@
-"""Small pieces of sentences."""
+"""Pieces of sentences, and text that may come from strangers on its way to the terminal."""
 
 from __future__ import annotations
 

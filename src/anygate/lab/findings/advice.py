@@ -1,4 +1,4 @@
-"""What to change together with an activation: suggestions, each with what it stands on.
+"""Advice on what to change together with an activation, each piece with what it stands on.
 
 A suggestion stands on a measurement of the study, or on a fact of the activation's property sheet
 (:func:`anygate.sheet`), and says which. What nothing speaks for is not suggested.
@@ -78,7 +78,8 @@ class _Case:
 
     @property
     def learning_rate(self) -> float:
-        """That of its runs: its own best where the study compares at those; NaN if not known."""
+        """The learning rate of its runs: its own best where the study compares at those; NaN if not
+        known."""
         shared, tuned = self.setting("learning_rate"), self.results.config.learning_rates
         own = tuned.tuned.get(self.label) if tuned is not None and math.isnan(shared) else None
         return own.rate if own else shared
@@ -135,7 +136,7 @@ def _step(run: Trial) -> float:
 
 
 def after_divergence(results: StudyResults, label: str) -> Advice | None:
-    """What to try for an activation of which some run diverged, None if none did."""
+    """Advice for an activation of which some run diverged, None if none did."""
     runs = results.diverged(label)
     if not runs:
         return None

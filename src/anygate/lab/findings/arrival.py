@@ -1,5 +1,5 @@
-"""How much of the gradient at the last time step arrives at the first: one figure for the whole
-report."""
+"""The share of the gradient at the last time step that arrives at the first: one figure for the
+whole report."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Arrival:
 
 
 def arrival(results: StudyResults, label: str, when: Literal["start", "end"]) -> Arrival | None:
-    """What arrives with an activation before or after training; None without a recording of two
-    bins or more, or where no run has both numbers."""
+    """The share that arrives with an activation before or after training; None without a recording
+    of two bins or more, or where no run has both numbers."""
     seen = [s for s in results.snapshots(label, when) if "grad_c" in s.states and len(s.edges) > 2]
     norms = [s.states["grad_c"] for s in seen if s.edges == seen[0].edges]
     shares = [n[0] / n[-1] for n in norms if n[-1] > 0]

@@ -1,4 +1,5 @@
-"""The numbers behind a verdict: differences from the first activation, the ranking, the cost."""
+"""Differences from the first activation, paired by seed, and the ranking: the numbers, then the
+sentences, which say no more than the seeds allow."""
 
 from __future__ import annotations
 
@@ -61,7 +62,7 @@ class Comparison:
 
     @property
     def equivalent(self) -> bool:
-        """Whether equivalence within the declared margin may be claimed."""
+        """True if equivalence within the declared margin may be claimed."""
         if self.equivalence is None or self.equivalence_p is None:
             return False
         return is_equivalent(self.equivalence, self.equivalence_p)
@@ -178,7 +179,7 @@ def _with_equivalence(
 
 
 def is_interval(interval: Interval) -> bool:
-    """Whether the seeds were enough for a 95% interval; else it is only their range."""
+    """True if the seeds were enough for a 95% interval; else it is only their range."""
     return interval.confidence >= 0.95 - 1e-9
 
 
@@ -194,7 +195,7 @@ def interval_names(intervals: Sequence[Interval]) -> str:
 
 
 def overall(results: StudyResults, found: list[Comparison]) -> list[str]:
-    """What may be claimed about the differences as a whole."""
+    """A sentence on what may be claimed about the differences as a whole."""
     if not found:
         return []
     most = max(c.difference.n for c in found)
@@ -246,7 +247,7 @@ def _held(results: StudyResults, found: list[Comparison]) -> str:
 
 
 def equivalent_ones(results: StudyResults, found: list[Comparison]) -> list[str]:
-    """Who is equivalent to the first, where that was shown."""
+    """A sentence on who is equivalent to the first, where that was shown."""
     same = [c for c in found if c.equivalent]
     if not same or same[0].equivalence is None:
         return []
@@ -282,7 +283,7 @@ def compare(task: TaskInfo, c: Comparison, family: int) -> str:
 
 
 def _within_margin(task: TaskInfo, c: Comparison, family: int) -> str:
-    """What may be said about equivalence; nothing without a declared margin or without seeds."""
+    """A sentence on equivalence; nothing without a declared margin or without seeds."""
     if c.equivalence is None or c.equivalence_p is None or c.difference.n < MIN_SEEDS_FOR_CLAIM:
         return ""
     size = _size(task, c.equivalence.margin)
@@ -323,7 +324,7 @@ def _gain(task: TaskInfo, c: Comparison) -> str:
 
 
 def _on_a_new_seed(c: Comparison, ties: int) -> str:
-    """What the seeds say of the next one, if they are enough to say anything."""
+    """A phrase on what the seeds say of the next one, if they are enough to say anything."""
     if c.difference.n < MIN_SEEDS_FOR_CLAIM:
         return ""
     i = c.improvement.interval
@@ -336,7 +337,7 @@ def _size(task: TaskInfo, value: float) -> str:
 
 
 def no_pairs(results: StudyResults) -> list[str]:
-    """Who cannot be compared yet."""
+    """A sentence on who cannot be compared yet."""
     lonely = [r for r in results.rivals if not results.paired(r, results.first)[0]]
     if not lonely:
         return []

@@ -1,4 +1,4 @@
-"""The numbers behind a verdict: differences from the first activation, the ranking, the cost."""
+"""The time of a training step, relative to the first activation: the numbers and the sentences."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..statistics import (
-    Interval,
-    mean_interval,
-)
+from ..statistics import Interval, mean_interval
 from ..study.store.results import StudyResults
 from ..wording import join
-from .comparison import (
-    interval_name,
-)
+from .comparison import interval_name
 
 CLOCK = 1.25
 """The seeds' ratios of time may differ by this factor; beyond it no cost is told."""
@@ -36,7 +31,7 @@ class Cost:
 
     @property
     def within_noise(self) -> bool:
-        """Whether equal speed is compatible with what was measured."""
+        """True if equal speed is compatible with what was measured."""
         return self.interval.contains(1.0)
 
 
@@ -78,7 +73,7 @@ def _spread(ratios: Sequence[float]) -> float:
     return max(ratios) / min(ratios)
 
 
-def _cost(results: StudyResults) -> list[str]:
+def cost_sentences(results: StudyResults) -> list[str]:
     found, untold = costs(results), untold_costs(results)
     if not found and not untold:
         return ["No times to compare were recorded."] if results.rivals else []

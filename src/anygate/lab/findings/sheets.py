@@ -1,4 +1,4 @@
-"""Formulas of a study that may be a stranger's: what is known of them, within a few seconds."""
+"""Property sheets of a study's formulas, which may be a stranger's, within a few seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECONDS, ALTOGETHER, LEAST = 6.0, 120.0, 0.5
 """Seconds of processor time for a formula, and for all of them; when these are used up, the least
 that each has still."""
 _UNFIT = (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError)
-"""What a formula that cannot be read may raise; FormulaError is a ValueError."""
+"""The errors that a formula which cannot be read may raise; FormulaError is a ValueError."""
 
 
 class TooSlow(BaseException):

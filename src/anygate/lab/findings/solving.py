@@ -1,4 +1,4 @@
-"""Which runs solved the task and when: the numbers of each activation and of each pair, and the
+"""The runs that solved the task, and when: the numbers of each activation and of each pair, and the
 sentences on them.
 
 Time is counted in epochs, up to the last one for which every run was followed. A run that was never
@@ -33,7 +33,7 @@ from .comparison import interval_name
 
 @dataclass(frozen=True)
 class Solving:
-    """How reliably ``label`` solves the task, and how soon.
+    """The reliability with which ``label`` solves the task, and the time it takes.
 
     ``solved`` of ``runs`` were at the solved level at the end, with Wilson's 95% interval of that
     ``rate``. ``time`` counts epochs until that level was first reached; None without curves.
@@ -133,7 +133,7 @@ def _group(pairs: Iterable[_Time]) -> CensoredTimes:
 
 
 def solve_rates(results: StudyResults) -> list[str]:
-    """How many runs solved the task at the end, and after how many epochs."""
+    """Sentences on how many runs solved the task at the end, and after how many epochs."""
     found = solving(results)
     if not found or results.task.solved is None:
         return []

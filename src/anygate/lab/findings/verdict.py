@@ -1,8 +1,8 @@
-"""What a study says, in sentences: no more than its seeds allow, and what they do not allow.
+"""The verdict of a study in sentences: no more than its seeds allow, and what they do not allow.
 
-``verdict(results)`` is the whole text. The numbers behind it are public too (``comparisons``,
-``ranking``, ``costs``, ``solving``, ``time_comparisons``), so that tables and text can never
-disagree. The rule for a claim is in :mod:`anygate.lab.statistics`.
+``verdict(results)`` is the whole text, learning rates included. It is made of the numbers of
+`comparison`, `cost` and `solving`, so that tables and text can never disagree. The rule for a claim
+is in :mod:`anygate.lab.statistics`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .comparison import (
     overall,
     ranking,
 )
-from .cost import _cost
+from .cost import cost_sentences
 from .solving import (
     TimeComparison,
     compare_times,
@@ -92,7 +92,7 @@ def judge(results: StudyResults, margin: float | None = None) -> Verdict:
         + compare_times(times),
         stability=_stability(results) + solve_rates(results),
         health=_health(results),
-        cost=_cost(results),
+        cost=cost_sentences(results),
         caveats=_caveats(results, found, times),
         rates=rate_sentences(results),
         own=[f"At own rates: {s}" for s in own.comparisons + own.stability] if own else [],
@@ -100,7 +100,7 @@ def judge(results: StudyResults, margin: float | None = None) -> Verdict:
 
 
 def _is_own(results: StudyResults) -> bool:
-    """Whether these are the results at each activation's own learning rate."""
+    """True if these are the results at each activation's own learning rate."""
     return isinstance(results.config.settings.get("learning_rate"), str)
 
 
@@ -131,7 +131,7 @@ def _answer(
 
 
 def _best(results: StudyResults, found: list[Comparison]) -> str:
-    """Who is ahead: "the best" only where that held, else what was observed."""
+    """A sentence on who is ahead: "the best" only where that held, else what was observed."""
     task, order = results.task, ranking(results)
     name, top = order[0]
     ties = [label for label, mean in order if mean == top]
@@ -148,7 +148,7 @@ def _best(results: StudyResults, found: list[Comparison]) -> str:
 
 
 def _stands_out(results: StudyResults, name: str, found: list[Comparison]) -> bool:
-    """Whether differences that held put ``name`` ahead of every other activation.
+    """True if differences that held put ``name`` ahead of every other activation.
 
     Rivals were compared with the first only: one is ahead of another if it is better than the
     first and the other is worse.
@@ -161,7 +161,7 @@ def _stands_out(results: StudyResults, name: str, found: list[Comparison]) -> bo
 
 
 def _alone(results: StudyResults) -> str:
-    """What the only activation reached."""
+    """A sentence on what the only activation reached."""
     name, task = results.first, results.task
     mean = "mean " if len(results.final(name)) > 1 else ""
     return (
@@ -197,7 +197,7 @@ def _stability(results: StudyResults) -> list[str]:
 
 
 def _failure(results: StudyResults, label: str) -> list[str]:
-    """How many runs diverged, the earliest of them, and what to try."""
+    """Sentences on how many runs diverged, the earliest of them, and what to try."""
     found = after_divergence(results, label)
     if found is None:
         return []
@@ -285,7 +285,7 @@ def _caveats(
 
 
 def _questions(task: TaskInfo, found: list[Comparison], times: list[TimeComparison]) -> list[str]:
-    """That each question has an error rate of its own."""
+    """A sentence: each question has an error rate of its own."""
     asked = [f"the difference in {task.metric}"] if found else []
     asked += ["equivalence"] if any(c.equivalence for c in found) else []
     asked += ["the time to solve"] if times else []
@@ -298,7 +298,8 @@ def _questions(task: TaskInfo, found: list[Comparison], times: list[TimeComparis
 
 
 def _unseen(found: list[Comparison]) -> list[str]:
-    """What equivalence does not say: a rare failure lies outside of the seeds that were run."""
+    """A sentence on what equivalence does not say: a rare failure lies outside of the seeds that
+    were run."""
     same = [c.difference.n for c in found if c.equivalent]
     if not same:
         return []
@@ -330,7 +331,8 @@ def both_answers(
 
 
 def rate_sentences(results: StudyResults) -> list[str]:
-    """How the rates were chosen, what lies at an end of the grid, and which runs diverged."""
+    """Sentences on how the rates were chosen, what lies at an end of the grid, and which runs
+    diverged."""
     chosen = results.config.learning_rates
     if chosen is None or chosen.shared is None:
         return []

@@ -108,7 +108,8 @@ def cost_and_outcome(results: StudyResults) -> Figure | None:
 
 
 def _front(results: StudyResults, rows: list[Row], best: str) -> str:
-    """Which activations no other one beats in both; means alone, so nothing is claimed."""
+    """A sentence on the activations that no other one beats in both; means alone, so nothing is
+    claimed."""
 
     def beaten(r: Row) -> bool:
         return any(

@@ -49,8 +49,8 @@ def _scales(looks: Mapping[str, Look]) -> tuple[Any, Any, Any]:
 
 @dataclass(frozen=True)
 class Along:
-    """What lines run along: the field of the rows, its title, where it begins, and its ticks for a
-    given last value."""
+    """The axis that lines run along: the field of the rows, its title, where it begins, and its
+    ticks for a given last value."""
 
     field: str
     title: str

@@ -53,7 +53,8 @@ def _quantile(values: Array, q: float) -> Array:
 
 
 def _absent(results: StudyResults) -> str:
-    """Which activations have nothing to show after training, because every run diverged."""
+    """A sentence on the activations that have nothing to show after training, because every run
+    diverged."""
     gone = [x for x in results.labels
             if results.runs(x) and len(results.diverged(x)) == len(results.runs(x))]  # fmt: skip
     return f" After training nothing is left of {join(gone)}: every run diverged." if gone else ""
@@ -64,7 +65,7 @@ def _states(results: StudyResults, label: str, when: When, name: str) -> Along |
 
 
 def _along(seen: Sequence[Snapshot], pick: Any) -> Along | None:
-    """What `pick` takes of the snapshots, which must share the bins of the first."""
+    """The values that `pick` takes of the snapshots, which must share the bins of the first."""
     if not seen or len(seen[0].edges) < 3:  # a single time step has nothing along it
         return None
     rows = [row for s in seen if s.edges == seen[0].edges and (row := pick(s)) is not None]

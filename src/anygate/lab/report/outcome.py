@@ -128,7 +128,8 @@ def differences(results: StudyResults) -> Figure | None:
 
 
 def _clear_of_zero(found: Sequence[Comparison]) -> str:
-    """Which intervals exclude zero; a range of few seeds says nothing of the kind."""
+    """A sentence on the intervals that exclude zero; a range of few seeds says nothing of the
+    kind."""
     real = [c for c in found if is_interval(c.gain_interval)]
     if not real:
         return "The bars are the range of the seeds: too few for an interval, so no claim."

@@ -1,4 +1,4 @@
-"""What figures are made of: a panel, a table, a figure, and the shared ways to build them."""
+"""The parts of figures: a panel, a table, a figure, and the shared ways to build them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def band_name(results: StudyResults) -> str:
-    """What an interval over the seeds of this study is: an interval, or the range of few seeds."""
+    """The name of an interval over the seeds of this study: an interval, or the range of few
+    seeds."""
     runs = [len(results.runs(x)) for x in results.labels if results.runs(x)]
     if min(runs, default=0) >= MIN_SEEDS_FOR_CLAIM:
         return "95% interval of the mean"

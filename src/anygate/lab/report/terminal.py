@@ -1,8 +1,15 @@
-"""The comparison as a table of plain text."""
+"""The comparison, and any other table, as plain text for the terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
+from io import StringIO
+
 import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from ..findings.comparison import interval_name, interval_names
 from ..statistics import Interval, iqm, mean_interval
@@ -17,12 +24,29 @@ def table(results: StudyResults) -> str:
     name = interval_names(list(spans.values()))
     header = ("activation", f"mean {results.task.metric}", name, "IQM", "worst to best",
               "diverged", "ms/step")  # fmt: skip
-    rows = [header, *(_row(results, x, _span(results.task, spans.get(x), name))
-                      for x in results.labels)]  # fmt: skip
-    widths = [max(len(row[k]) for row in rows) for k in range(len(header))]
-    lines = ["  ".join(_cells(row, widths)) for row in rows]
-    lines.insert(1, "  ".join("-" * w for w in widths))
-    return "\n".join(line.rstrip() for line in lines)
+    rows = [_row(results, x, _span(results.task, spans.get(x), name)) for x in results.labels]
+    return text_table(header, rows, right=range(1, len(header)), rule=True)
+
+
+def text_table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[int] = (),
+    rule: bool = False,
+) -> str:
+    """Lines of columns with two spaces between them. right: the columns that end at one edge. rule:
+    a line below the header."""
+    drawn = Table(box=box.SIMPLE_HEAD if rule else None, padding=(0, 2, 0, 0), pad_edge=False,
+                  show_edge=False)  # fmt: skip
+    for k, name in enumerate(header):
+        drawn.add_column(Text(name), justify="right" if k in right else "left", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*map(Text, row))
+    console = Console(file=StringIO(), width=100_000, color_system=None)
+    with console.capture() as captured:
+        console.print(drawn)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def _span(task: TaskInfo, interval: Interval | None, column: str) -> str:
@@ -31,12 +55,6 @@ def _span(task: TaskInfo, interval: Interval | None, column: str) -> str:
         return "–"
     text = f"{task.show(interval.low)} to {task.show(interval.high)}"
     return text if column == interval_name(interval) else f"{text} ({interval_name(interval)})"
-
-
-def _cells(row: tuple[str, ...], widths: list[int]) -> list[str]:
-    first, *rest = (cell.ljust(w) if k == 0 else cell.rjust(w)
-                    for k, (cell, w) in enumerate(zip(row, widths, strict=True)))  # fmt: skip
-    return [first, *rest]
 
 
 def _row(results: StudyResults, label: str, span: str) -> tuple[str, ...]:

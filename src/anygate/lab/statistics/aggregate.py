@@ -1,4 +1,9 @@
-"""The bootstrap, plain and stratified. Shown for comparison; no claim rests on it."""
+"""Many runs in one number, over one task or several (Agarwal et al. 2021, arXiv:2108.13264), and
+the bootstrap, plain and stratified: shown for comparison, no claim rests on it.
+
+BCa is written here and not taken from scipy.stats.bootstrap: SciPy compares resampled means
+exactly, so that the rounding of equal ones moves the interval when all values move by a constant;
+here it does not (tests/test_bootstrap.py). For other values both are equal."""
 
 from __future__ import annotations
 
@@ -82,7 +87,7 @@ def bootstrap_interval(
 
 
 def _bca_levels(data: Array, found: Array, confidence: float) -> list[float]:
-    """Which quantiles of the resampled means BCa takes."""
+    """The two quantiles of the resampled means that BCa takes."""
     normal = NormalDist()
     u = data - data.mean()  # the leave-one-out means deviate from their mean by -u/(n - 1)
     u /= np.abs(u).max()  # a is free of scale; cubes of small numbers are not

@@ -1,4 +1,5 @@
-"""Paired comparisons, and the rule for what may be called a claim."""
+"""The rule for what may be called a claim: of a difference, and of equivalence, which is a
+difference smaller than a margin that was declared beforehand."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ LEVEL = 0.05
 
 
 class Evidence(StrEnum):
-    """How far the seeds carry a difference. Only ``HELD`` is a claim."""
+    """The grade of a difference, by the seeds that show it. Only ``HELD`` is a claim."""
 
     HELD = "held"
     """The corrected p value is at most 5%."""
@@ -107,7 +108,8 @@ class Equivalence:
 def equivalence(
     a: Values, b: Values, margin: float, *, resamples: int = 10_000, seed: int = 0
 ) -> Equivalence:
-    """Whether the mean of ``a - b`` lies within ``margin`` of zero; ``a[i]``, ``b[i]`` are pairs.
+    """The test that the mean of ``a - b`` lies within ``margin`` of zero; ``a[i]``, ``b[i]`` are
+    pairs.
 
     Schuirmann's two one-sided tests (1987), each the exact sign-flip test of the differences
     shifted by the margin, so that test and interval rest on the same distribution as
@@ -134,5 +136,5 @@ def equivalence(
 
 
 def is_equivalent(found: Equivalence, corrected_p: float) -> bool:
-    """Whether equivalence may be claimed: six seeds or more, and a corrected p of at most 5%."""
+    """True if equivalence may be claimed: six seeds or more, and a corrected p of at most 5%."""
     return found.n >= MIN_SEEDS_FOR_CLAIM and corrected_p <= LEVEL

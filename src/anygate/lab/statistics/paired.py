@@ -1,4 +1,5 @@
-"""One reference distribution for test and interval: the means of all subsets of the values."""
+"""The paired comparison, with one reference distribution for test and interval: the means of all
+subsets of the differences."""
 
 from __future__ import annotations
 
@@ -114,7 +115,7 @@ class PairedDifference:
 
     @property
     def same_sign(self) -> bool:
-        """Whether every seed points the same way (and none is a tie)."""
+        """True if every seed points the same way (and none is a tie)."""
         return all(d > 0 for d in self.differences) or all(d < 0 for d in self.differences)
 
 

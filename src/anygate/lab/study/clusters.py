@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 VERSIONS = {"anygate": __version__, "torch": torch.__version__}
-"""What must be the same on every node, or the same trial could give other digits there."""
+"""The versions that every node must have, or the same trial could give other digits there."""
 STARTS = 20
-"""How often Ray starts a trial whose worker or node was lost, so that one that kills its worker
-does not go round for ever; Ray may need half a minute to see that a node is gone."""
+"""The number of times that Ray starts a trial whose worker or node was lost, so that one that kills
+its worker does not go round for ever; Ray may need half a minute to see that a node is gone."""
 OBJECT_STORE = 10**8
 """Bytes that a local Ray sets aside for objects; a trial's result has some thousand."""
 Submit = Callable[[bytes], "Future[Outcome]"]

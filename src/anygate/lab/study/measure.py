@@ -1,4 +1,4 @@
-"""What happens inside an LSTM on given sequences, from recordings, as a trial's file holds it."""
+"""Measurements inside an LSTM on given sequences, from recordings, as a trial's file holds them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BINS = 64
 
 Array = NDArray[np.float64]
 _RECORDED = {"max_abs_cell": "max_abs_c"}
-"""What `LayerRecord` calls it."""
+"""Name here -> name in `LayerRecord`."""
 Loss = Callable[[Tensor], Tensor]
 """From a model's outputs to the loss."""
 
@@ -59,7 +59,7 @@ def snapshot(model: nn.Module, x: Tensor, loss: Loss) -> dict[str, Any]:
 
 
 def bin_edges(steps: int) -> list[int]:
-    """Where bins of equal length, or nearly, begin and end: at most BINS of them."""
+    """The edges of bins of equal length, or nearly: at most BINS of them."""
     count = min(steps, BINS)
     return [k * steps // count for k in range(count + 1)]
 
@@ -104,8 +104,9 @@ def dead_units(lstm: LSTM, x: Tensor) -> dict[str, float]:
 
 
 def place_of_divergence(model: nn.Module, x: Tensor, loss: Loss) -> dict[str, Any]:
-    """Where the first number that is not finite appears on the batch x [T, B, I]: its "slot" and
-    "time_step" (from 1) and "max_abs_cell_before", the largest |c| at the steps before it.
+    """The place where the first number that is not finite appears on the batch x [T, B, I]: its
+    "slot" and "time_step" (from 1) and "max_abs_cell_before", the largest |c| at the steps before
+    it.
 
     If all of the forward pass is finite, "max_abs_cell_before" is of all steps, and "largest_at"
     the step that has it. The backward pass is then searched from the last step on: "time_step" is

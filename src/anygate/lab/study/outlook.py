@@ -1,4 +1,4 @@
-"""What a study has still to do, and about how long that takes: --dry-run."""
+"""The trials that a study has left, and about how long they take: --dry-run."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class StabilityMap:
         run_trials(_seed_by_seed(cells), root, jobs=jobs, executor=executor, progress=progress)
 
     def missing(self, directory: Path) -> int:
-        """How many short runs the folder lacks."""
+        """The number of short runs that the folder lacks."""
         return len(missing(_seed_by_seed(self.cells()), Path(directory) / "stability"))
 
 

@@ -77,7 +77,7 @@ OTHERS: dict[str, str] = {
     "--data FILE": "forecast the column --target of a CSV file, or tell apart the classes of a "
                    ".npz (x [N, T, I], y [N]) or .ts file",
 }  # fmt: skip
-"""What else can be asked for, with what it is."""
+"""Other names that can be asked for -> their meaning."""
 
 
 def find_task(name: str) -> Task:

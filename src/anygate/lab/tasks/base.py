@@ -1,4 +1,4 @@
-"""What a task is: data as sequences, a metric with its baseline and a solved level, settings."""
+"""Tasks: data as sequences, a metric with its baseline and a solved level, settings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """How a trial trains.
+    """The settings that a trial trains with.
 
     hidden_size: units of the LSTM. epochs; batch_size: sequences a step. learning_rate of Adam.
     clip: the gradient's norm is scaled down to this, 0 for not at all. forget_bias: initial bias
@@ -97,7 +97,7 @@ class Data:
 
     @property
     def every_step(self) -> bool:
-        """Whether there is an output at every time step."""
+        """True if there is an output at every time step."""
         return self.train_y.dim() == 2
 
     @property
@@ -113,7 +113,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Metric:
-    """How a task is judged.
+    """The measure that judges a task.
 
     loss(output, target) is what training makes small, a tensor; score(output, target) is what
     study and report show, a number. output: [N, outputs], or [N, T, outputs] with targets [N, T].
@@ -223,7 +223,7 @@ class Task:
         return self.metric.higher_is_better
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """What training makes small. output [B, outputs] or [B, T, outputs]."""
+        """The loss, which training makes small. output [B, outputs] or [B, T, outputs]."""
         return self.metric.loss(output, target)
 
     def score(self, output: Tensor, target: Tensor) -> float:

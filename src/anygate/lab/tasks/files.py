@@ -128,13 +128,14 @@ _REMEDY = "write it with np.savez(file, x=x, y=y), x [N, T, I] of numbers and y 
 _BROKEN = (ValueError, OSError, EOFError, KeyError, TypeError, SyntaxError, IndexError,
            OverflowError, MemoryError, RecursionError, NotImplementedError, RuntimeError,
            zipfile.BadZipFile, zlib.error)  # fmt: skip
-"""What zipfile and NumPy raise for damaged files."""
+"""The errors that zipfile and NumPy raise for damaged files."""
 _LONGEST_HEADER = 10_000  # bytes; NumPy itself refuses a longer one
 _NPY_HEADER = re.compile(
     r"\{'descr': '([<>|=]?[A-Za-z][0-9]{0,9}(?:\[[0-9a-z]+\])?)', 'fortran_order': (True|False), "
     r"'shape': \(((?:[0-9]{1,18},? ?)*)\), \}\s*"
 )
-"""What NumPy writes before an array without records. NumPy reads it as a Python literal."""
+"""The header that NumPy writes before an array without records. NumPy reads it as a Python
+literal."""
 
 
 def _npz(path: Path) -> Task:

@@ -1,4 +1,4 @@
-"""The bounds of every field that is read from a file, and reading by them with msgspec.
+"""Reading a file by its schema, with msgspec, and writing it whole or not at all.
 
 A dataclass whose fields carry these types is the schema of a file: ``read(path, Trial)`` gives its
 value or raises :class:`StudyError`, which names the field. ``checked(raw, StudyConfig)`` holds what
@@ -91,7 +91,7 @@ def checked(raw: Any, kind: type[T]) -> T:
 
 
 def explain(error: Exception) -> str:
-    """What msgspec complains of as ``FIELD: what was expected``."""
+    """The complaint of msgspec as ``FIELD: what was expected``."""
     said, _, place = str(error).partition(" - at `")
     said, regex, pattern = said.partition("`str` matching regex ")
     if regex:
@@ -121,7 +121,7 @@ def _measured(kind: type, value: Any) -> Any:
 def content(path: Path, largest: int = LARGEST_FILE) -> bytes:
     """The bytes of a regular file of at most so many; a pipe in its place is not waited for.
     Raises OSError, and StudyError for another kind of file or a larger one."""
-    with open(path, "rb", opener=_at_once) as file:
+    with open(path, "rb", opener=_open_without_waiting) as file:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
             raise StudyError("it is no regular file")
@@ -131,7 +131,7 @@ def content(path: Path, largest: int = LARGEST_FILE) -> bytes:
         return file.read(largest)
 
 
-def _at_once(path: str, flags: int) -> int:
+def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

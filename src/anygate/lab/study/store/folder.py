@@ -1,4 +1,8 @@
-"""The folder of a study: claimed by one study, and refused to every other."""
+"""The folder of a study: claimed by one study, written by one process at a time.
+
+A process that writes trials holds a lock of the operating system on the file trials/.lock, which
+its end releases, however that comes: one that was killed holds nobody up. In the file stands whose
+it is, for the message."""
 
 from __future__ import annotations
 
@@ -57,7 +61,7 @@ def claim(
 
 
 def _refuse_strangers(directory: Path, keys: Mapping[tuple[str, int], str]) -> None:
-    """Where no study.json vouches for the trials, those of other settings must not mix in."""
+    """Raise StudyConflict for trials of other settings, which no study.json vouches for."""
     for path in sorted((directory / "trials").glob("*.json")):
         try:
             trial = read(path, Trial)
@@ -78,7 +82,7 @@ def _difference(held: Any, wanted: Any) -> str:
 
 
 _PARTS = {"task": "another task", "slot": "another slot", "settings": "other settings"}
-"""What every trial of a folder must share."""
+"""The parts that every trial of a folder must share."""
 _RESULTS = ("trials", "timing", "stability", "figures", "tuning", "rates", "own")
 _OURS = {"study.json", "report.html", "summary.json", *_RESULTS}
 

@@ -1,4 +1,4 @@
-"""What a finished (or half finished) study left on disk, arranged.
+"""The results of a finished (or half finished) study, read from disk and arranged.
 
 ``load(directory)`` reads ``study.json``, ``trials/*.json`` and ``timing/*.json`` of one study
 directory into frozen values. Nothing is computed here beyond arranging numbers by activation,
@@ -86,12 +86,12 @@ class StudyResults:
 
     @property
     def expected(self) -> int:
-        """How many trials the plan asks for."""
+        """The number of trials that the plan asks for."""
         return len(self.labels) * len(self.seeds)
 
     @property
     def present(self) -> int:
-        """How many of them have a result."""
+        """The number of them that have a result."""
         return len(self.trials)
 
     def trial(self, label: str, seed: int) -> Trial | None:
@@ -107,7 +107,7 @@ class StudyResults:
         return [t for t in self.runs(label) if t.diverged is not None]
 
     def solved(self, label: str) -> int:
-        """How many present runs of ``label`` reached the task's solved level."""
+        """The number of present runs of ``label`` that reached the task's solved level."""
         return sum(self.task.is_solved(t.final_metric) for t in self.runs(label))
 
     @cached_property
@@ -164,8 +164,8 @@ class StudyResults:
         return values[np.isfinite(values)]
 
     def snapshots(self, label: str, when: Literal["start", "end"]) -> list[Snapshot]:
-        """What was recorded inside the runs of ``label`` before or after training, by seed; at the
-        end without the runs that diverged."""
+        """The snapshots recorded inside the runs of ``label`` before or after training, by seed; at
+        the end without the runs that diverged."""
         kept = [t for t in self.runs(label) if when == "start" or t.diverged is None]
         return [t.inside[when] for t in kept if when in t.inside]
 
@@ -317,12 +317,12 @@ class ShortRuns:
 
     @property
     def diverged(self) -> int:
-        """How many of the runs did."""
+        """The number of runs that diverged."""
         return sum(run.diverged is not None for run in self.runs)
 
     @property
     def share(self) -> float:
-        """The share of them."""
+        """The share of runs that diverged."""
         return self.diverged / len(self.runs)
 
 

@@ -1,6 +1,6 @@
-"""What the files of a study hold, as frozen values whose fields are the schema of the files.
+"""The contents of a study's files, as frozen values whose fields are the schema of the files.
 
-Nothing here knows of folders or plans; that is :mod:`anygate.lab.study.store.results`.
+Nothing here knows of folders; that is :mod:`anygate.lab.study.store.results`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class TaskInfo:
 
     @property
     def as_percent(self) -> bool:
-        """Whether values are fractions that read better as percentages."""
+        """True if values are fractions that read better as percentages."""
         return not self.unit and "accuracy" in self.metric.lower()
 
     def show(self, value: float) -> str:
@@ -79,11 +79,11 @@ class TaskInfo:
         return f"{shown} {name}".rstrip() if unit else shown
 
     def better(self, value: float, other: float) -> bool:
-        """Whether ``value`` is strictly better than ``other``."""
+        """True if ``value`` is strictly better than ``other``."""
         return value > other if self.higher_is_better else value < other
 
     def is_solved(self, value: float) -> bool:
-        """Whether ``value`` reaches the solved level (False if the task has none)."""
+        """True if ``value`` reaches the solved level (False if the task has none)."""
         return self.solved is not None and not self.better(self.solved, value)
 
 
@@ -146,7 +146,7 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where and how a run stopped being finite.
+    """The place and the way in which a run stopped being finite.
 
     ``step``: of training. ``time_step``: of the sequence, from 1; with ``slot`` it is where the
     first number that is not finite appeared, without, where the gradient did. The sizes before it
@@ -269,7 +269,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning found for one variant: the best rate among those tried, which ascend."""
+    """The result of tuning one variant: the best rate among those tried, which ascend."""
 
     rate: Positive
     tried: Annotated[tuple[Tried, ...], Meta(min_length=1, max_length=100)]
