@@ -11,8 +11,19 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-__all__ = ["Bounds", "Exit", "UsageError", "above_zero", "add_command", "columns", "finite",
-           "need_lab", "positive", "print_json", "say"]  # fmt: skip
+__all__ = [
+    "Bounds",
+    "Exit",
+    "UsageError",
+    "above_zero",
+    "add_command",
+    "columns",
+    "finite",
+    "need_lab",
+    "positive",
+    "print_json",
+    "say",
+]
 
 
 class Exit(IntEnum):

@@ -21,14 +21,22 @@ def add(commands: Any) -> None:
     text = "Test what is said about activations in LSTMs; writes a page with the evidence."
     parser = add_command(commands, "claims", _claims, text)
     add = parser.add_argument
-    add("--quick", action="store_true", help="small networks and short sequences: a quarter of an "
-        "hour on two cores instead of a night")  # fmt: skip
+    add(
+        "--quick",
+        action="store_true",
+        help="small networks and short sequences: a quarter of an "
+        "hour on two cores instead of a night",
+    )
     add("--only", nargs="+", metavar="CLAIM", help="these claims, by name or number (--list)")
     add("--list", action="store_true", help="list the claims and what would refute them")
-    add("--out", type=Path, metavar="DIR", help="folder (default runs/claims or "
-        "runs/claims-quick)")  # fmt: skip
-    add("--from", dest="source", type=Path, metavar="FILE", help="run nothing: judge this "
-        "results.json and write its page (into its folder, or --out)")  # fmt: skip
+    add("--out", type=Path, metavar="DIR", help="folder (default runs/claims or runs/claims-quick)")
+    add(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="run nothing: judge this results.json and write its page (into its folder, or --out)",
+    )
     add("--fresh", action="store_true", help="forget results that the folder already holds")
     add("--jobs", type=positive, metavar="N", help="processes (default: one for each core)")
 
@@ -67,11 +75,18 @@ def _list(options: argparse.Namespace) -> int:
     from ..lab.claims import SOURCES
 
     found = [
-        {"row": c.row, "claim": c.key, "sentence": c.sentence, "held_if": c.held_if,
-         "refuted_if": c.refuted_if, "margin": c.margin, "experiments": list(c.experiments),
-         "said_by": [SOURCES[key] for key in c.said_by]}
+        {
+            "row": c.row,
+            "claim": c.key,
+            "sentence": c.sentence,
+            "held_if": c.held_if,
+            "refuted_if": c.refuted_if,
+            "margin": c.margin,
+            "experiments": list(c.experiments),
+            "said_by": [SOURCES[key] for key in c.said_by],
+        }
         for c in _chosen(options.only)
-    ]  # fmt: skip
+    ]
     if options.json:
         print_json({"schema": 1, "claims": found})
         return Exit.DONE
@@ -99,8 +114,14 @@ def _run(
 
     try:
         with progress_bar("claims") as progress:
-            return run(planned, directory, command=command, fresh=options.fresh,
-                       jobs=options.jobs, progress=progress)  # fmt: skip
+            return run(
+                planned,
+                directory,
+                command=command,
+                fresh=options.fresh,
+                jobs=options.jobs,
+                progress=progress,
+            )
     except KeyboardInterrupt:
         print(f"\ninterrupted; what is done is kept. Go on with:\n  {command}", file=sys.stderr)
         return None

@@ -49,13 +49,23 @@ def add(commands: Any) -> None:
             help=option.help,
         )
     add = parser.add_argument
-    add("--config", metavar="FILE", help="a TOML file with any of these, such as task = "
-        "[\"adding\", \"digits\"], and activations = [\"tanh\", \"relu\"]; what the command line "
-        "says counts more")  # fmt: skip
-    add("--dry-run", action="store_true", help="show the trials that are left and about how long "
-        "they take, and run nothing")  # fmt: skip
-    add("--stability", action="store_true", help="also map where training diverges: short runs "
-        "over learning rates and forget biases")  # fmt: skip
+    add(
+        "--config",
+        metavar="FILE",
+        help="a TOML file with any of these, such as task = "
+        '["adding", "digits"], and activations = ["tanh", "relu"]; what the command line '
+        "says counts more",
+    )
+    add(
+        "--dry-run",
+        action="store_true",
+        help="show the trials that are left and about how long they take, and run nothing",
+    )
+    add(
+        "--stability",
+        action="store_true",
+        help="also map where training diverges: short runs over learning rates and forget biases",
+    )
     add("--fresh", action="store_true", help="forget results that the folder already holds")
 
 
@@ -119,12 +129,22 @@ def _study(
     from ..lab.study.tuning import TunedStudy, tuning_seeds
 
     given = {name: value for name in SETTINGS if (value := getattr(request, name)) is not None}
-    study = Study(task, activations, slot, tuple(range(request.seeds)),
-                  replace(task.settings, **given), request.margin)  # fmt: skip
+    study = Study(
+        task,
+        activations,
+        slot,
+        tuple(range(request.seeds)),
+        replace(task.settings, **given),
+        request.margin,
+    )
     if request.learning_rates is None:
         return study
-    return TunedStudy(study, tuple(request.learning_rates), tuning_seeds(request.tuning_seeds),
-                      "learning_rate" in given)  # fmt: skip
+    return TunedStudy(
+        study,
+        tuple(request.learning_rates),
+        tuning_seeds(request.tuning_seeds),
+        "learning_rate" in given,
+    )
 
 
 def _say_same(activations: Sequence[Activation]) -> None:
@@ -191,17 +211,25 @@ def _run(
     title = f"{titles.pop()}: " if len(titles) == 1 else ""
     try:
         with open_executor(request.executor, request.address, request.jobs) as executor:
-            run_studies(placed, command=command, fresh=options.fresh, jobs=request.jobs,
-                        executor=executor,
-                        stage=lambda part: progress_bar(f"{title}{part}"))  # fmt: skip
+            run_studies(
+                placed,
+                command=command,
+                fresh=options.fresh,
+                jobs=request.jobs,
+                executor=executor,
+                stage=lambda part: progress_bar(f"{title}{part}"),
+            )
             for folder, study in placed.items() if options.stability else ():
                 with progress_bar(f"{study.task.title}: stability map") as progress:
                     map_of(study).run(
                         folder, jobs=request.jobs, executor=executor, progress=progress
                     )
     except KeyboardInterrupt:
-        where = [f"--{name} {shlex.quote(str(value))}" for name in ("jobs", "executor", "address")
-                 if (value := getattr(request, name)) not in (None, "local")]  # fmt: skip
+        where = [
+            f"--{name} {shlex.quote(str(value))}"
+            for name in ("jobs", "executor", "address")
+            if (value := getattr(request, name)) not in (None, "local")
+        ]
         say(
             f"\ninterrupted; {_present(placed)} trials are kept. Go on with:\n"
             f"  {' '.join([command, *where])}",
@@ -235,12 +263,22 @@ def _dry_run(
     workers = max(1, min(jobs or cores(), left))
     if options.json:
         studies = [
-            {"folder": str(folder), "task": study.task.name, "slot": study.slot, "parts": [
-                {**asdict(part), "done": part.done} for part in parts[folder]]}
+            {
+                "folder": str(folder),
+                "task": study.task.name,
+                "slot": study.slot,
+                "parts": [{**asdict(part), "done": part.done} for part in parts[folder]],
+            }
             for folder, study in placed.items()
-        ]  # fmt: skip
-        print_json({"schema": 1, "studies": studies, "processes": workers,
-                    "estimated_seconds": seconds / workers})  # fmt: skip
+        ]
+        print_json(
+            {
+                "schema": 1,
+                "studies": studies,
+                "processes": workers,
+                "estimated_seconds": seconds / workers,
+            }
+        )
     else:
         named = {(study.task.name, study.slot): parts[f] for f, study in placed.items()}
         say(_grid_text(named, left, seconds / workers, workers))
@@ -259,20 +297,29 @@ def _grid_text(
         for k, part in enumerate(found):
             names = ("", "") if k else (task, slot)
             most = "at most " if part.open else ""
-            rows.append((*names, part.name, f"{most}{part.trials}", str(part.done),
-                         f"{most}{part.trials - part.done}"))  # fmt: skip
+            rows.append(
+                (
+                    *names,
+                    part.name,
+                    f"{most}{part.trials}",
+                    str(part.done),
+                    f"{most}{part.trials - part.done}",
+                )
+            )
     table = text_table(("task", "slot", "part", "trials", "done", "left"), rows)
     if not left:
         return f"{table}\n\nNothing is left to run."
     most = "at most " if any(part.open for found in parts.values() for part in found) else ""
-    return "\n".join([
-        table,
-        "",
-        f"{most}{plural(left, 'trial')} left: {most}about {_duration(seconds)} in "
-        f"{workers} process{'' if workers == 1 else 'es'}.".capitalize(),
-        f"An estimate from {STEPS} training steps of each activation, timed alone on one core; "
-        "processes side by side can be slower.",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            table,
+            "",
+            f"{most}{plural(left, 'trial')} left: {most}about {_duration(seconds)} in "
+            f"{workers} process{'' if workers == 1 else 'es'}.".capitalize(),
+            f"An estimate from {STEPS} training steps of each activation, timed alone on one core; "
+            "processes side by side can be slower.",
+        ]
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -19,8 +19,11 @@ def add(commands: Any) -> None:
     parser.add_argument("--tasks", action="store_true", help="the tasks of compare instead")
     text = "Show all that is known of an activation."
     parser = add_command(commands, "show", _show, text)
-    parser.add_argument("activation", help="a name, NAME(parameter=number), or a formula of x; one "
-                        "that begins with a minus in parentheses, as '(-x)'")  # fmt: skip
+    parser.add_argument(
+        "activation",
+        help="a name, NAME(parameter=number), or a formula of x; one "
+        "that begins with a minus in parentheses, as '(-x)'",
+    )
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)  # for a better message
 
 
@@ -32,8 +35,10 @@ def _list(options: argparse.Namespace) -> int:
         if options.json:
             print_json({"schema": 1, "tasks": tasks, "others": OTHERS})
         else:
-            _print_columns([("task", "steps", "")] + [
-                (t["name"], str(t["steps"]), t["description"]) for t in tasks])  # fmt: skip
+            _print_columns(
+                [("task", "steps", "")]
+                + [(t["name"], str(t["steps"]), t["description"]) for t in tasks]
+            )
             print()
             _print_columns([("also", ""), *OTHERS.items()])
         return Exit.DONE
@@ -41,15 +46,22 @@ def _list(options: argparse.Namespace) -> int:
 
     if options.json:
         entries = [
-            {"name": a.name, "formula": a.formula, "parameters": dict(a.parameters),
-             "aliases": list(a.aliases), "source": a.source, "note": a.note}
+            {
+                "name": a.name,
+                "formula": a.formula,
+                "parameters": dict(a.parameters),
+                "aliases": list(a.aliases),
+                "source": a.source,
+                "note": a.note,
+            }
             for a in ACTIVATIONS.values()
-        ]  # fmt: skip
+        ]
         print_json({"schema": 1, "activations": entries})
         return Exit.DONE
-    _print_columns([("activation", "formula", "also called")] + [
-        (_signature(a), a.formula, ", ".join(a.aliases)) for a in ACTIVATIONS.values()
-    ])  # fmt: skip
+    _print_columns(
+        [("activation", "formula", "also called")]
+        + [(_signature(a), a.formula, ", ".join(a.aliases)) for a in ACTIVATIONS.values()]
+    )
     print("\nanygate show NAME tells more. A formula of your own works wherever a name does.")
     return Exit.DONE
 

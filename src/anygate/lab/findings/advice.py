@@ -144,9 +144,13 @@ def after_divergence(results: StudyResults, label: str) -> Advice | None:
     info = results.config.activations[results.labels.index(label)]
     case, because = _Case(results, info), describe_divergence(run)
     if _step(run) == 1 and case.slots("cell_output"):
-        return Advice(label, "Leave the cell output bounded, so that the hidden state is: change "
-                      "the candidate alone.", f"{because} No weight had been changed by then: it "
-                      "is not the learning rate.", options="--slot candidate")  # fmt: skip
+        return Advice(
+            label,
+            "Leave the cell output bounded, so that the hidden state is: change "
+            "the candidate alone.",
+            f"{because} No weight had been changed by then: it is not the learning rate.",
+            options="--slot candidate",
+        )
     rate, why = _smaller_rate(case)
     if math.isnan(rate):
         return Advice(label, "Lower the learning rate, and clip the gradient.", because)
@@ -217,13 +221,20 @@ def _growing(case: _Case) -> Iterator[Advice]:
     mean = _mean_at_end(case, "forget_gate")
     if math.isfinite(mean):
         because += f"; its mean after training is {mean:.3g}"
-    yield Advice(case.label, "Keep the forget gate within 0 and 1: leave it sigmoid, or scale f.",
-                 f"{because}.", code=('anygate.LSTM(..., forget_gate="sigmoid")',))  # fmt: skip
+    yield Advice(
+        case.label,
+        "Keep the forget gate within 0 and 1: leave it sigmoid, or scale f.",
+        f"{because}.",
+        code=('anygate.LSTM(..., forget_gate="sigmoid")',),
+    )
 
 
 def _mean_at_end(case: _Case, slot: str) -> float:
-    values = [v for s in case.results.snapshots(case.label, "end")
-              for v in s.slots.get(slot, {}).get("mean", ())]  # fmt: skip
+    values = [
+        v
+        for s in case.results.snapshots(case.label, "end")
+        for v in s.slots.get(slot, {}).get("mean", ())
+    ]
     finite = [v for v in values if math.isfinite(v)]
     return sum(finite) / len(finite) if finite else math.nan
 
@@ -320,10 +331,15 @@ def _vanishing(results: StudyResults) -> Iterator[Advice]:
     present = results.config.settings.get("forget_bias")
     if isinstance(present, int | float) and bias <= present:
         return
-    text = {label: f"{found.share:.2g} with {label} (a factor of {found.per_step:.3g} a step)"
-            for label, found in low.items()}  # fmt: skip
-    groups = [("", list(text.values()))] if low.keys() == set(results.labels) else [
-        (label, [shown]) for label, shown in text.items()]  # fmt: skip
+    text = {
+        label: f"{found.share:.2g} with {label} (a factor of {found.per_step:.3g} a step)"
+        for label, found in low.items()
+    }
+    groups = (
+        [("", list(text.values()))]
+        if low.keys() == set(results.labels)
+        else [(label, [shown]) for label, shown in text.items()]
+    )
     for label, shown in groups:
         yield Advice(
             label,
@@ -332,11 +348,19 @@ def _vanishing(results: StudyResults) -> Iterator[Advice]:
             "Before training, of ‖∂L/∂c‖ at the last time step there arrives at the first: "
             f"{join(shown)}. Along the cell state that factor is the forget gate’s value.",
             options=f"--forget-bias {bias:g}",
-            code=(f"anygate.init.forget_bias_(lstm, {bias:g})",
-                  f"anygate.init.chrono_(lstm, {steps})"),
-        )  # fmt: skip
+            code=(
+                f"anygate.init.forget_bias_(lstm, {bias:g})",
+                f"anygate.init.chrono_(lstm, {steps})",
+            ),
+        )
 
 
 _RULES: tuple[Callable[[_Case], Iterator[Advice]], ...] = (
-    _diverged, _unbounded, _growing, _no_chrono, _gain, _dead, _saturated,
-)  # fmt: skip
+    _diverged,
+    _unbounded,
+    _growing,
+    _no_chrono,
+    _gain,
+    _dead,
+    _saturated,
+)

@@ -69,8 +69,10 @@ def sheet_of(formula: str, label: str) -> Sheet | None:
         except _UNFIT:
             continue
         except TooSlow:
-            to_stderr(f"study.json: activations: the formula of {label!r} takes more than "
-                      f"{seconds:.1g} s and is left out of the pictures")  # fmt: skip
+            to_stderr(
+                f"study.json: activations: the formula of {label!r} takes more than "
+                f"{seconds:.1g} s and is left out of the pictures"
+            )
             return None
         finally:
             _used.append(time.process_time() - started)

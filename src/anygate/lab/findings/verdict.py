@@ -59,8 +59,15 @@ class Verdict:
 
     def sentences(self) -> list[str]:
         """All of them, in order."""
-        groups = (self.answer, self.comparisons, self.stability, self.health, self.cost,
-                  self.rates, self.own)  # fmt: skip
+        groups = (
+            self.answer,
+            self.comparisons,
+            self.stability,
+            self.health,
+            self.cost,
+            self.rates,
+            self.own,
+        )
         return [s for group in (*groups, self.caveats) for s in group]
 
 
@@ -202,8 +209,11 @@ def _failure(results: StudyResults, label: str) -> list[str]:
     if found is None:
         return []
     options = f" ({found.options})" if found.options else ""
-    return [_divergence(results, label), found.because,
-            f"To try with {label}: {found.do.rstrip('.')}{options}."]  # fmt: skip
+    return [
+        _divergence(results, label),
+        found.because,
+        f"To try with {label}: {found.do.rstrip('.')}{options}.",
+    ]
 
 
 def _divergence(results: StudyResults, label: str) -> str:

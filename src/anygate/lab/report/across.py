@@ -31,9 +31,11 @@ def pairwise(results: StudyResults) -> Figure | None:
     )
     sentence += _claims(held, found)
     chart = maps.pairwise(rows, labels, largest)
-    table = Table(f"Paired differences in {task.metric} between all pairs; positive is better",
-                  ["pair", "seeds", "better by", "better in", "p", "p (Holm)", "evidence"],
-                  [_pair_row(results, c) for c in found])  # fmt: skip
+    table = Table(
+        f"Paired differences in {task.metric} between all pairs; positive is better",
+        ["pair", "seeds", "better by", "better in", "p", "p (Holm)", "evidence"],
+        [_pair_row(results, c) for c in found],
+    )
     return single("pairwise", "All pairs", sentence, chart, table)
 
 
@@ -42,12 +44,17 @@ def _both_ways(results: StudyResults, c: Comparison) -> list[Row]:
     worse = c.difference.n - c.better_in - sum(x == 0 for x in c.difference.differences)
     both = ((c.rival, c.first, 1.0, c.better_in), (c.first, c.rival, -1.0, worse))
     return [
-        {"row": row, "column": column, "gain": factor * sign * c.gain,
-         "mean": results.task.show_difference(sign * c.gain, signed=True, unit=False),
-         "count": f"{better} of {c.difference.n}", "p": show_p(c.corrected_p),
-         "claim": c.evidence is Evidence.HELD}
+        {
+            "row": row,
+            "column": column,
+            "gain": factor * sign * c.gain,
+            "mean": results.task.show_difference(sign * c.gain, signed=True, unit=False),
+            "count": f"{better} of {c.difference.n}",
+            "p": show_p(c.corrected_p),
+            "claim": c.evidence is Evidence.HELD,
+        }
         for row, column, sign, better in both
-    ]  # fmt: skip
+    ]
 
 
 def _claims(held: list[Comparison], found: list[Comparison]) -> str:
@@ -64,10 +71,15 @@ def _claims(held: list[Comparison], found: list[Comparison]) -> str:
 
 
 def _pair_row(results: StudyResults, c: Comparison) -> list[str]:
-    return [f"{c.rival} against {c.first}", str(c.difference.n),
-            results.task.show_difference(c.gain, signed=True),
-            f"{c.better_in} of {c.difference.n}", f"{c.difference.p_value:.4f}",
-            f"{c.corrected_p:.4f}", c.evidence.value]  # fmt: skip
+    return [
+        f"{c.rival} against {c.first}",
+        str(c.difference.n),
+        results.task.show_difference(c.gain, signed=True),
+        f"{c.better_in} of {c.difference.n}",
+        f"{c.difference.p_value:.4f}",
+        f"{c.corrected_p:.4f}",
+        c.evidence.value,
+    ]
 
 
 # ----------------------------------------------------------------------------- cost and outcome
@@ -86,25 +98,56 @@ def cost_and_outcome(results: StudyResults) -> Figure | None:
         if not values.size:
             continue
         mean, interval = float(values.mean()), mean_interval(values)
-        rows.append({"label": label, "x": ratio, "x_low": span.low, "x_high": span.high,
-                     "y": mean, "y_low": interval.low, "y_high": interval.high})  # fmt: skip
-        cells.append([label, f"{ratio:.3f}", f"{span.low:.3f} to {span.high:.3f}", task.show(mean),
-                      f"{task.show(interval.low)} to {task.show(interval.high)}"])  # fmt: skip
+        rows.append(
+            {
+                "label": label,
+                "x": ratio,
+                "x_low": span.low,
+                "x_high": span.high,
+                "y": mean,
+                "y_low": interval.low,
+                "y_high": interval.high,
+            }
+        )
+        cells.append(
+            [
+                label,
+                f"{ratio:.3f}",
+                f"{span.low:.3f} to {span.high:.3f}",
+                task.show(mean),
+                f"{task.show(interval.low)} to {task.show(interval.high)}",
+            ]
+        )
     best = ranking(results)[0][0]
     sentence = _front(results, rows, best)
     drawn = {x: drawn for x, drawn in looks(results).items() if x in found}
 
     def chart(legend: bool) -> Any:
-        return charts.points(rows, looks(results), y_title=f"final {task.metric}",
-                             x_title=f"time per step, {charts.shorten(results.first)} = 1",
-                             y_format=metric_format(results), legend=legend)  # fmt: skip
+        return charts.points(
+            rows,
+            looks(results),
+            y_title=f"final {task.metric}",
+            x_title=f"time per step, {charts.shorten(results.first)} = 1",
+            y_format=metric_format(results),
+            legend=legend,
+        )
 
     columns = ["activation", "time", "its interval", task.metric, "its interval"]
-    table = Table(f"Final {task.metric} and time per training step relative to {results.first}",
-                  columns, cells)  # fmt: skip
+    table = Table(
+        f"Final {task.metric} and time per training step relative to {results.first}",
+        columns,
+        cells,
+    )
     title = f"Cost against {task.metric}"
-    return Figure("cost_and_outcome", title, sentence, [Panel("cost", "", sentence, chart)], table,
-                  drawn, symbols=True)  # fmt: skip
+    return Figure(
+        "cost_and_outcome",
+        title,
+        sentence,
+        [Panel("cost", "", sentence, chart)],
+        table,
+        drawn,
+        symbols=True,
+    )
 
 
 def _front(results: StudyResults, rows: list[Row], best: str) -> str:
@@ -113,10 +156,12 @@ def _front(results: StudyResults, rows: list[Row], best: str) -> str:
 
     def beaten(r: Row) -> bool:
         return any(
-            o is not r and o["x"] <= r["x"] and not results.task.better(r["y"], o["y"])
+            o is not r
+            and o["x"] <= r["x"]
+            and not results.task.better(r["y"], o["y"])
             and (o["x"] < r["x"] or results.task.better(o["y"], r["y"]))
             for o in rows
-        )  # fmt: skip
+        )
 
     front = [r["label"] for r in rows if not beaten(r)]
     where = "up" if results.task.higher_is_better else "down"
@@ -146,11 +191,14 @@ def stability(results: StudyResults) -> Figure | None:
         "not may still do so later."
     )
     rows = [
-        [f"{x}, learning rate {c.learning_rate:g}, forget bias {c.forget_bias:g}",
-         f"{c.diverged} of {len(c.runs)}", _first_step(c)]
+        [
+            f"{x}, learning rate {c.learning_rate:g}, forget bias {c.forget_bias:g}",
+            f"{c.diverged} of {len(c.runs)}",
+            _first_step(c),
+        ]
         for x, found in by_label.items()
         for c in found
-    ]  # fmt: skip
+    ]
     table = Table("Short runs that diverged", ["setting", "diverged", "earliest at step"], rows)
     return Figure("stability_map", "Stability map", sentence, panels, table)
 
@@ -159,10 +207,14 @@ def _stability_panel(
     label: str, cells: list[ShortRuns], rates: list[float], biases: list[float]
 ) -> Panel:
     rows = [
-        {"rate": f"{c.learning_rate:g}", "bias": f"{c.forget_bias:g}", "share": c.share,
-         "text": f"{c.diverged}/{len(c.runs)}"}
+        {
+            "rate": f"{c.learning_rate:g}",
+            "bias": f"{c.forget_bias:g}",
+            "share": c.share,
+            "text": f"{c.diverged}/{len(c.runs)}",
+        }
         for c in cells
-    ]  # fmt: skip
+    ]
     text = f"Diverged runs of {label} by learning rate and forget bias."
     return Panel(f"stability_{label}", label, text, lambda _: maps.stability(rows, rates, biases))
 

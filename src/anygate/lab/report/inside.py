@@ -109,8 +109,15 @@ def over_epochs(results: StudyResults, quantity: Quantity, title: str, axis: str
             values = column[np.isfinite(column) & (column > 0)]
             if values.size:
                 mid = float(np.median(values))
-                rows.append({"label": label, "epoch": epoch, "mid": mid,
-                             "low": float(values.min()), "high": float(values.max())})  # fmt: skip
+                rows.append(
+                    {
+                        "label": label,
+                        "epoch": epoch,
+                        "mid": mid,
+                        "low": float(values.min()),
+                        "high": float(values.max()),
+                    }
+                )
                 cells.setdefault(label, {})[epoch] = number(mid)
                 ends[label] = mid
     if not rows:
@@ -139,11 +146,18 @@ def cost(results: StudyResults) -> Figure | None:
         for s, t in results.seconds_per_step(c.label).items()
         if s in base
     ]
-    means = [{"label": c.label, "mean": c.ratio, "low": c.interval.low, "high": c.interval.high}
-             for c in found]  # fmt: skip
-    chart = charts.strip(dots, means, looks(results), x_format=".2f",
-                         x_title=f"time per step, {charts.shorten(results.first)} = 1",
-                         marks={"same": 1.0})  # fmt: skip
+    means = [
+        {"label": c.label, "mean": c.ratio, "low": c.interval.low, "high": c.interval.high}
+        for c in found
+    ]
+    chart = charts.strip(
+        dots,
+        means,
+        looks(results),
+        x_format=".2f",
+        x_title=f"time per step, {charts.shorten(results.first)} = 1",
+        marks={"same": 1.0},
+    )
     slow = max(found, key=lambda c: c.ratio)
     noise = [c.label for c in found if c.within_noise]
     sentence = (
@@ -160,7 +174,9 @@ def cost(results: StudyResults) -> Figure | None:
         [c.label, str(c.n), f"{c.ratio:.3f}", f"{c.interval.low:.3f} to {c.interval.high:.3f}"]
         for c in found
     ]
-    table = Table(f"Time per training step relative to {results.first}",
-                  ["activation", "seeds", "ratio",
-                   interval_names([c.interval for c in found])], rows)  # fmt: skip
+    table = Table(
+        f"Time per training step relative to {results.first}",
+        ["activation", "seeds", "ratio", interval_names([c.interval for c in found])],
+        rows,
+    )
     return single("cost", "Cost of a training step", sentence, chart, table)

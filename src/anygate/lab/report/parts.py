@@ -99,16 +99,19 @@ def strips(
 
     def panel(title: str, description: str, limits: tuple[float, float] | None) -> Panel:
         def chart(_: bool) -> Any:
-            return charts.strip(dots, means, drawn, x_title=x_title, x_format=x_format,
-                                marks=marks, limits=limits)  # fmt: skip
+            return charts.strip(
+                dots, means, drawn, x_title=x_title, x_format=x_format, marks=marks, limits=limits
+            )
 
         return Panel(name, title, description, chart)
 
     if near is None:
         return [panel("", text, None)]
     closer = f"The same, cut to the range of the runs that did not diverge. {text}"
-    return [panel("All runs", text, None),
-            panel("Close-up of the runs that did not diverge", closer, near)]  # fmt: skip
+    return [
+        panel("All runs", text, None),
+        panel("Close-up of the runs that did not diverge", closer, near),
+    ]
 
 
 def epoch_table(

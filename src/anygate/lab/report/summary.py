@@ -49,13 +49,22 @@ def summary(results: StudyResults) -> dict[str, Any]:
     if results.config.learning_rates is not None:
         found["learning_rates"] = results.config.learning_rates.describe()
     if results.own is not None:
-        found["at_own_rates"] = {part: value for part, value in summary(results.own).items()
-                                 if part in _COMPARED}  # fmt: skip
+        found["at_own_rates"] = {
+            part: value for part, value in summary(results.own).items() if part in _COMPARED
+        }
     return found
 
 
-_COMPARED = ("trials", "activations", "solving", "comparisons", "time_to_solve", "cost",
-             "cost_not_told", "verdict")  # fmt: skip
+_COMPARED = (
+    "trials",
+    "activations",
+    "solving",
+    "comparisons",
+    "time_to_solve",
+    "cost",
+    "cost_not_told",
+    "verdict",
+)
 
 
 def summary_text(results: StudyResults) -> str:

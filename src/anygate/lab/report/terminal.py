@@ -22,8 +22,15 @@ def table(results: StudyResults) -> str:
     interquartile mean, worst and best seed, diverged runs, milliseconds per training step."""
     spans = {x: mean_interval(v) for x in results.labels if len(v := results.final(x)) > 1}
     name = interval_names(list(spans.values()))
-    header = ("activation", f"mean {results.task.metric}", name, "IQM", "worst to best",
-              "diverged", "ms/step")  # fmt: skip
+    header = (
+        "activation",
+        f"mean {results.task.metric}",
+        name,
+        "IQM",
+        "worst to best",
+        "diverged",
+        "ms/step",
+    )
     rows = [_row(results, x, _span(results.task, spans.get(x), name)) for x in results.labels]
     return text_table(header, rows, right=range(1, len(header)), rule=True)
 
@@ -37,8 +44,9 @@ def text_table(
 ) -> str:
     """Lines of columns with two spaces between them. right: the columns that end at one edge. rule:
     a line below the header."""
-    drawn = Table(box=box.SIMPLE_HEAD if rule else None, padding=(0, 2, 0, 0), pad_edge=False,
-                  show_edge=False)  # fmt: skip
+    drawn = Table(
+        box=box.SIMPLE_HEAD if rule else None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False
+    )
     for k, name in enumerate(header):
         drawn.add_column(Text(name), justify="right" if k in right else "left", no_wrap=True)
     for row in rows:

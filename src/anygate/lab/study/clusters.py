@@ -112,8 +112,11 @@ def ray_executor(address: str | None, jobs: int | None) -> Iterator[Executor]:
         yield run
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    local = {"num_cpus": jobs or cores(), "object_store_memory": OBJECT_STORE,
-             "include_dashboard": False}  # fmt: skip
+    local = {
+        "num_cpus": jobs or cores(),
+        "object_store_memory": OBJECT_STORE,
+        "include_dashboard": False,
+    }
     try:
         host, _, port = (address or "").removeprefix("ray://").rpartition(":")
         if host and port.isdecimal():  # where nobody listens Ray itself tries for minutes

@@ -40,8 +40,11 @@ def run_studies(
     studies at once. Resumes and raises as Study.run does."""
     for folder, study in studies.items():
         study.prepare(folder, command=command, fresh=fresh, notice=notice)
-    tuning = {folder / "tuning": s.tuning_trials for folder, s in studies.items()
-              if isinstance(s, TunedStudy)}  # fmt: skip
+    tuning = {
+        folder / "tuning": s.tuning_trials
+        for folder, s in studies.items()
+        if isinstance(s, TunedStudy)
+    }
     if tuning:
         with stage("tuning learning rates") as progress:
             run_placed(tuning, jobs=jobs, executor=executor, progress=progress)
@@ -52,8 +55,12 @@ def run_studies(
         else:
             parts[folder] = study
     with stage("training") as progress:
-        run_placed({folder: s.trials for folder, s in parts.items()}, jobs=jobs, executor=executor,
-                   progress=progress)  # fmt: skip
+        run_placed(
+            {folder: s.trials for folder, s in parts.items()},
+            jobs=jobs,
+            executor=executor,
+            progress=progress,
+        )
 
 
 def place(directory: Path, studies: Sequence[Study | TunedStudy]) -> dict[Path, Study | TunedStudy]:

@@ -30,9 +30,11 @@ def _root_mean_square(values: Array) -> Any:
 # geometric mean would be zero.
 _SHARES = ("saturated_low", "saturated_high", "near_low", "near_high", "zero_slope")
 _OF_SLOTS: dict[str, Callable[[Array], Any]] = {
-    "mean": np.mean, "spread": _root_mean_square, **dict.fromkeys(_SHARES, np.mean),
+    "mean": np.mean,
+    "spread": _root_mean_square,
+    **dict.fromkeys(_SHARES, np.mean),
     "not_finite": np.sum,
-}  # fmt: skip
+}
 _OF_STATES: dict[str, Callable[[Array], Any]] = {
     "max_abs_cell": np.max,
     **dict.fromkeys(("grad_h", "grad_c", "grad_h_direct", "grad_c_direct"), _root_mean_square),
@@ -123,8 +125,9 @@ def place_of_divergence(model: nn.Module, x: Tensor, loss: Loss) -> dict[str, An
         before = float(np.max(cells[:step], initial=0.0))
         return {"slot": slot, "time_step": step + 1, "max_abs_cell_before": before}
     found: dict[str, Any] = {
-        "max_abs_cell_before": float(np.max(cells)), "largest_at": int(np.argmax(cells)) + 1,
-    }  # fmt: skip
+        "max_abs_cell_before": float(np.max(cells)),
+        "largest_at": int(np.argmax(cells)) + 1,
+    }
     norms = first.grad_c
     if norms is None:  # no backward pass came this far
         return found

@@ -104,8 +104,9 @@ def trial_seconds(spec: TrialSpec) -> float:
 
 
 def _cut(data: Data, train: int) -> Data:
-    return Data(data.train_x[:train], data.train_y[:train], data.test_x[:_TESTED],
-                data.test_y[:_TESTED])  # fmt: skip
+    return Data(
+        data.train_x[:train], data.train_y[:train], data.test_x[:_TESTED], data.test_y[:_TESTED]
+    )
 
 
 def _timed(spec: TrialSpec, data: Data, epochs: int) -> tuple[float, float]:

@@ -50,18 +50,27 @@ class StabilityMap:
         kept = min(count, self.steps * settings.batch_size)
         per_epoch = math.ceil(kept / settings.batch_size)
         short = replace(settings, epochs=math.ceil(self.steps / per_epoch))
-        task = replace(study.task, make=partial(_first, study.task.make, kept),
-                       data=f"{study.task.data} first {kept}".strip())  # fmt: skip
+        task = replace(
+            study.task,
+            make=partial(_first, study.task.make, kept),
+            data=f"{study.task.data} first {kept}".strip(),
+        )
         return {
             (activation.label, rate, bias): tuple(
-                TrialSpec(task, activation, study.slot, seed,
-                          replace(short, learning_rate=rate, forget_bias=bias), snapshots=False)
+                TrialSpec(
+                    task,
+                    activation,
+                    study.slot,
+                    seed,
+                    replace(short, learning_rate=rate, forget_bias=bias),
+                    snapshots=False,
+                )
                 for seed in study.seeds[: self.seeds]
             )
             for activation in study.activations
             for rate in (float(f"{f * settings.learning_rate:.2g}") for f in self.rate_factors)
             for bias in self.forget_biases
-        }  # fmt: skip
+        }
 
     def run(
         self,
@@ -75,11 +84,22 @@ class StabilityMap:
         called again. Raises WriteError if the folder cannot be written."""
         cells, root = self.cells(), Path(directory) / "stability"
         with writing(root):
-            write_json(root / "grid.json", {"schema": SCHEMA, "steps": self.steps, "cells": [
-                {"activation": label, "learning_rate": rate, "forget_bias": bias,
-                 "keys": [t.key for t in trials]}
-                for (label, rate, bias), trials in cells.items()
-            ]})  # fmt: skip
+            write_json(
+                root / "grid.json",
+                {
+                    "schema": SCHEMA,
+                    "steps": self.steps,
+                    "cells": [
+                        {
+                            "activation": label,
+                            "learning_rate": rate,
+                            "forget_bias": bias,
+                            "keys": [t.key for t in trials],
+                        }
+                        for (label, rate, bias), trials in cells.items()
+                    ],
+                },
+            )
         run_trials(_seed_by_seed(cells), root, jobs=jobs, executor=executor, progress=progress)
 
     def missing(self, directory: Path) -> int:
@@ -104,5 +124,4 @@ def _first(make: Callable[[int], Data], kept: int, seed: int) -> Data:
     """A part of the data: the first sequences for training, and as many for testing as are
     measured."""
     data = make(seed)
-    return Data(data.train_x[:kept], data.train_y[:kept],
-                data.test_x[:PROBE], data.test_y[:PROBE])  # fmt: skip
+    return Data(data.train_x[:kept], data.train_y[:kept], data.test_x[:PROBE], data.test_y[:PROBE])

@@ -66,17 +66,19 @@ TASKS: dict[str, Task] = {
 """Tasks that need no file, by name; with a number in the name there are more (FORMS)."""
 
 OTHERS: dict[str, str] = {
-    **{f"{name}:N": f"{name} with N {form.meaning}, from {form.least}"
-       for name, form in FORMS.items()},
+    **{
+        f"{name}:N": f"{name} with N {form.meaning}, from {form.least}"
+        for name, form in FORMS.items()
+    },
     "sunspots": "forecast the yearly sunspot numbers (needs statsmodels)",
     "co2": "forecast the monthly CO2 at Mauna Loa (needs statsmodels)",
     "chars:FILE": "predict the next character of a text file",
     "mnist:FOLDER": "MNIST pixel by pixel, from its four IDX files; also mnist-rows, "
-                    "mnist-permuted",
+    "mnist-permuted",
     "MODULE:NAME": "a Task of your own, or a function that returns one",
     "--data FILE": "forecast the column --target of a CSV file, or tell apart the classes of a "
-                   ".npz (x [N, T, I], y [N]) or .ts file",
-}  # fmt: skip
+    ".npz (x [N, T, I], y [N]) or .ts file",
+}
 """Other names that can be asked for -> their meaning."""
 
 
@@ -92,8 +94,10 @@ def find_task(name: str) -> Task:
     else:
         raise TaskError(_unknown(name))
     if missing := [module for module in task.needs if find_spec(module) is None]:
-        raise TaskError(f"the task {name} needs {', '.join(missing)}, which is not installed; "
-                        "pip install 'anygate[lab]' brings it")  # fmt: skip
+        raise TaskError(
+            f"the task {name} needs {', '.join(missing)}, which is not installed; "
+            "pip install 'anygate[lab]' brings it"
+        )
     return task
 
 

@@ -57,8 +57,9 @@ def column(path: Path, target: str | None) -> tuple[str, NDArray[np.float64]]:
     is one column only. Raises TaskError."""
     content = text(path, LARGEST)
     if _TOO_LONG.search(content):
-        raise TaskError(too_many(path, f"a line of more than {LONGEST_LINE:,} characters",
-                                 "that many"))  # fmt: skip
+        raise TaskError(
+            too_many(path, f"a line of more than {LONGEST_LINE:,} characters", "that many")
+        )
     rows = _rows(path, content, _separator(content))
     line, first = next(rows, (1, []))
     header = [name.strip() for name in first]

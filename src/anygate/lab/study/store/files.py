@@ -126,8 +126,9 @@ def content(path: Path, largest: int = LARGEST_FILE) -> bytes:
         if not stat.S_ISREG(state.st_mode):
             raise StudyError("it is no regular file")
         if state.st_size > largest:
-            raise StudyError(f"it holds {state.st_size / 2**20:.1f} MiB; at most "
-                             f"{largest >> 20} are read")  # fmt: skip
+            raise StudyError(
+                f"it holds {state.st_size / 2**20:.1f} MiB; at most {largest >> 20} are read"
+            )
         return file.read(largest)
 
 
