@@ -105,7 +105,7 @@ class Study:
             "activations": [_describe(a) for a in self.activations],
             "seeds": list(self.seeds),
             "settings": {**self.settings.describe(), "optimizer": "Adam", **declared},
-            "machine": machine(),
+            "machine": machine(self.settings.engine),
         }
 
 
@@ -119,16 +119,18 @@ def _describe(activation: Activation) -> dict[str, str]:
     }
 
 
-def machine() -> dict[str, Any]:
+def machine(engine: str = "auto") -> dict[str, Any]:
+    """The machine and the versions as study.json holds them, with the engine that runs. Raises
+    EngineError if the one asked for is unknown or does not run here."""
     with seeded(0):  # its weights are drawn
-        engine = LSTM(1, 1).explain(torch.zeros(1, 1, 1)).name
+        name = LSTM(1, 1, engine=engine).explain(torch.zeros(1, 1, 1)).name
     return {
         "cpu": _cpu_name(),
         "cores": cores(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "anygate": __version__,
-        "engine": engine,
+        "engine": name,
     }
 
 
