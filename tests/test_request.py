@@ -9,6 +9,7 @@ import pytest
 from anygate.cli import Exit, main, parser
 from anygate.cli.base import UsageError
 from anygate.cli.request import merged, read_config
+from anygate.lab.tasks import Settings
 
 
 def request_of(*arguments: str) -> object:
@@ -114,3 +115,18 @@ def test_an_executor_that_is_not_installed_is_named_with_its_remedy(
     error = capsys.readouterr().err
     assert f"needs {package}, which is not installed; pip install 'anygate[cluster]'" in error
     assert not list((tmp_path / "o").rglob("trials"))
+
+
+def test_an_engine_that_is_unknown_is_refused_before_any_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study.toml").write_text('activations = "tanh"\nengine = "warp"\n')
+    words = ["compare", "--config", str(tmp_path / "study.toml"), "--out", str(tmp_path / "o")]
+    assert main(words) == Exit.USAGE
+    assert "no engine is called 'warp'" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_usual_engine_leaves_the_keys_of_earlier_trials_alone() -> None:
+    assert "engine" not in Settings().describe()
+    assert Settings(engine="eager").describe()["engine"] == "eager"
