@@ -25,7 +25,7 @@ def small(steps: int = 2) -> StabilityMap:
 
 
 def test_cells_are_short_runs_of_the_study_with_another_rate_and_bias() -> None:
-    cells = small().cells()
+    cells = small().planned()
     assert set(cells) == {(label, rate, bias) for label in ("tanh", "exp(x)")
                           for rate in (0.01, 1.0) for bias in (0.0, 3.0)}  # fmt: skip
     for (label, rate, bias), trials in cells.items():
@@ -41,7 +41,7 @@ def test_cells_are_short_runs_of_the_study_with_another_rate_and_bias() -> None:
 
 
 def test_a_task_with_few_sequences_is_gone_through_again() -> None:
-    (trial, *_) = small(steps=10).cells()["tanh", 0.01, 0.0]
+    (trial, *_) = small(steps=10).planned()["tanh", 0.01, 0.0]
     assert trial.settings.epochs == 3  # four steps of 500 in 2000 sequences
     assert len(trial.task.load(0).train_y) == 2000
 
@@ -52,7 +52,7 @@ def test_a_map_is_run_once_read_back_and_resumed(tmp_path: Path) -> None:
     made.run(tmp_path, jobs=2, progress=lambda done, total, key: seen.append((done, total)))
     assert seen[0] == (0, 16) and seen[-1] == (16, 16) and made.missing(tmp_path) == 0
     cells = {(c.activation, c.learning_rate, c.forget_bias): c for c in load_short_runs(tmp_path)}
-    assert set(cells) == set(made.cells())
+    assert set(cells) == set(made.planned())
     assert all(len(c.runs) == 2 for c in cells.values())
     assert not any(c.diverged for c in cells.values() if c.activation == "tanh")
     assert cells["exp(x)", 1.0, 3.0].share > 0

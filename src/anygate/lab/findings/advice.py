@@ -165,8 +165,8 @@ def _smaller_rate(case: _Case) -> tuple[float, str]:
     """A tenth of the learning rate, or what the stability map shows; with the reason."""
     rate = case.learning_rate
     tenth = float(f"{rate / 10:.3g}")
-    cells = [c for c in case.results.stability if c.activation == case.label]
-    stable = stable_rate(cells)
+    short_runs = [c for c in case.results.stability if c.activation == case.label]
+    stable = stable_rate(short_runs)
     if stable is None or stable >= rate:
         return tenth, ""
     return stable, (

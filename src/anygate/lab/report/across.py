@@ -176,15 +176,15 @@ def _front(results: StudyResults, rows: list[Row], best: str) -> str:
 
 def stability(results: StudyResults) -> Figure | None:
     """Diverged short runs by learning rate and forget bias, one panel for each activation."""
-    cells = results.stability
-    if not cells:
+    short_runs = results.stability
+    if not short_runs:
         return None
-    rates = sorted({c.learning_rate for c in cells})
-    biases = sorted({c.forget_bias for c in cells})
-    by_label = {x: [c for c in cells if c.activation == x] for x in results.labels}
+    rates = sorted({c.learning_rate for c in short_runs})
+    biases = sorted({c.forget_bias for c in short_runs})
+    by_label = {x: [c for c in short_runs if c.activation == x] for x in results.labels}
     by_label = {x: found for x, found in by_label.items() if found}
     panels = [_stability_panel(x, found, rates, biases) for x, found in by_label.items()]
-    runs = max(len(c.runs) for c in cells)
+    runs = max(len(c.runs) for c in short_runs)
     sentence = (
         f"{_stable(by_label)} Each cell says how many of {plural(runs, 'short training')} "
         "diverged, with this learning rate and this initial bias of the forget gate; one that did "
@@ -204,7 +204,7 @@ def stability(results: StudyResults) -> Figure | None:
 
 
 def _stability_panel(
-    label: str, cells: list[ShortRuns], rates: list[float], biases: list[float]
+    label: str, short_runs: list[ShortRuns], rates: list[float], biases: list[float]
 ) -> Panel:
     rows = [
         {
@@ -213,7 +213,7 @@ def _stability_panel(
             "share": c.share,
             "text": f"{c.diverged}/{len(c.runs)}",
         }
-        for c in cells
+        for c in short_runs
     ]
     text = f"Diverged runs of {label} by learning rate and forget bias."
     return Panel(f"stability_{label}", label, text, lambda _: maps.stability(rows, rates, biases))
@@ -221,8 +221,8 @@ def _stability_panel(
 
 def _stable(by_label: dict[str, list[ShortRuns]]) -> str:
     """Up to which learning rate no run diverged."""
-    rates = {x: stable_rate(cells) for x, cells in by_label.items()}
-    top = {x: max(c.learning_rate for c in cells) for x, cells in by_label.items()}
+    rates = {x: stable_rate(short_runs) for x, short_runs in by_label.items()}
+    top = {x: max(c.learning_rate for c in short_runs) for x, short_runs in by_label.items()}
     never = [x for x, rate in rates.items() if rate == top[x]]
     parts = [f"No run diverged with {join(never)}."] if never else []
     parts += [

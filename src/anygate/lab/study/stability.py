@@ -1,6 +1,6 @@
 """The stability map: short trainings over learning rates and forget biases, which of them diverge.
 
-It lies in the folder of a study: stability/grid.json says which trials belong to which cell, and
+It lies in the folder of a study: stability/grid.json says which trials belong to which setting, and
 stability/trials/ holds them, one file for each, so that it resumes as a study does.
 """
 
@@ -29,7 +29,7 @@ FORGET_BIASES = (0.0, 1.0, 2.0, 4.0)
 STEPS = 40
 """Training steps of each short run, at least."""
 SEEDS = 3
-"""Seeds of each cell: the first ones of the study."""
+"""Seeds of each setting: the first ones of the study."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class StabilityMap:
     steps: int = STEPS
     seeds: int = SEEDS
 
-    def cells(self) -> dict[tuple[str, float, float], tuple[TrialSpec, ...]]:
+    def planned(self) -> dict[tuple[str, float, float], tuple[TrialSpec, ...]]:
         """(activation, learning rate, forget bias) -> its trials. This loads the task's data once,
         to know how many epochs make `steps` training steps."""
         study, settings = self.study, self.study.settings
@@ -82,7 +82,7 @@ class StabilityMap:
     ) -> None:
         """Run what the study's folder lacks. Stopped at any moment, it goes on from there when
         called again. Raises WriteError if the folder cannot be written."""
-        cells, root = self.cells(), Path(directory) / "stability"
+        planned, root = self.planned(), Path(directory) / "stability"
         with writing(root):
             write_json(
                 root / "grid.json",
@@ -96,15 +96,15 @@ class StabilityMap:
                             "forget_bias": bias,
                             "keys": [t.key for t in trials],
                         }
-                        for (label, rate, bias), trials in cells.items()
+                        for (label, rate, bias), trials in planned.items()
                     ],
                 },
             )
-        run_trials(_seed_by_seed(cells), root, jobs=jobs, executor=executor, progress=progress)
+        run_trials(_seed_by_seed(planned), root, jobs=jobs, executor=executor, progress=progress)
 
     def missing(self, directory: Path) -> int:
         """The number of short runs that the folder lacks."""
-        return len(missing(_seed_by_seed(self.cells()), Path(directory) / "stability"))
+        return len(missing(_seed_by_seed(self.planned()), Path(directory) / "stability"))
 
 
 def map_of(study: Study | TunedStudy) -> StabilityMap:
@@ -114,10 +114,10 @@ def map_of(study: Study | TunedStudy) -> StabilityMap:
     return StabilityMap(study if isinstance(study, Study) else study.study)
 
 
-def _seed_by_seed(cells: Mapping[Any, tuple[TrialSpec, ...]]) -> tuple[TrialSpec, ...]:
+def _seed_by_seed(planned: Mapping[Any, tuple[TrialSpec, ...]]) -> tuple[TrialSpec, ...]:
     """All trials, in an order in which a map that is stopped early is whole for some seeds."""
-    rounds = max(len(trials) for trials in cells.values())
-    return tuple(t[k] for k in range(rounds) for t in cells.values() if k < len(t))
+    rounds = max(len(trials) for trials in planned.values())
+    return tuple(t[k] for k in range(rounds) for t in planned.values() if k < len(t))
 
 
 def _first(make: Callable[[int], Data], kept: int, seed: int) -> Data:

@@ -42,7 +42,7 @@ class StudyResults:
 
     ``trials`` holds planned runs only, at most one per (activation, seed). ``timing`` maps a
     trial's key to its seconds per training step. ``ignored`` counts trial files outside the plan.
-    ``stability`` holds the cells of the stability map, if there is one.
+    ``stability`` holds the short runs of the stability map, if there is one.
     ``own``: the same comparison at each activation's own best learning rate, where the study tuned
     them and not all are best at the shared one, which this is then.
     """
@@ -327,7 +327,7 @@ class ShortRuns:
 
 
 def load_short_runs(directory: Path) -> tuple[ShortRuns, ...]:
-    """The cells that lie in a study's folder, none if there is no map. Cells of which no run is
+    """The short runs in a study's folder, none if there is no map. Settings of which no run is
     done are left out. Raises StudyError, which names the file, for a damaged one."""
     root = directory / "stability"
     if not (root / "grid.json").exists():
@@ -351,12 +351,12 @@ def _read_short_runs(path: Path, kind: type[T]) -> T:
         ) from error
 
 
-def stable_rate(cells: Sequence[ShortRuns]) -> float | None:
-    """The largest learning rate at which, and below which, no run of these cells diverged, with
+def stable_rate(found: Sequence[ShortRuns]) -> float | None:
+    """The largest learning rate at which, and below which, none of these runs diverged, with
     whatever forget bias; None if some did at the smallest."""
     stable = None
-    for rate in sorted({c.learning_rate for c in cells}):
-        if any(c.diverged for c in cells if c.learning_rate == rate):
+    for rate in sorted({c.learning_rate for c in found}):
+        if any(c.diverged for c in found if c.learning_rate == rate):
             break
         stable = rate
     return stable

@@ -241,8 +241,8 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A cell of a stability map: the keys of its trials."""
+class PlannedRuns:
+    """The keys of the short trials with one activation, learning rate and forget bias."""
 
     activation: Name
     learning_rate: Positive
@@ -254,7 +254,7 @@ class Plan:
 class StabilityPlan:
     """``stability/grid.json``."""
 
-    cells: Annotated[tuple[Plan, ...], Meta(max_length=MOST_TRIALS)]
+    cells: Annotated[tuple[PlannedRuns, ...], Meta(max_length=MOST_TRIALS)]
 
 
 @dataclass(frozen=True)
