@@ -30,7 +30,7 @@ from numpy.random import Generator
 from scipy import stats
 
 from anygate.lab import statistics as ours
-from anygate.lab.statistics.bootstrap import percentile_interval, replicates
+from anygate.lab.statistics.aggregate import percentile_interval, replicates
 
 SEEDS = (6, 10, 20)
 REPLICATIONS = 4000

@@ -228,7 +228,8 @@ def mutate(rng: random.Random, root: Path, outside: Path) -> list[str]:
 
 def _leave_out(seed: int) -> None:
     """Replace what this case does not do; the drawing by a check that it could be done."""
-    from anygate.lab.report import export, figures, page
+    from anygate.lab.report import export, page
+    from anygate.lab.report import page as figures
 
     def check(spec: Any, **options: Any) -> str:
         for container, key in places([spec]):
@@ -317,8 +318,8 @@ def _warm() -> None:
     """Import what a report needs and fill its caches, once for all children."""
     with tempfile.TemporaryDirectory() as scratch:
         sound(random.Random(0), Path(scratch))
-        from anygate.lab import results
         from anygate.lab.report import export, page, write
+        from anygate.lab.study.store import results
 
         kept = (export.vl_convert.vegalite_to_svg, export.vl_convert.svg_to_png, page.javascript)
         export.vl_convert.vegalite_to_svg = lambda spec, **options: "<svg></svg>"

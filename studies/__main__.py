@@ -15,7 +15,7 @@ from .claims import CLAIMS
 from .findings import Findings, load
 from .grid import FULL, QUICK
 from .lab import (
-    EngineGone,
+    ExecutorGone,
     FolderInUse,
     StudyConflict,
     StudyError,
@@ -47,7 +47,7 @@ class UsageError(ValueError):
     """The command cannot be run as it was given; the message says what to do."""
 
 
-MENDABLE = (EngineGone, FolderInUse, StudyConflict, StudyError, UsageError, WriteError)
+MENDABLE = (ExecutorGone, FolderInUse, StudyConflict, StudyError, UsageError, WriteError)
 """Errors whose message says what to do."""
 
 

@@ -31,7 +31,7 @@ ARMS = {
 
 def diverged(arm: Arm, seed: int) -> bool:
     """One run of the quick scale."""
-    spec = replace(spec_of(arm, seed, QUICK), watched=False, look=0)
+    spec = replace(spec_of(arm, seed, QUICK), snapshots=False, health_every=0)
     result, _ = run_one(spec)
     return result["diverged"] is not None
 

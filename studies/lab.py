@@ -5,12 +5,6 @@ The report's figures are imported where they are drawn (pictures.py), for Altair
 
 from __future__ import annotations
 
-from anygate.lab.engines import Engine, EngineGone, cores, in_processes, on_this_machine, run_one
-from anygate.lab.files import WriteError, write_json, write_text, writing
-from anygate.lab.lock import FolderInUse, locked, refuse_if_running
-from anygate.lab.progress import progress_bar, waiting
-from anygate.lab.records import Snapshot, StudyError, Trial
-from anygate.lab.runner import Progress, missing, result_of, run_trials
 from anygate.lab.statistics import (
     LEVEL,
     MIN_SEEDS_FOR_CLAIM,
@@ -25,21 +19,36 @@ from anygate.lab.statistics import (
     smallest_reachable_p,
     wilson,
 )
-from anygate.lab.study import StudyConflict
-from anygate.lab.study import _machine as machine
+from anygate.lab.study.executors import (
+    Executor,
+    ExecutorGone,
+    Progress,
+    cores,
+    in_processes,
+    missing,
+    on_this_machine,
+    result_of,
+    run_one,
+    run_trials,
+)
+from anygate.lab.study.plan import machine
+from anygate.lab.study.progress import progress_bar, waiting
+from anygate.lab.study.store.files import StudyError, WriteError, write_json, write_text, writing
+from anygate.lab.study.store.folder import FolderInUse, StudyConflict, locked, refuse_if_running
+from anygate.lab.study.store.schema import Snapshot, Trial, Tuned
+from anygate.lab.study.trial import PROBE, Model, TrialSpec, one_thread, seeded
+from anygate.lab.study.tuning import choose, tuning_seeds, tuning_trials
 from anygate.lab.tasks import Settings, Task, find_task
-from anygate.lab.trial import PROBE, Model, TrialSpec, one_thread, seeded
-from anygate.lab.tuning import Tuned, choose, tuning_seeds, tuning_trials
-from anygate.lab.words import join, printable
+from anygate.lab.wording import join, printable
 
 __all__ = [
     "LEVEL",
     "MIN_SEEDS_FOR_CLAIM",
     "PROBE",
     "Array",
-    "Engine",
-    "EngineGone",
     "Equivalence",
+    "Executor",
+    "ExecutorGone",
     "FolderInUse",
     "Model",
     "PairedDifference",

@@ -21,7 +21,7 @@ from .findings import SCHEMA, Findings, Run
 from .flow import trained
 from .grid import FIRST_SEED, Arm, Scale, spec_of
 from .lab import (
-    Engine,
+    Executor,
     Progress,
     StudyConflict,
     StudyError,
@@ -95,7 +95,7 @@ class Plan:
             trial
             for arm in self.tuned()
             for trial in tuning_trials(
-                [replace(spec_of(arm, 0, self.scale), look=0)], self.rates(arm), seeds
+                [replace(spec_of(arm, 0, self.scale), health_every=0)], self.rates(arm), seeds
             )
         ]
 
@@ -110,7 +110,7 @@ def _inspected(arm: Arm, spec: TrialSpec) -> TrialSpec:
     the time on adding, a fifth on Reber."""
     plain = arm.shared
     look = spec.settings.epochs if plain in _INSPECTED else 0
-    return replace(spec, watched=plain in _SNAPSHOTS, look=look)
+    return replace(spec, snapshots=plain in _SNAPSHOTS, health_every=look)
 
 
 def _shared_rate(arm: Arm, scale: Scale) -> float:
@@ -141,35 +141,35 @@ def run(
     command: str,
     fresh: bool = False,
     jobs: int | None = None,
-    engine: Engine = on_this_machine,
+    executor: Executor = on_this_machine,
     progress: Progress = lambda done, total, name: None,
 ) -> Findings:
     """Run what the folder lacks and write results.json. Stopped at any moment it goes on from
-    there. engine: runs the trials. Raises StudyConflict if the folder holds something else,
+    there. executor: runs the trials. Raises StudyConflict if the folder holds something else,
     FolderInUse if another process writes there, WriteError if it cannot be written."""
     started = time.monotonic()
     with writing(directory):
         _prepare(directory, planned, command, fresh)
     with locked(directory):
-        return _run_locked(planned, directory, jobs or cores(), engine, progress, started)
+        return _run_locked(planned, directory, jobs or cores(), executor, progress, started)
 
 
 def _run_locked(
     planned: Plan,
     directory: Path,
     workers: int,
-    engine: Engine,
+    executor: Executor,
     progress: Progress,
     started: float,
 ) -> Findings:
     state = _State(planned, directory, workers, progress)
     state.compute()
-    state.train([*planned.tuning(), *planned.shared()], engine)
+    state.train([*planned.tuning(), *planned.shared()], executor)
     tuned = _choices(planned, directory)
     rates = {name: found.rate for name, found in tuned.items()}
     own = planned.own(rates)
     state.total = state.done + len({spec.key for spec in own})
-    state.train(own, engine)
+    state.train(own, executor)
     whole = round(time.monotonic() - started, 1) if state.from_nothing else None
     about = _held(directory) | {
         "seconds": whole,
@@ -211,7 +211,7 @@ class _State:
         self.done += 1
         self.progress(self.done, self.total, name)
 
-    def train(self, specs: Sequence[TrialSpec], engine: Engine) -> None:
+    def train(self, specs: Sequence[TrialSpec], executor: Executor) -> None:
         """Trials; their keys may repeat, for arms may be the same under two names."""
         unique = list({spec.key: spec for spec in specs}.values())
         before = self.done
@@ -219,7 +219,7 @@ class _State:
         def told(done: int, total: int, key: str) -> None:
             self.progress(before + done, self.total, key)
 
-        run_trials(unique, self.directory, jobs=self.jobs, engine=engine, progress=told)
+        run_trials(unique, self.directory, jobs=self.jobs, executor=executor, progress=told)
         self.done += len(unique)
 
 

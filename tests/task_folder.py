@@ -10,14 +10,8 @@ import numpy as np
 import pytest
 
 from anygate.formulas import resolve
-from anygate.lab.tasks import (
-    SERIES,
-    TASKS,
-    Task,
-    file_task,
-    find_task,
-)
-from anygate.lab.trial import TrialSpec
+from anygate.lab.study.trial import TrialSpec
+from anygate.lab.tasks import SERIES, TASKS, Task, file_task, find_task
 
 SHORT = {"adding:7": 7, "copy:1": 21, "order-6a:10": 11, "order-6b:25": 27, "noise-3c:4": 4,
          "parity:2": 2, "reber:50": 50, "anbn:20": 41}  # fmt: skip

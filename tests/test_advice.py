@@ -15,11 +15,10 @@ from test_verdict import study, write_study
 
 from anygate.cli import main
 from anygate.formulas import resolve
-from anygate.lab.advice import Advice, advice, after_divergence, describe_divergence
-from anygate.lab.rates import LearningRates, Tried, Tuned
-from anygate.lab.records import Divergence, Trial
-from anygate.lab.results import load
-from anygate.lab.verdict import judge
+from anygate.lab.findings.advice import Advice, advice, after_divergence, describe_divergence
+from anygate.lab.findings.verdict import judge
+from anygate.lab.study.store.results import load
+from anygate.lab.study.store.schema import Divergence, LearningRates, Trial, Tried, Tuned
 from anygate.nn.init import gain
 
 

@@ -13,7 +13,7 @@ from recorded import add_snapshots, add_stability
 from test_verdict import around, write_study
 
 from anygate.lab import report
-from anygate.lab.results import load
+from anygate.lab.study.store.results import load
 
 pytestmark = pytest.mark.skipif(
     find() is None, reason="no Chromium or Chrome on this machine; name one by CHROMIUM=..."

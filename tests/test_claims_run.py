@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from anygate.lab.records import checked
+from anygate.lab.trial import run_trial
 from claims_tiny import CLAIM, TINY, accuracies, findings, run_tiny, solved
 from test_claims import PROPERTIES
 
@@ -23,8 +25,6 @@ from anygate.engines.cpu.elementwise import elementwise
 from anygate.formulas import ACTIVATIONS, resolve
 from anygate.formulas.program import lower
 from anygate.lab.answer import measured
-from anygate.lab.records import checked
-from anygate.lab.trial import run_trial
 from anygate.nn import LSTM
 from studies.__main__ import Exit, main
 from studies.answer import ANSWER, worded
@@ -180,7 +180,7 @@ def test_the_flow_through_closed_gates_is_the_forget_gates_product() -> None:
 def test_a_trial_is_looked_at_as_often_as_asked() -> None:
     spec = spec_of(plain("pixels", epochs=3), 0, TINY)
     for look, seen in ((0, []), (2, [2, 3]), (1, [1, 2, 3])):
-        result, _ = run_trial(replace(spec, look=look, watched=False))
+        result, _ = run_trial(replace(spec, health_every=look, snapshots=False))
         assert [e["epoch"] for e in result["epochs"] if "slots" in e] == seen
         assert result["inside"] == {} and result["key"] == spec.key
 

@@ -135,7 +135,7 @@ def test_what_a_trial_refuses_arrives_as_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Raised in this process or in a worker of joblib's, which sends it back."""
-    monkeypatch.setattr("anygate.lab.engines.run_one", refuse)
+    monkeypatch.setattr("anygate.lab.study.executors.run_one", refuse)
     arguments = ["compare", "tanh", "--seeds", "2", "--jobs", jobs, "--out", str(tmp_path)]
     assert main(arguments) == Exit.USAGE
     assert capsys.readouterr().err.endswith(f"\nanygate: {said}\n")
@@ -149,7 +149,7 @@ def test_a_process_that_dies_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As when the system kills one that takes too much memory."""
-    monkeypatch.setattr("anygate.lab.engines.run_one", _die)
+    monkeypatch.setattr("anygate.lab.study.executors.run_one", _die)
     arguments = ["compare", "tanh", "--seeds", "2", "--jobs", "2", "--out", str(tmp_path)]
     assert main(arguments) == Exit.USAGE
     assert "\nanygate: a process died while it ran a trial" in capsys.readouterr().err
@@ -167,7 +167,7 @@ def test_a_bug_is_not_passed_off_as_the_users(monkeypatch: pytest.MonkeyPatch) -
 def test_one_formula_under_two_names_is_announced(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("anygate.lab.engines.run_one", _refuse_formula)
+    monkeypatch.setattr("anygate.lab.study.executors.run_one", _refuse_formula)
     names = ["silu", "relu", "x*sigmoid(x)", "tanh", "max(x,0)"]
     main(["compare", *names, "--jobs", "1", "--out", str(tmp_path)])
     error = capsys.readouterr().err

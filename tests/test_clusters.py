@@ -16,8 +16,8 @@ import pytest
 
 from anygate import __version__
 from anygate.formulas import resolve
-from anygate.lab.engines import EngineGone, open_engine
-from anygate.lab.study import Study
+from anygate.lab.study.executors import ExecutorGone, open_executor
+from anygate.lab.study.plan import Study
 from anygate.lab.tasks import Settings, find_task
 
 REASON = "it is large and not installed by '.[lab,dev]'; pip install '.[cluster]' brings it"
@@ -72,10 +72,11 @@ def test_a_node_of_ray_dies_half_way_and_nothing_is_lost(
         seen.append(done)
         if done == 3:
             cluster.remove_node(second, allow_graceful=False)  # type: ignore[attr-defined]
-            kept.update({p.name: p.stat().st_mtime_ns for p in (tmp_path / "r/trials").iterdir()})
+            done_before = (tmp_path / "r" / "trials").glob("*.json")
+            kept.update({p.name: p.stat().st_mtime_ns for p in done_before})
 
-    with open_engine("ray", cluster.address) as engine:  # type: ignore[attr-defined]
-        study().run(tmp_path / "r", engine=engine, progress=kill)
+    with open_executor("ray", cluster.address) as executor:  # type: ignore[attr-defined]
+        study().run(tmp_path / "r", executor=executor, progress=kill)
     assert seen == list(range(7))
     trials = tmp_path / "r" / "trials"
     assert {name: (trials / name).stat().st_mtime_ns for name in kept} == kept
@@ -86,8 +87,8 @@ def test_a_node_of_ray_dies_half_way_and_nothing_is_lost(
 @pytest.mark.filterwarnings("ignore")
 def test_no_ray_at_an_address_is_one_sentence() -> None:
     pytest.importorskip("ray", reason=REASON)
-    with pytest.raises(EngineGone, match=r"no Ray cluster answers at 127\.0\.0\.1:9 .*ray start"):
-        open_engine("ray", "127.0.0.1:9").__enter__()
+    with pytest.raises(ExecutorGone, match=r"no Ray cluster answers at 127\.0\.0\.1:9 .*ray start"):
+        open_executor("ray", "127.0.0.1:9").__enter__()
 
 
 # ---- Dask -----------------------------------------------------------------------------------
@@ -124,18 +125,18 @@ def test_a_dask_cluster_that_cannot_do_it_is_refused(
     threads: int, scheduler: str, worker: str | None, said: str
 ) -> None:
     pytest.importorskip("distributed", reason=REASON)
-    from anygate.lab.on_dask import _check
+    from anygate.lab.study.clusters import check_workers
 
-    with pytest.raises(EngineGone, match=said):
-        _check(_Client(threads, scheduler, worker))
-    _check(_Client(1, __version__, __version__))
+    with pytest.raises(ExecutorGone, match=said):
+        check_workers(_Client(threads, scheduler, worker))
+    check_workers(_Client(1, __version__, __version__))
 
 
 def test_a_task_of_ones_own_travels_with_its_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("cloudpickle", reason=REASON)
-    from anygate.lab.shipping import _pack
+    from anygate.lab.study.clusters import pack
 
     (tmp_path / "my_travelling_task.py").write_text(
         "from dataclasses import replace\nfrom anygate.lab.tasks import find_task\n"
@@ -145,12 +146,12 @@ def test_a_task_of_ones_own_travels_with_its_trials(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     spec = replace(study(1).trials[0], task=find_task("my_travelling_task:TASK"))
-    (tmp_path / "packed").write_bytes(_pack(spec))
+    (tmp_path / "packed").write_bytes(pack(spec))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     code = (
-        "import pickle, sys; from pathlib import Path\n"
-        "spec = pickle.loads(Path(sys.argv[1]).read_bytes())\n"
+        "import sys; from pathlib import Path\nfrom anygate.lab.study.clusters import unpack\n"
+        "spec = unpack(Path(sys.argv[1]).read_bytes())\n"
         "print(spec.key, tuple(spec.task.load(0).train_x.shape))\n"
         "assert 'my_travelling_task' not in sys.modules\n"
     )
@@ -165,7 +166,7 @@ def test_a_task_of_ones_own_travels_with_its_trials(
 @pytest.mark.filterwarnings("ignore")
 def test_dask_gives_the_same_files(tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason=REASON)
-    with open_engine("dask", None, 2) as engine:
-        study(1).run(tmp_path / "d", engine=engine)
+    with open_executor("dask", None, 2) as executor:
+        study(1).run(tmp_path / "d", executor=executor)
     study(1).run(tmp_path / "here", jobs=1)
     assert results_in(tmp_path / "d") == results_in(tmp_path / "here")

@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from anygate.lab.tasks import TaskError, file_task
+from anygate.lab.tasks import columns as table_module
 from anygate.lab.tasks import reading as reading_module
-from anygate.lab.tasks import table as table_module
+from anygate.lab.tasks.columns import column
 from anygate.lab.tasks.reading import label
-from anygate.lab.tasks.table import column
 
 
 @pytest.fixture(scope="session")

@@ -18,18 +18,18 @@ import pytest
 
 from anygate.cli import Exit, main
 from anygate.formulas import resolve
-from anygate.lab import outlook as module
-from anygate.lab.grid import claim_grid, grid_folders, place, run_studies
-from anygate.lab.outlook import STEPS, outlook, trial_seconds
-from anygate.lab.rates import LearningRates
-from anygate.lab.records import checked
-from anygate.lab.results import StudyError, load
-from anygate.lab.study import Study, StudyConflict
+from anygate.lab.findings.verdict import judge
+from anygate.lab.study import outlook as module
+from anygate.lab.study.grid import claim_grid, grid_folders, place, run_studies
+from anygate.lab.study.outlook import STEPS, outlook, trial_seconds
+from anygate.lab.study.plan import Study
+from anygate.lab.study.store.files import StudyError, checked
+from anygate.lab.study.store.folder import StudyConflict
+from anygate.lab.study.store.results import load
+from anygate.lab.study.store.schema import LearningRates
+from anygate.lab.study.trial import TrialSpec
+from anygate.lab.study.tuning import FIRST_SEED, TunedStudy, tuning_seeds
 from anygate.lab.tasks import Settings, find_task
-from anygate.lab.trial import TrialSpec
-from anygate.lab.tuned import TunedStudy
-from anygate.lab.tuning import FIRST_SEED, tuning_seeds
-from anygate.lab.verdict import judge
 
 SMALL = Settings(hidden_size=4, epochs=1, batch_size=64)
 TWO = (resolve("tanh"), resolve("relu"))
@@ -332,7 +332,7 @@ def test_ctrl_c_says_the_command_that_goes_on(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("anygate.lab.engines.run_one", stop)
+    monkeypatch.setattr("anygate.lab.study.executors.run_one", stop)
     out = str(tmp_path / "g")
     assert main(["compare", *GRID, "--jobs", "1", "--out", out]) == Exit.INTERRUPTED
     error = capsys.readouterr().err

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 import anygate
 from anygate.formulas import resolve
-from anygate.lab.files import write_json
-from anygate.lab.measure import (
+from anygate.lab.study.measure import (
     BINS,
     bin_edges,
     dead_units,
@@ -30,9 +29,10 @@ from anygate.lab.measure import (
     place_of_divergence,
     snapshot,
 )
-from anygate.lab.records import Trial, checked
+from anygate.lab.study.store.files import checked, write_json
+from anygate.lab.study.store.schema import Trial
+from anygate.lab.study.trial import PROBE, Model, TrialSpec, run_trial
 from anygate.lab.tasks import find_task
-from anygate.lab.trial import PROBE, Model, TrialSpec, run_trial
 from anygate.nn import LSTM
 
 Array = NDArray[np.float64]
@@ -188,14 +188,15 @@ HARD = (lambda z: np.clip(0.2 * z + 0.5, 0, 1), lambda z: 0.2 * (np.abs(z) < 2.5
 
 
 def plain_slopes(lstm: LSTM, x: Array) -> dict[str, Array]:
-    """Slot -> slopes [T, B, H] by the equations of the cell, written out for gates of
+    """Slot of the cell -> slopes [T, B, H] by the equations of the cell, written out for gates of
     hard_sigmoid_onnx, a leaky_relu as candidate and a relu as cell output, with peepholes, coupled
     gates, an argument limited to [-clip, clip] and a learnt k for each unit where the LSTM has
     them."""
     own = {name: p.detach().numpy() for name, p in lstm.named_parameters()}
+    coupled = "forget_gate" not in lstm.cell.slots
     cell, size = lstm.cell, lstm.hidden_size
     peep = {g: own.get(f"{g}_gate_peephole_l0", 0.0) for g in ("input", "forget", "output")}
-    k = own.get("candidate_k_l0", cell.candidate.parameters["k"])
+    k = own.get("candidate_k_l0", cell.slots["candidate"].parameters["k"])
     bound = math.inf if cell.clip is None else cell.clip
     f, slope = HARD
 
@@ -208,7 +209,7 @@ def plain_slopes(lstm: LSTM, x: Array) -> dict[str, Array]:
         z = step @ own["weight_ih_l0"].T + h @ own["weight_hh_l0"].T
         z_i, z_f, z_g, z_o = np.split(z + own["bias_ih_l0"] + own["bias_hh_l0"], 4, axis=-1)
         i, slope_i = gate(z_i + peep["input"] * c)
-        forget, slope_f = (1 - i, slope_i) if cell.coupled else gate(z_f + peep["forget"] * c)
+        forget, slope_f = (1 - i, slope_i) if coupled else gate(z_f + peep["forget"] * c)
         g = np.clip(z_g, -bound, bound)
         c = forget * c + i * np.where(g > 0, g, k * g)
         o, slope_o = gate(z_o + peep["output"] * c)
@@ -217,7 +218,7 @@ def plain_slopes(lstm: LSTM, x: Array) -> dict[str, Array]:
                   (c > 0) * (np.abs(c) < bound))  # fmt: skip
         for slot, s in zip(found, slopes, strict=True):
             found[slot].append(s)
-    return {slot: np.stack(s) for slot, s in found.items()}
+    return {slot: np.stack(found[slot]) for slot in lstm.cell.slots}
 
 
 @pytest.mark.parametrize("clip", [None, 2.0])
@@ -249,6 +250,7 @@ def test_dead_units_and_saturation_are_those_of_the_cell_as_it_is(
     with anygate.record(lstm) as recording, torch.no_grad():
         lstm(x)
     largest = {"candidate": 1.0, "cell_output": 1.0}
+    assert found["slots"].keys() == slopes.keys()
     for slot, wanted in slopes.items():
         alone = (wanted == 0).all((0, 1)).mean()
         seen, recorded = found["slots"][slot], recording.records[0].slots[slot]

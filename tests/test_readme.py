@@ -41,8 +41,8 @@ def commands() -> list[list[str]]:
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_commands_parse_and_name_what_exists(arguments: list[str]) -> None:
     from anygate.formulas import resolve
+    from anygate.lab.study.trial import slots_of
     from anygate.lab.tasks import find_task
-    from anygate.lab.trial import slots_of
 
     options = parser().parse_args(arguments)
     for text in getattr(options, "activations", [getattr(options, "activation", "tanh")]) or []:

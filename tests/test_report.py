@@ -20,13 +20,14 @@ from recorded import add_snapshots, add_stability
 from test_verdict import around, write_study
 
 from anygate.lab import report
+from anygate.lab.findings.verdict import verdict
 from anygate.lab.report import charts, page
-from anygate.lab.report.figures import figures
 from anygate.lab.report.formulas import Shape, describe_saturation, shape_of, to_mathml
+from anygate.lab.report.page import figures
 from anygate.lab.report.style import look
 from anygate.lab.report.summary import finite, summary_text
-from anygate.lab.results import ActivationInfo, StudyResults, load
-from anygate.lab.verdict import verdict
+from anygate.lab.study.store.results import StudyResults, load
+from anygate.lab.study.store.schema import ActivationInfo
 
 EVIL = "<script>alert(1)</script>"
 FIGURES = {
@@ -419,7 +420,8 @@ def test_one_activation_with_one_seed_has_a_report(tmp_path: Path) -> None:
 
 def test_reading_and_judging_import_no_chart_library() -> None:
     code = (
-        "import sys, anygate.lab.verdict, anygate.lab.results, anygate.lab.report;"
+        "import sys, anygate.lab.findings.verdict, anygate.lab.report;"
+        "import anygate.lab.study.store.results;"
         "sys.exit(bool({'altair', 'vl_convert', 'jinja2'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

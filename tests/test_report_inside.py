@@ -13,12 +13,13 @@ import pytest
 from recorded import EDGES, LAGS, add_snapshots, add_stability
 from test_verdict import ERROR, around, study, write_study
 
-from anygate.lab.advice import advice
-from anygate.lab.comparison import all_pairs
+from anygate.lab.findings.advice import advice
+from anygate.lab.findings.comparison import all_pairs
 from anygate.lab.report import across, flow
 from anygate.lab.report.parts import Figure, Panel
-from anygate.lab.results import StudyError, StudyResults, load
 from anygate.lab.statistics import Evidence, holm, paired_difference
+from anygate.lab.study.store.files import StudyError
+from anygate.lab.study.store.results import StudyResults, load
 
 SHRINKS = {"tanh": 0.9, "relu": 0.5}
 

@@ -9,6 +9,7 @@ import pytest
 from anygate.cli import Exit, main, parser
 from anygate.cli.base import UsageError
 from anygate.cli.request import merged, read_config
+from anygate.lab.tasks import Settings
 
 
 def request_of(*arguments: str) -> object:
@@ -27,7 +28,7 @@ def test_the_command_line_counts_more_than_the_file_and_the_file_more_than_the_d
     assert found["activations"] == ["tanh", "relu"] and found["task"] == ["adding"]
     assert (found["seeds"], found["hidden_size"], found["epochs"]) == (4, 5, 2)
     assert found["learning_rates"] == [1.0, 0.1] and found["slot"] == ["activation"]
-    assert (found["tuning_seeds"], found["engine"], found["jobs"]) == (3, "joblib", None)
+    assert (found["tuning_seeds"], found["executor"], found["jobs"]) == (3, "local", None)
     assert vars(request_of("elu", "--config", str(path)))["activations"] == ["elu"]
     # A data file on the command line takes the place of the file's task, and the other way round.
     assert vars(request_of("--config", str(path), "--data", "x.csv"))["task"] is None
@@ -54,7 +55,7 @@ def test_the_command_line_counts_more_than_the_file_and_the_file_more_than_the_d
         ('task = ["adding", 5]', "task: one line of text in quotes is needed, not 5"),
         ("slot = []", "slot: the list is empty"),
         ('data = ["a.csv"]', "data: one line of text in quotes is needed, not a list"),
-        ('engine = "slurm"', "engine: one of joblib, ray, dask is needed, not 'slurm'"),
+        ('executor = "slurm"', "executor: one of local, ray, dask is needed, not 'slurm'"),
         ("[settings]\nepochs = 3", "[settings] is a table; all keys stand at the top"),
         ("learning-rate = 1\nlearning_rate = 1", "learning_rate is given twice, with - and with _"),
     ],
@@ -88,7 +89,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         (["tanh", "--task", "adding", "adding"], "adding is given twice for the slot activation"),
         (["tanh", "--task", "adding", "nothing"], "no task is called 'nothing'"),
         (["tanh", "--slot", "candidate", "gate"], "no slot is called 'gate'"),
-        (["tanh", "--address", "here:1"], "say which kind with --engine ray or dask"),
+        (["tanh", "--address", "here:1"], "say which kind with --executor ray or dask"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(
@@ -101,15 +102,31 @@ def test_a_mistake_on_the_command_line_is_one_line(
     assert said in error and error.startswith("anygate: ") and error.count("\n") == 1
 
 
-@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("dask", "distributed")])
-def test_an_engine_that_is_not_installed_is_named_with_its_remedy(
-    engine: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("executor", "package"), [("ray", "ray"), ("dask", "distributed")])
+def test_an_executor_that_is_not_installed_is_named_with_its_remedy(
+    executor: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(
-        "anygate.lab.engines.find_spec", lambda name: None if name == package else object()
+        "anygate.lab.study.executors.find_spec", lambda name: None if name == package else object()
     )
-    assert main(["compare", "tanh", "--engine", engine, "--out", str(tmp_path / "o")]) == Exit.USAGE
+    words = ["compare", "tanh", "--executor", executor, "--out", str(tmp_path / "o")]
+    assert main(words) == Exit.USAGE
     error = capsys.readouterr().err
     assert f"needs {package}, which is not installed; pip install 'anygate[cluster]'" in error
     assert not list((tmp_path / "o").rglob("trials"))
+
+
+def test_an_engine_that_is_unknown_is_refused_before_any_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study.toml").write_text('activations = "tanh"\nengine = "warp"\n')
+    words = ["compare", "--config", str(tmp_path / "study.toml"), "--out", str(tmp_path / "o")]
+    assert main(words) == Exit.USAGE
+    assert "no engine is called 'warp'" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_usual_engine_leaves_the_keys_of_earlier_trials_alone() -> None:
+    assert "engine" not in Settings().describe()
+    assert Settings(engine="eager").describe()["engine"] == "eager"

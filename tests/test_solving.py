@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from test_verdict import ACCURACY, ERROR, around, put, study, write_study
 
-from anygate.lab.results import StudyError, StudyResults, load
-from anygate.lab.solving import solving, time_comparisons
+from anygate.lab.findings.comparison import comparisons
+from anygate.lab.findings.solving import solving, time_comparisons
+from anygate.lab.findings.verdict import judge, verdict
 from anygate.lab.statistics import Evidence, NominalInterval, wilson
-from anygate.lab.verdict import comparisons, judge, verdict
+from anygate.lab.study.store.files import StudyError
+from anygate.lab.study.store.results import StudyResults, load
 
 LAST = 10
 """Epochs of every run here; 0.95 is solved."""

@@ -10,11 +10,10 @@ import pytest
 
 from anygate.cli import main
 from anygate.formulas import resolve
-from anygate.lab.cells import Cell, load_cells, stable_rate
-from anygate.lab.records import Divergence, Trial
-from anygate.lab.results import load
-from anygate.lab.stability import FORGET_BIASES, RATE_FACTORS, SEEDS, StabilityMap
-from anygate.lab.study import Study
+from anygate.lab.study.plan import Study
+from anygate.lab.study.stability import FORGET_BIASES, RATE_FACTORS, SEEDS, StabilityMap
+from anygate.lab.study.store.results import ShortRuns, load, load_short_runs, stable_rate
+from anygate.lab.study.store.schema import Divergence, Trial
 from anygate.lab.tasks import find_task
 
 
@@ -26,13 +25,13 @@ def small(steps: int = 2) -> StabilityMap:
 
 
 def test_cells_are_short_runs_of_the_study_with_another_rate_and_bias() -> None:
-    cells = small().cells()
+    cells = small().planned()
     assert set(cells) == {(label, rate, bias) for label in ("tanh", "exp(x)")
                           for rate in (0.01, 1.0) for bias in (0.0, 3.0)}  # fmt: skip
     for (label, rate, bias), trials in cells.items():
         assert [t.seed for t in trials] == [0, 1]
         for trial in trials:
-            assert trial.activation.label == label and not trial.watched
+            assert trial.activation.label == label and not trial.snapshots
             assert trial.settings == replace(small().study.settings, learning_rate=rate,
                                              forget_bias=bias, epochs=1)  # fmt: skip
             assert len(trial.task.load(0).train_y) == 1000  # two steps of 500
@@ -42,7 +41,7 @@ def test_cells_are_short_runs_of_the_study_with_another_rate_and_bias() -> None:
 
 
 def test_a_task_with_few_sequences_is_gone_through_again() -> None:
-    (trial, *_) = small(steps=10).cells()["tanh", 0.01, 0.0]
+    (trial, *_) = small(steps=10).planned()["tanh", 0.01, 0.0]
     assert trial.settings.epochs == 3  # four steps of 500 in 2000 sequences
     assert len(trial.task.load(0).train_y) == 2000
 
@@ -52,8 +51,8 @@ def test_a_map_is_run_once_read_back_and_resumed(tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text(json.dumps(made.study.describe("")))
     made.run(tmp_path, jobs=2, progress=lambda done, total, key: seen.append((done, total)))
     assert seen[0] == (0, 16) and seen[-1] == (16, 16) and made.missing(tmp_path) == 0
-    cells = {(c.activation, c.learning_rate, c.forget_bias): c for c in load_cells(tmp_path)}
-    assert set(cells) == set(made.cells())
+    cells = {(c.activation, c.learning_rate, c.forget_bias): c for c in load_short_runs(tmp_path)}
+    assert set(cells) == set(made.planned())
     assert all(len(c.runs) == 2 for c in cells.values())
     assert not any(c.diverged for c in cells.values() if c.activation == "tanh")
     assert cells["exp(x)", 1.0, 3.0].share > 0
@@ -83,7 +82,7 @@ def test_a_rate_is_stable_if_no_smaller_one_is_not(
         gone = Divergence(1, 1, "loss", "", "inf")
         return tuple(Trial("k", "relu", s, gone if s < bad else None, (), 0.1) for s in range(2))
 
-    cells = [Cell("relu", rate, bias, runs(bad if bias else 0))
+    cells = [ShortRuns("relu", rate, bias, runs(bad if bias else 0))
              for rate, bad in zip((0.001, 0.01, 0.1), diverged, strict=True)
              for bias in (0.0, 1.0)]  # fmt: skip
     assert stable_rate(cells[::-1]) == wanted

@@ -33,7 +33,7 @@ from anygate.lab.statistics import (
     sign_flip_p,
     wilson,
 )
-from anygate.lab.statistics.bootstrap import replicates
+from anygate.lab.statistics.aggregate import replicates
 
 Array = NDArray[np.float64]
 eighths = st.integers(-40, 40).map(lambda k: k / 8)  # sums and means are exact, so ties are ties

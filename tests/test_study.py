@@ -16,13 +16,14 @@ import pytest
 import torch
 
 from anygate.formulas import resolve
-from anygate.lab import files
-from anygate.lab.engines import IDLE_SECONDS
-from anygate.lab.files import WriteError, write_json
-from anygate.lab.results import load
-from anygate.lab.study import Study, StudyConflict
+from anygate.lab.study.executors import IDLE_SECONDS
+from anygate.lab.study.plan import Study
+from anygate.lab.study.store import files
+from anygate.lab.study.store.files import WriteError, write_json
+from anygate.lab.study.store.folder import StudyConflict
+from anygate.lab.study.store.results import load
+from anygate.lab.study.trial import TrialSpec, run_trial, slots_of
 from anygate.lab.tasks import TASKS, Settings, TaskError, find_task
-from anygate.lab.trial import TrialSpec, run_trial, slots_of
 
 SMALL = Settings(hidden_size=4, epochs=2, batch_size=256)
 

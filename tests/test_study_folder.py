@@ -13,18 +13,17 @@ from typing import Any
 import pytest
 from test_verdict import write_study
 
-import anygate.lab.files
+import anygate.lab.study.store.files
 from anygate.cli import Exit, main
 from anygate.formulas import Activation, resolve
-from anygate.lab.deadline import TooSlow, sheet_of, within
-from anygate.lab.files import WriteError, write_text
-from anygate.lab.records import StudyConfig, Trial
+from anygate.lab.findings.sheets import TooSlow, sheet_of, within
 from anygate.lab.report import write
-from anygate.lab.results import StudyError, load
-from anygate.lab.schema import checked
-from anygate.lab.study import Study
+from anygate.lab.study.plan import Study
+from anygate.lab.study.store.files import StudyError, WriteError, checked, write_text
+from anygate.lab.study.store.results import load
+from anygate.lab.study.store.schema import StudyConfig, Trial
 from anygate.lab.tasks import Settings, find_task
-from anygate.lab.words import printable
+from anygate.lab.wording import printable
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes as POSIX has them")
 
@@ -115,7 +114,7 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Pa
 
 def test_every_file_of_the_lab_is_written_by_one_function() -> None:
     """So that what holds for one file holds for all."""
-    lab = Path(anygate.lab.files.__file__).parent
+    lab = Path(anygate.lab.study.store.files.__file__).parent
     for path in set(lab.rglob("*.py")) - {lab / "files.py"}:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute):
@@ -211,8 +210,8 @@ def test_a_formula_that_takes_too_long_costs_its_picture_only(
 
     with pytest.raises(TooSlow), within(0.05):
         hang("x")
-    monkeypatch.setattr("anygate.lab.deadline.sheet", hang)
-    monkeypatch.setattr("anygate.lab.deadline.SECONDS", 0.05)
+    monkeypatch.setattr("anygate.lab.findings.sheets.sheet", hang)
+    monkeypatch.setattr("anygate.lab.findings.sheets.SECONDS", 0.05)
     assert sheet_of("x*1.25", "slow") is None
     assert (
         "study.json: activations: the formula of 'slow' takes more than" in capsys.readouterr().err

@@ -15,7 +15,9 @@ import torch
 from task_folder import NAMES, fill, spec, task_of
 
 from anygate.formulas import resolve
-from anygate.lab.study import Study, StudyConflict
+from anygate.lab.study.plan import Study
+from anygate.lab.study.store.folder import StudyConflict
+from anygate.lab.study.trial import TESTED_AT_ONCE, Model, TrialSpec, run_trial
 from anygate.lab.tasks import (
     ACCURACY,
     FORMS,
@@ -30,7 +32,6 @@ from anygate.lab.tasks import (
     file_task,
     find_task,
 )
-from anygate.lab.trial import TESTED_AT_ONCE, Model, TrialSpec, run_trial
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,7 @@ import torch
 from task_folder import FILES, NAMES, SHORT, fill, task_of
 from torch import Tensor
 
-from anygate.lab.tasks import (
-    CROSS_ENTROPY,
-    FORMS,
-    IGNORE,
-    SERIES,
-    Data,
-    Task,
-    find_task,
-)
+from anygate.lab.tasks import CROSS_ENTROPY, FORMS, IGNORE, SERIES, Data, Task, find_task
 from anygate.lab.tasks.grammars import _guessed
 
 

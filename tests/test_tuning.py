@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from anygate.formulas import resolve
-from anygate.lab.rates import Tried, Tuned
-from anygate.lab.records import StudyError
+from anygate.lab.study.store.files import StudyError
+from anygate.lab.study.store.schema import Tried, Tuned
+from anygate.lab.study.trial import TrialSpec
+from anygate.lab.study.tuning import FIRST_SEED, choose, tune, tuning_seeds, tuning_trials
 from anygate.lab.tasks import Settings, find_task
-from anygate.lab.trial import TrialSpec
-from anygate.lab.tuning import FIRST_SEED, choose, tune, tuning_seeds, tuning_trials
 
 SMALL = Settings(hidden_size=4, epochs=2, batch_size=256)
 TANH = TrialSpec(find_task("digits-rows"), resolve("tanh"), "activation", 0, SMALL)

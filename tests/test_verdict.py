@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anygate.lab.findings.comparison import comparisons, ranking
+from anygate.lab.findings.cost import costs, disturbed_clocks
+from anygate.lab.findings.verdict import judge, verdict
 from anygate.lab.report import inside
 from anygate.lab.report.summary import summary
-from anygate.lab.results import StudyError, StudyResults, load
+from anygate.lab.report.terminal import table
 from anygate.lab.statistics import Evidence
-from anygate.lab.table import table
-from anygate.lab.verdict import comparisons, costs, disturbed_clocks, judge, ranking, verdict
+from anygate.lab.study.store.files import StudyError
+from anygate.lab.study.store.results import StudyResults, load
 
 ACCURACY = {
     "name": "digits", "title": "handwritten digits", "description": "Pixel by pixel.",

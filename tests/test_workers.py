@@ -17,10 +17,10 @@ import torch
 
 from anygate.cli import main
 from anygate.formulas import resolve
-from anygate.lab.engines import run_one
-from anygate.lab.lock import FolderInUse, locked, refuse_if_running
-from anygate.lab.outlook import trial_seconds
-from anygate.lab.study import Study
+from anygate.lab.study.executors import run_one
+from anygate.lab.study.outlook import trial_seconds
+from anygate.lab.study.plan import Study
+from anygate.lab.study.store.folder import FolderInUse, locked, refuse_if_running
 from anygate.lab.tasks import Settings, find_task
 
 SETTINGS = Settings(hidden_size=4, epochs=2, batch_size=64)

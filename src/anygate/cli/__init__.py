@@ -35,8 +35,17 @@ examples:
 """
 
 # By name: importing them here would import SymPy and torch.
-_MENDABLE = {"FormulaError", "EngineError", "EngineGone", "FolderInUse", "TaskError",
-             "StudyConflict", "StudyError", "WriteError", "UsageError"}  # fmt: skip
+_MENDABLE = {
+    "FormulaError",
+    "EngineError",
+    "ExecutorGone",
+    "FolderInUse",
+    "TaskError",
+    "StudyConflict",
+    "StudyError",
+    "WriteError",
+    "UsageError",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Shared by the commands."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-__all__ = ["Bounds", "Exit", "UsageError", "above_zero", "add_command", "columns", "finite",
-           "need_lab", "positive", "print_json", "say"]  # fmt: skip
+__all__ = [
+    "Bounds",
+    "Exit",
+    "UsageError",
+    "above_zero",
+    "add_command",
+    "columns",
+    "finite",
+    "need_lab",
+    "positive",
+    "print_json",
+    "say",
+]
 
 
 class Exit(IntEnum):
-    """What the process returns. Anything else that goes wrong is a bug: a traceback and 1."""
+    """The exit code of the process. Anything else that goes wrong is a bug: a traceback and 1."""
 
     DONE = 0
     BUG = 1
@@ -83,7 +94,7 @@ above_zero = Bounds(float, 1e-100, 1e100)
 def say(text: str, *, to_stderr: bool = False) -> None:
     """Print text that may hold what files or strangers wrote: no escape sequence reaches the
     terminal. Every command prints by this, or as JSON."""
-    from ..lab.words import printable
+    from ..lab.wording import printable
 
     print(printable(text), file=sys.stderr if to_stderr else sys.stdout)
 

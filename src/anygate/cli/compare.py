@@ -10,16 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import Exit, UsageError, add_command, columns, need_lab, print_json, say
+from .base import Exit, UsageError, add_command, need_lab, print_json, say
 from .report import finish
 from .request import OPTIONS, SETTINGS, merged
 
 if TYPE_CHECKING:
     from ..formulas import Activation
-    from ..lab.outlook import Part
-    from ..lab.study import Study
+    from ..lab.study.outlook import Part
+    from ..lab.study.plan import Study
+    from ..lab.study.tuning import TunedStudy
     from ..lab.tasks import Task
-    from ..lab.tuned import TunedStudy
 
 __all__ = ["add"]
 
@@ -49,21 +49,31 @@ def add(commands: Any) -> None:
             help=option.help,
         )
     add = parser.add_argument
-    add("--config", metavar="FILE", help="a TOML file with any of these, such as task = "
-        "[\"adding\", \"digits\"], and activations = [\"tanh\", \"relu\"]; what the command line "
-        "says counts more")  # fmt: skip
-    add("--dry-run", action="store_true", help="show the trials that are left and about how long "
-        "they take, and run nothing")  # fmt: skip
-    add("--stability", action="store_true", help="also map where training diverges: short runs "
-        "over learning rates and forget biases")  # fmt: skip
+    add(
+        "--config",
+        metavar="FILE",
+        help="a TOML file with any of these, such as task = "
+        '["adding", "digits"], and activations = ["tanh", "relu"]; what the command line '
+        "says counts more",
+    )
+    add(
+        "--dry-run",
+        action="store_true",
+        help="show the trials that are left and about how long they take, and run nothing",
+    )
+    add(
+        "--stability",
+        action="store_true",
+        help="also map where training diverges: short runs over learning rates and forget biases",
+    )
     add("--fresh", action="store_true", help="forget results that the folder already holds")
 
 
 def _compare(options: argparse.Namespace) -> int:
     need_lab()
     request = merged(options)
-    from ..lab.files import WriteError
-    from ..lab.grid import claim_grid, place
+    from ..lab.study.grid import claim_grid, place
+    from ..lab.study.store.files import WriteError
 
     studies = _studies(request)
     directory = Path(request.out) if request.out else _default_folder(studies)
@@ -115,17 +125,26 @@ def _study(
 ) -> Study | TunedStudy:
     from dataclasses import replace
 
-    from ..lab.study import Study
-    from ..lab.tuned import TunedStudy
-    from ..lab.tuning import tuning_seeds
+    from ..lab.study.plan import Study
+    from ..lab.study.tuning import TunedStudy, tuning_seeds
 
     given = {name: value for name in SETTINGS if (value := getattr(request, name)) is not None}
-    study = Study(task, activations, slot, tuple(range(request.seeds)),
-                  replace(task.settings, **given), request.margin)  # fmt: skip
+    study = Study(
+        task,
+        activations,
+        slot,
+        tuple(range(request.seeds)),
+        replace(task.settings, **given),
+        request.margin,
+    )
     if request.learning_rates is None:
         return study
-    return TunedStudy(study, tuple(request.learning_rates), tuning_seeds(request.tuning_seeds),
-                      "learning_rate" in given)  # fmt: skip
+    return TunedStudy(
+        study,
+        tuple(request.learning_rates),
+        tuning_seeds(request.tuning_seeds),
+        "learning_rate" in given,
+    )
 
 
 def _say_same(activations: Sequence[Activation]) -> None:
@@ -145,7 +164,7 @@ def _default_folder(studies: Sequence[Study | TunedStudy]) -> Path:
     one's own, a digest of them, so that they do not mix."""
     import hashlib
 
-    from ..lab.tuned import TunedStudy
+    from ..lab.study.tuning import TunedStudy
 
     words = [study.task.name for study in studies] + [study.slot for study in studies]
     name = re.sub(r"[^\w.]+", "-", "-".join(dict.fromkeys(words)))
@@ -161,7 +180,7 @@ def _default_folder(studies: Sequence[Study | TunedStudy]) -> Path:
 def _command(request: argparse.Namespace, directory: Path) -> str:
     """The command that repeats or resumes this one, without what cannot change a result."""
     words = ["anygate", "compare", *request.activations]
-    kept = [name for name in OPTIONS if name not in ("out", "jobs", "engine", "address")]
+    kept = [name for name in OPTIONS if name not in ("out", "jobs", "executor", "address")]
     if request.learning_rates is None:
         kept.remove("tuning_seeds")
     for name in kept:
@@ -181,26 +200,36 @@ def _run(
 ) -> bool:
     """Run with a progress bar on stderr, and then the stability maps if they are asked for. False
     if interrupted."""
-    from ..lab.engines import open_engine
-    from ..lab.grid import run_studies
-    from ..lab.progress import progress_bar
-    from ..lab.stability import map_of
+    from ..lab.study.executors import open_executor
+    from ..lab.study.grid import run_studies
+    from ..lab.study.progress import progress_bar
+    from ..lab.study.stability import map_of
 
     if not options.fresh and not _present(placed).startswith("0 "):
         say(f"{_present(placed)} trials are already in {directory}", to_stderr=True)
     titles = {study.task.title for study in placed.values()}
     title = f"{titles.pop()}: " if len(titles) == 1 else ""
     try:
-        with open_engine(request.engine, request.address, request.jobs) as engine:
-            run_studies(placed, command=command, fresh=options.fresh, jobs=request.jobs,
-                        engine=engine,
-                        stage=lambda part: progress_bar(f"{title}{part}"))  # fmt: skip
+        with open_executor(request.executor, request.address, request.jobs) as executor:
+            run_studies(
+                placed,
+                command=command,
+                fresh=options.fresh,
+                jobs=request.jobs,
+                executor=executor,
+                stage=lambda part: progress_bar(f"{title}{part}"),
+            )
             for folder, study in placed.items() if options.stability else ():
                 with progress_bar(f"{study.task.title}: stability map") as progress:
-                    map_of(study).run(folder, jobs=request.jobs, engine=engine, progress=progress)
+                    map_of(study).run(
+                        folder, jobs=request.jobs, executor=executor, progress=progress
+                    )
     except KeyboardInterrupt:
-        where = [f"--{name} {shlex.quote(str(value))}" for name in ("jobs", "engine", "address")
-                 if (value := getattr(request, name)) not in (None, "joblib")]  # fmt: skip
+        where = [
+            f"--{name} {shlex.quote(str(value))}"
+            for name in ("jobs", "executor", "address")
+            if (value := getattr(request, name)) not in (None, "local")
+        ]
         say(
             f"\ninterrupted; {_present(placed)} trials are kept. Go on with:\n"
             f"  {' '.join([command, *where])}",
@@ -212,7 +241,7 @@ def _run(
 
 def _present(placed: Mapping[Path, Study | TunedStudy]) -> str:
     """``3 of 16``: the trials that the folders hold."""
-    from ..lab.outlook import outlook
+    from ..lab.study.outlook import outlook
 
     parts = [part for folder, study in placed.items() for part in outlook(folder, study)]
     most = "at most " if any(part.open for part in parts) else ""
@@ -223,9 +252,9 @@ def _dry_run(
     placed: Mapping[Path, Study | TunedStudy], jobs: int | None, options: argparse.Namespace
 ) -> int:
     """Print what is left of each study and about how long it takes; write nothing."""
-    from ..lab.engines import cores
-    from ..lab.outlook import left_seconds, outlook
-    from ..lab.progress import waiting
+    from ..lab.study.executors import cores
+    from ..lab.study.outlook import left_seconds, outlook
+    from ..lab.study.progress import waiting
 
     parts = {f: outlook(f, study, fresh=options.fresh) for f, study in placed.items()}
     with waiting("timing a few training steps of each activation"):
@@ -234,12 +263,22 @@ def _dry_run(
     workers = max(1, min(jobs or cores(), left))
     if options.json:
         studies = [
-            {"folder": str(folder), "task": study.task.name, "slot": study.slot, "parts": [
-                {**asdict(part), "done": part.done} for part in parts[folder]]}
+            {
+                "folder": str(folder),
+                "task": study.task.name,
+                "slot": study.slot,
+                "parts": [{**asdict(part), "done": part.done} for part in parts[folder]],
+            }
             for folder, study in placed.items()
-        ]  # fmt: skip
-        print_json({"schema": 1, "studies": studies, "processes": workers,
-                    "estimated_seconds": seconds / workers})  # fmt: skip
+        ]
+        print_json(
+            {
+                "schema": 1,
+                "studies": studies,
+                "processes": workers,
+                "estimated_seconds": seconds / workers,
+            }
+        )
     else:
         named = {(study.task.name, study.slot): parts[f] for f, study in placed.items()}
         say(_grid_text(named, left, seconds / workers, workers))
@@ -249,27 +288,38 @@ def _dry_run(
 def _grid_text(
     parts: Mapping[tuple[str, str], Sequence[Part]], left: int, seconds: float, workers: int
 ) -> str:
-    from ..lab.outlook import STEPS
-    from ..lab.words import plural
+    from ..lab.report.terminal import text_table
+    from ..lab.study.outlook import STEPS
+    from ..lab.wording import plural
 
-    rows = [("task", "slot", "part", "trials", "done", "left")]
+    rows: list[tuple[str, ...]] = []
     for (task, slot), found in parts.items():
         for k, part in enumerate(found):
             names = ("", "") if k else (task, slot)
             most = "at most " if part.open else ""
-            rows.append((*names, part.name, f"{most}{part.trials}", str(part.done),
-                         f"{most}{part.trials - part.done}"))  # fmt: skip
+            rows.append(
+                (
+                    *names,
+                    part.name,
+                    f"{most}{part.trials}",
+                    str(part.done),
+                    f"{most}{part.trials - part.done}",
+                )
+            )
+    table = text_table(("task", "slot", "part", "trials", "done", "left"), rows)
     if not left:
-        return "\n".join([*columns(rows), "", "Nothing is left to run."])
+        return f"{table}\n\nNothing is left to run."
     most = "at most " if any(part.open for found in parts.values() for part in found) else ""
-    return "\n".join([
-        *columns(rows),
-        "",
-        f"{most}{plural(left, 'trial')} left: {most}about {_duration(seconds)} in "
-        f"{workers} process{'' if workers == 1 else 'es'}.".capitalize(),
-        f"An estimate from {STEPS} training steps of each activation, timed alone on one core; "
-        "processes side by side can be slower.",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            table,
+            "",
+            f"{most}{plural(left, 'trial')} left: {most}about {_duration(seconds)} in "
+            f"{workers} process{'' if workers == 1 else 'es'}.".capitalize(),
+            f"An estimate from {STEPS} training steps of each activation, timed alone on one core; "
+            "processes side by side can be slower.",
+        ]
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""`anygate report`, and what `anygate compare` ends with."""
+"""`anygate report`, with which `anygate compare` ends too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .base import Exit, add_command, need_lab, say
 
 if TYPE_CHECKING:
-    from ..lab.results import StudyResults
+    from ..lab.study.store.results import StudyResults
 
 __all__ = ["add", "finish"]
 
@@ -29,10 +29,10 @@ def _report(options: argparse.Namespace) -> int:
 
 def finish(directory: Path, as_json: bool) -> int:
     """Write the report of a study, or of every study of a grid, then print tables and verdicts."""
-    from ..lab.grid import grid_folders
-    from ..lab.progress import waiting
     from ..lab.report import write, write_grid
-    from ..lab.results import load
+    from ..lab.study.grid import grid_folders
+    from ..lab.study.progress import waiting
+    from ..lab.study.store.results import load
 
     folders = grid_folders(directory)
     with waiting("writing the report"):
@@ -53,7 +53,8 @@ def finish(directory: Path, as_json: bool) -> int:
 
 def _load_all(folders: Sequence[Path]) -> tuple[dict[Path, StudyResults], dict[Path, str]]:
     """The results of a grid's studies, and why some have none yet. Raises StudyError if all."""
-    from ..lab.results import StudyError, load
+    from ..lab.study.store.files import StudyError
+    from ..lab.study.store.results import load
 
     found: dict[Path, StudyResults] = {}
     unfinished: dict[Path, str] = {}
@@ -70,8 +71,8 @@ def _load_all(folders: Sequence[Path]) -> tuple[dict[Path, StudyResults], dict[P
 
 def _print(results: StudyResults, short: bool) -> None:
     """Table and verdict; of a study among several what matters most, under its name."""
-    from ..lab.table import table
-    from ..lab.verdict import judge
+    from ..lab.findings.verdict import judge
+    from ..lab.report.terminal import table
 
     found = judge(results)
     sentences = found.sentences()

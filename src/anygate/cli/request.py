@@ -1,4 +1,4 @@
-"""What `anygate compare` is asked for: on the command line, in a TOML file, or in both."""
+"""The options of `anygate compare`: on the command line, in a TOML file, or in both."""
 
 from __future__ import annotations
 
@@ -33,53 +33,92 @@ SETTINGS: dict[str, Option] = {
     "hidden_size": Option(positive, "units of the LSTM"),
     "epochs": Option(Bounds(int, 1, 10_000), "times through the training data"),
     "batch_size": Option(positive, "sequences in a training step"),
-    "learning_rate": Option(finite, "of Adam; beside --learning-rates, the one that is shared",
-                            "X"),
+    "learning_rate": Option(
+        finite, "of Adam; beside --learning-rates, the one that is shared", "X"
+    ),
     "clip": Option(finite, "the gradient's norm is scaled down to this; 0: off", "X"),
     "forget_bias": Option(finite, "initial bias of the forget gate", "X"),
-}  # fmt: skip
+    "engine": Option(
+        str, "what computes the LSTM: auto (the default) or an engine's name, such as eager", "NAME"
+    ),
+}
 
 OPTIONS: dict[str, Option] = {
-    "slot": Option(str, "which slots change: activation (candidate and cell_output, the default), "
-                   "gate_activation (the three gates), input_gate, forget_gate, candidate, "
-                   "output_gate or cell_output; several make a study each", "SLOT", many=True),
-    "task": Option(str, "a task's name (default digits), chars:FILE, mnist:FOLDER, or MODULE:NAME; "
-                   "`anygate list --tasks` shows all; several make a study each", "TASK",
-                   many=True),
-    "data": Option(str, "your own data: a CSV file of which a column is to be forecast, or "
-                   "sequences with classes as .npz or .ts", "FILE"),
+    "slot": Option(
+        str,
+        "which slots change: activation (candidate and cell_output, the default), "
+        "gate_activation (the three gates), input_gate, forget_gate, candidate, "
+        "output_gate or cell_output; several make a study each",
+        "SLOT",
+        many=True,
+    ),
+    "task": Option(
+        str,
+        "a task's name (default digits), chars:FILE, mnist:FOLDER, or MODULE:NAME; "
+        "`anygate list --tasks` shows all; several make a study each",
+        "TASK",
+        many=True,
+    ),
+    "data": Option(
+        str,
+        "your own data: a CSV file of which a column is to be forecast, or "
+        "sequences with classes as .npz or .ts",
+        "FILE",
+    ),
     "target": Option(str, "the column of the CSV file to forecast", "COLUMN"),
     "window": Option(positive, "past values for each forecast (default 24)"),
     "seeds": Option(Bounds(int, 1, 1_000), "seeds 0 to N-1 (default 8)"),
-    "margin": Option(above_zero, "differences in the metric within X count as equivalent "
-                     "(accuracy: 0.01 is one point); declared before the first run", "X"),
-    "learning_rates": Option(finite, "tune the learning rate: choose for each activation among "
-                             "these, on seeds of their own, then compare at one rate for all "
-                             "(--learning-rate, else the best for the first) and at each one's "
-                             "own", "X", many=True),
-    "tuning_seeds": Option(Bounds(int, 1, 1_000),
-                           "seeds for that, counted from 1,000,000 (default 3)"),
+    "margin": Option(
+        above_zero,
+        "differences in the metric within X count as equivalent "
+        "(accuracy: 0.01 is one point); declared before the first run",
+        "X",
+    ),
+    "learning_rates": Option(
+        finite,
+        "tune the learning rate: choose for each activation among "
+        "these, on seeds of their own, then compare at one rate for all "
+        "(--learning-rate, else the best for the first) and at each one's "
+        "own",
+        "X",
+        many=True,
+    ),
+    "tuning_seeds": Option(
+        Bounds(int, 1, 1_000), "seeds for that, counted from 1,000,000 (default 3)"
+    ),
     "out": Option(str, "results folder (default: below runs/)", "DIR"),
     "jobs": Option(positive, "processes (default: one for each core)"),
-    "engine": Option(str, "what runs the trials: joblib (this machine, the default), ray or dask",
-                     "NAME", choices=("joblib", "ray", "dask")),
-    "address": Option(str, "of a running Ray or Dask cluster (default: one is started on this "
-                      "machine)", "ADDRESS"),
+    "executor": Option(
+        str,
+        "what runs the trials: local (this machine, the default), ray or dask",
+        "NAME",
+        choices=("local", "ray", "dask"),
+    ),
+    "address": Option(
+        str, "of a running Ray or Dask cluster (default: one is started on this machine)", "ADDRESS"
+    ),
     **SETTINGS,
-}  # fmt: skip
+}
 """All but the activations."""
 
 LARGEST = 2**20
 """Bytes of a TOML file."""
-DEFAULTS: dict[str, Any] = {"slot": ["activation"], "seeds": 8, "tuning_seeds": 3,
-                            "engine": "joblib"}  # fmt: skip
+DEFAULTS: dict[str, Any] = {
+    "slot": ["activation"],
+    "seeds": 8,
+    "tuning_seeds": 3,
+    "executor": "local",
+}
 
 
 def merged(options: argparse.Namespace) -> argparse.Namespace:
     """The command line's options over those of the file, over the defaults; None where nothing is
     said. Raises UsageError for what cannot be together."""
-    given = {name: value for name in ("activations", *OPTIONS)
-             if (value := getattr(options, name)) is not None}  # fmt: skip
+    given = {
+        name: value
+        for name in ("activations", *OPTIONS)
+        if (value := getattr(options, name)) is not None
+    }
     held = read_config(Path(options.config)) if options.config is not None else {}
     if "task" in held and "data" in held:
         raise UsageError(f"{options.config}: task and data exclude each other; keep one of them")
@@ -104,7 +143,7 @@ def merged(options: argparse.Namespace) -> argparse.Namespace:
 def read_config(path: Path) -> dict[str, Any]:
     """The options that a TOML file holds: keys as on the command line, ``activations`` for the
     activations. Raises UsageError, naming the key and what to do."""
-    from ..lab.schema import StudyError, content
+    from ..lab.study.store.files import StudyError, content
 
     try:
         raw = tomllib.loads(content(path, LARGEST).decode())
@@ -156,7 +195,7 @@ def _value(option: Option, value: object) -> Any:
     """The value, held against the schema that the files of a study are read by."""
     import msgspec
 
-    from ..lab.schema import Line
+    from ..lab.study.store.files import Line
 
     if isinstance(value, str) and option.many:
         value = " ".join(value.split())  # a formula may take several lines

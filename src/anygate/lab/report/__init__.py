@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..results import StudyResults
+    from ..study.store.results import StudyResults
     from .formulas import ShapeSource
 
 __all__ = ["write", "write_grid"]
@@ -34,11 +34,11 @@ def write(
         write(results.own, Path(directory) / "own", shapes=shapes)
     from altair.utils.schemapi import debug_mode
 
-    from ..files import write_text
+    from ..study.store.files import write_text
     from . import page
     from .export import save_figures
-    from .figures import figures
     from .formulas import shape_of
+    from .page import figures
     from .summary import summary_text
 
     root = Path(directory)
@@ -57,7 +57,7 @@ def write_grid(
     """Write the report of every study of a grid into its folder, and ``index.html`` with
     ``summary.json`` into the grid's. unfinished: folder -> why it has no results yet. Returns the
     path of the index. Raises WriteError if a file cannot be written."""
-    from .grid import write_index
+    from .page import write_index
 
     for folder, results in found.items():
         write(results, folder)

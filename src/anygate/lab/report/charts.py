@@ -49,8 +49,8 @@ def _scales(looks: Mapping[str, Look]) -> tuple[Any, Any, Any]:
 
 @dataclass(frozen=True)
 class Along:
-    """What lines run along: the field of the rows, its title, where it begins, and its ticks for a
-    given last value."""
+    """The axis that lines run along: the field of the rows, its title, where it begins, and its
+    ticks for a given last value."""
 
     field: str
     title: str
@@ -101,14 +101,21 @@ def curves(
     last = max(r[along.field] for r in rows)
     scale = alt.Scale(domain=[low, high], nice=False, type="log" if log else "linear")
     across = alt.Scale(domain=[along.first, max(last, along.first + 1)], nice=False)
-    x = alt.X(f"{along.field}:Q", title=along.title, scale=across,
-              axis=alt.Axis(values=along.ticks(int(last)), format="d", grid=False))  # fmt: skip
+    x = alt.X(
+        f"{along.field}:Q",
+        title=along.title,
+        scale=across,
+        axis=alt.Axis(values=along.ticks(int(last)), format="d", grid=False),
+    )
     ticks = _log_axis(low, high) if log else _axis(y_format)
     y = alt.Y("mid:Q", title=y_title, scale=scale, axis=ticks)
     colour, dash, shape = (c.legend(_legend()) if legend else c for c in _scales(looks))
     base = alt.Chart(rows_of(_marked(rows, along.field)))
-    tip = [alt.Tooltip("label:N", title="activation"), alt.Tooltip(f"{along.field}:Q"),
-           alt.Tooltip("mid:Q", format=y_format or ".4~g", title=y_title)]  # fmt: skip
+    tip = [
+        alt.Tooltip("label:N", title="activation"),
+        alt.Tooltip(f"{along.field}:Q"),
+        alt.Tooltip("mid:Q", format=y_format or ".4~g", title=y_title),
+    ]
     band = base.mark_area(opacity=0.14).encode(
         x, alt.Y("low:Q", scale=scale), alt.Y2("high:Q"), colour
     )
@@ -138,8 +145,9 @@ def _axis(number: str) -> Any:
 def _log_axis(low: float, high: float) -> Any:
     """Plain numbers near 1, 1e-6 and the like far from it."""
     plain = "datum.value > 9e-4 && datum.value < 1e4"
-    return alt.Axis(values=log_ticks(low, high),
-                    labelExpr=f"format(datum.value, {plain} ? '~g' : '~e')")  # fmt: skip
+    return alt.Axis(
+        values=log_ticks(low, high), labelExpr=f"format(datum.value, {plain} ? '~g' : '~e')"
+    )
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -192,8 +200,9 @@ def _line_ends(
     for row, pixel in zip(order, spread(wanted, LABEL_GAP, height), strict=True):
         at = place(high) - pixel / height * span
         value = 10**at if log else at
-        ends.append({field: last, "label": row["label"], "short": shorten(row["label"]),
-                     "at": value})  # fmt: skip
+        ends.append(
+            {field: last, "label": row["label"], "short": shorten(row["label"]), "at": value}
+        )
     return ends
 
 
@@ -238,13 +247,21 @@ def strip(
     inside = {k: v for k, v in (marks or {}).items() if low <= v <= high}
     scale = alt.Scale(domain=[low, high], nice=False)
     x = alt.X("value:Q", title=x_title, scale=scale, axis=_axis(x_format))
-    y = alt.Y("label:N", sort=names, title=None, scale=alt.Scale(domain=names),
-              axis=alt.Axis(labelLimit=110, labelFontSize=13, labelColor=INK))  # fmt: skip
+    y = alt.Y(
+        "label:N",
+        sort=names,
+        title=None,
+        scale=alt.Scale(domain=names),
+        axis=alt.Axis(labelLimit=110, labelFontSize=13, labelColor=INK),
+    )
     lane = alt.YOffset("lane:Q", scale=alt.Scale(domain=[-1, 1]))
     colour, _, shape = _scales(looks)
     base = alt.Chart(rows_of(_lanes(dots)))
-    tip = [alt.Tooltip("label:N", title="activation"), alt.Tooltip("seed:Q"),
-           alt.Tooltip("value:Q", format=x_format or ".4~g", title=x_title)]  # fmt: skip
+    tip = [
+        alt.Tooltip("label:N", title="activation"),
+        alt.Tooltip("seed:Q"),
+        alt.Tooltip("value:Q", format=x_format or ".4~g", title=x_title),
+    ]
     fine = base.transform_filter("!datum.diverged").mark_point(size=34, strokeWidth=1.5, clip=True)
     bad = base.transform_filter("datum.diverged").mark_text(
         text="✕", fontSize=13, fontWeight=700, clip=True
@@ -296,9 +313,14 @@ def _marks(marks: Mapping[str, float], scale: Any) -> list[Any]:
 
 
 def points(
-    rows: Sequence[Row], looks: Mapping[str, Look], *, x_title: str, y_title: str, y_format: str,
+    rows: Sequence[Row],
+    looks: Mapping[str, Look],
+    *,
+    x_title: str,
+    y_title: str,
+    y_format: str,
     legend: bool,
-) -> Any:  # fmt: skip
+) -> Any:
     """A point for each activation with an interval both ways: rows of ``label, x, x_low, x_high,
     y, y_low, y_high``."""
     low, high = value_limits([r[k] for r in rows for k in ("x_low", "x", "x_high")], False)
@@ -309,8 +331,11 @@ def points(
     y = alt.Y("y:Q", title=y_title, scale=up, axis=_axis(y_format))
     colour, _, shape = (c.legend(_legend()) if legend else c for c in _scales(looks))
     base = alt.Chart(rows_of(rows))
-    tip = [alt.Tooltip("label:N", title="activation"), alt.Tooltip("x:Q", format=".2f"),
-           alt.Tooltip("y:Q", format=y_format or ".4~g", title=y_title)]  # fmt: skip
+    tip = [
+        alt.Tooltip("label:N", title="activation"),
+        alt.Tooltip("x:Q", format=".2f"),
+        alt.Tooltip("y:Q", format=y_format or ".4~g", title=y_title),
+    ]
     flat = base.mark_rule(strokeWidth=1.5).encode(
         alt.X("x_low:Q", scale=across), y, colour, x2="x_high:Q"
     )
@@ -326,24 +351,35 @@ def points(
 # ------------------------------------------------------------------------------------- shapes
 
 
-ORDERS = {"f": Look(INK, (1, 0), "circle"), "f′": Look("#0072b2", (7, 3), "square"),
-          "f″": Look("#d55e00", (2, 2), "triangle-up")}  # fmt: skip
+ORDERS = {
+    "f": Look(INK, (1, 0), "circle"),
+    "f′": Look("#0072b2", (7, 3), "square"),
+    "f″": Look("#d55e00", (2, 2), "triangle-up"),
+}
 """The function and its derivatives, as they are drawn in every formula panel."""
 
 
 def shape(
-    rows: Sequence[Row], saturated: Sequence[tuple[float, float]], *, lo: float, hi: float,
-    limits: tuple[float, float], legend: bool,
-) -> Any:  # fmt: skip
+    rows: Sequence[Row],
+    saturated: Sequence[tuple[float, float]],
+    *,
+    lo: float,
+    hi: float,
+    limits: tuple[float, float],
+    legend: bool,
+) -> Any:
     """f, f′ and f″ of one activation on ``[lo, hi]``: rows of ``x, label, value``.
 
     Saturated stretches are shaded. Values outside ``limits`` are cut off at the frame.
     """
     scale = alt.Scale(domain=[lo, hi], nice=False)
-    x = alt.X("x:Q", title="x", scale=scale,
-              axis=alt.Axis(tickCount=5, grid=False))  # fmt: skip
-    y = alt.Y("value:Q", title=None, scale=alt.Scale(domain=list(limits), nice=False),
-              axis=alt.Axis(tickCount=5))  # fmt: skip
+    x = alt.X("x:Q", title="x", scale=scale, axis=alt.Axis(tickCount=5, grid=False))
+    y = alt.Y(
+        "value:Q",
+        title=None,
+        scale=alt.Scale(domain=list(limits), nice=False),
+        axis=alt.Axis(tickCount=5),
+    )
     colour, dash, _ = _scales(ORDERS)
     if legend:
         key = alt.Legend(title=None, orient="bottom", symbolSize=300)

@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from ..files import write_bytes, write_text
+from ..study.store.files import write_bytes, write_text
 from .parts import Figure, Panel
 from .style import config
 

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrival import arrival
-from ..results import Snapshot, StudyResults
-from ..words import join
+from ..findings.arrival import arrival
+from ..study.store.results import StudyResults
+from ..study.store.schema import Snapshot
+from ..wording import join
 from . import charts, maps
 from .charts import Row
 from .parts import Figure, Panel, Table, looks, number
@@ -52,9 +53,13 @@ def _quantile(values: Array, q: float) -> Array:
 
 
 def _absent(results: StudyResults) -> str:
-    """Which activations have nothing to show after training, because every run diverged."""
-    gone = [x for x in results.labels
-            if results.runs(x) and len(results.diverged(x)) == len(results.runs(x))]  # fmt: skip
+    """A sentence on the activations that have nothing to show after training, because every run
+    diverged."""
+    gone = [
+        x
+        for x in results.labels
+        if results.runs(x) and len(results.diverged(x)) == len(results.runs(x))
+    ]
     return f" After training nothing is left of {join(gone)}: every run diverged." if gone else ""
 
 
@@ -63,7 +68,7 @@ def _states(results: StudyResults, label: str, when: When, name: str) -> Along |
 
 
 def _along(seen: Sequence[Snapshot], pick: Any) -> Along | None:
-    """What `pick` takes of the snapshots, which must share the bins of the first."""
+    """The values that `pick` takes of the snapshots, which must share the bins of the first."""
     if not seen or len(seen[0].edges) < 3:  # a single time step has nothing along it
         return None
     rows = [row for s in seen if s.edges == seen[0].edges and (row := pick(s)) is not None]
@@ -92,8 +97,13 @@ def saturation(results: StudyResults) -> Figure | None:
         f"its values at {_span(top.edges, k)}. Each row is a slot; the line rises from 0% at its "
         f"bottom to 100% at its top, and the colour deepens with it.{_absent(results)}"
     )
-    return Figure("saturation_over_time", "Saturation over the time steps", sentence, panels,
-                  _saturation_table(results))  # fmt: skip
+    return Figure(
+        "saturation_over_time",
+        "Saturation over the time steps",
+        sentence,
+        panels,
+        _saturation_table(results),
+    )
 
 
 @dataclass(frozen=True)
@@ -132,8 +142,10 @@ def _saturation_panel(
         for k, (a, b) in enumerate(zip(share.edges[:-1], share.edges[1:], strict=True)):
             if np.isfinite(share.mean[k]):
                 parts = {"share": share.mean[k], "low": low.mean[k], "high": high.mean[k]}
-                rows.append({"slot": _plain(slot), "from": a + 1, "to": b + 1}
-                            | {n: round(float(v), 4) for n, v in parts.items()})  # fmt: skip
+                rows.append(
+                    {"slot": _plain(slot), "from": a + 1, "to": b + 1}
+                    | {n: round(float(v), 4) for n, v in parts.items()}
+                )
     steps = next(iter(found.values()))[0].edges[-1]
     names = [_plain(slot) for slot in slots]
     text = f"Share of values saturated by slot and time step with {label}, after training."
@@ -147,8 +159,9 @@ def _saturation_table(results: StudyResults) -> Table:
             for slot, (share, _, _) in _saturated(results, label, when).items():
                 picks = _picks(len(share.mean))
                 columns = columns or [_span(share.edges, k) for k in picks]
-                cells = [f"{share.mean[k]:.1%}" if np.isfinite(share.mean[k]) else "–"
-                         for k in picks]  # fmt: skip
+                cells = [
+                    f"{share.mean[k]:.1%}" if np.isfinite(share.mean[k]) else "–" for k in picks
+                ]
                 rows.append([f"{label}, {_plain(slot)}, {text}", *cells])
     caption = "Share of values saturated, mean over the runs that did not diverge"
     return Table(caption, ["slot", *columns], rows)
@@ -200,8 +213,15 @@ def gradients(results: StudyResults) -> Figure | None:
         + "Lines are medians over the runs, bands their range; a line ends where the gradient is "
         f"exactly zero.{_absent(results)} {_direct(results)}"
     )
-    return Figure("gradient_flow", "Where the gradient goes", sentence.strip(),
-                  panels, _gradient_table(results), looks(results), symbols=True)  # fmt: skip
+    return Figure(
+        "gradient_flow",
+        "Where the gradient goes",
+        sentence.strip(),
+        panels,
+        _gradient_table(results),
+        looks(results),
+        symbols=True,
+    )
 
 
 def _gradient_rows(results: StudyResults, name: str, when: When) -> list[Row]:
@@ -214,8 +234,15 @@ def _gradient_rows(results: StudyResults, name: str, when: When) -> list[Row]:
         smallest = along.values[along.values > 0].min(initial=np.inf)
         for lag, mid, a, b in zip(along.lags, along.median, low, high, strict=True):
             if mid > 0:
-                rows.append({"label": label, "lag": lag, "mid": _round(mid),
-                             "low": _round(max(a, smallest)), "high": _round(b)})  # fmt: skip
+                rows.append(
+                    {
+                        "label": label,
+                        "lag": lag,
+                        "mid": _round(mid),
+                        "low": _round(max(a, smallest)),
+                        "high": _round(b),
+                    }
+                )
     return rows
 
 
@@ -229,9 +256,18 @@ def _gradient_panel(
     title = f"{_STATES[place[0]]}, {_TIMES[place[1]]}"
 
     def chart(legend: bool) -> Any:
-        return charts.curves(rows, looks(results), y_title="norm", y_format="~g",
-                             log=True, height=240, along=charts.LAGS, limits=limits,
-                             end_labels=False, legend=legend)  # fmt: skip
+        return charts.curves(
+            rows,
+            looks(results),
+            y_title="norm",
+            y_format="~g",
+            log=True,
+            height=240,
+            along=charts.LAGS,
+            limits=limits,
+            end_labels=False,
+            legend=legend,
+        )
 
     text = f"The {title}, over the time steps before the last, on a log scale."
     return Panel(f"{place[0]}_{place[1]}", title, text, chart)

@@ -12,15 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..deadline import TooSlow, allowance, sheet_of, within
-from ..results import ActivationInfo
+from ..findings.sheets import TooSlow, allowance, sheet_of, within
+from ..study.store.schema import ActivationInfo
 
 LO, HI, POINTS = -4.0, 4.0, 241
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What is drawn of one activation.
+    """The curves and formulas that are drawn of one activation.
 
     ``points`` are ``(x, f, f', f'')`` with None where not finite; ``saturated`` the intervals with
     ``|f'| < 0.1 max|f'|``; ``mathml`` and ``mathml_derivative`` are presentation MathML, or empty.
@@ -37,7 +37,7 @@ ShapeSource = Callable[[ActivationInfo], Shape | None]
 
 def shape_of(info: ActivationInfo) -> Shape | None:
     """The shape of an activation by its formula, else by its label; None if neither resolves."""
-    from anygate.formulas import curve
+    from ...formulas import curve
 
     found = sheet_of(info.formula, info.label)
     if found is None:
@@ -113,7 +113,7 @@ def at(shape: Shape, x: float) -> tuple[float | None, float | None, float | None
 
 
 def describe_saturation(shape: Shape) -> str:
-    """Where it saturates between -4 and 4, in words: ``below −1.82 and above 1.82``."""
+    """The saturated stretches between -4 and 4, in words: ``below −1.82 and above 1.82``."""
     seen = [_stretch(a, b) for a, b in shape.saturated if b > LO and a < HI]
     text = " and ".join([", ".join(seen[:-1]), seen[-1]] if len(seen) > 1 else seen)
     return text.replace("-", "−") or "nowhere"

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import verdict as judged
-from ..results import ActivationInfo, Health, Quantity, StudyResults
+from ..findings.comparison import interval_names, is_interval
+from ..findings.cost import costs, untold_costs
+from ..study.store.results import Health, Quantity, StudyResults
+from ..study.store.schema import ActivationInfo
 from . import charts, maps
 from .charts import Row
 from .formulas import HI, LO, Shape, at, describe_saturation
@@ -107,8 +109,15 @@ def over_epochs(results: StudyResults, quantity: Quantity, title: str, axis: str
             values = column[np.isfinite(column) & (column > 0)]
             if values.size:
                 mid = float(np.median(values))
-                rows.append({"label": label, "epoch": epoch, "mid": mid,
-                             "low": float(values.min()), "high": float(values.max())})  # fmt: skip
+                rows.append(
+                    {
+                        "label": label,
+                        "epoch": epoch,
+                        "mid": mid,
+                        "low": float(values.min()),
+                        "high": float(values.max()),
+                    }
+                )
                 cells.setdefault(label, {})[epoch] = number(mid)
                 ends[label] = mid
     if not rows:
@@ -127,7 +136,7 @@ def over_epochs(results: StudyResults, quantity: Quantity, title: str, axis: str
 
 
 def cost(results: StudyResults) -> Figure | None:
-    found = judged.costs(results)
+    found = costs(results)
     if not found:
         return None
     base = results.seconds_per_step(results.first)
@@ -137,28 +146,37 @@ def cost(results: StudyResults) -> Figure | None:
         for s, t in results.seconds_per_step(c.label).items()
         if s in base
     ]
-    means = [{"label": c.label, "mean": c.ratio, "low": c.interval.low, "high": c.interval.high}
-             for c in found]  # fmt: skip
-    chart = charts.strip(dots, means, looks(results), x_format=".2f",
-                         x_title=f"time per step, {charts.shorten(results.first)} = 1",
-                         marks={"same": 1.0})  # fmt: skip
+    means = [
+        {"label": c.label, "mean": c.ratio, "low": c.interval.low, "high": c.interval.high}
+        for c in found
+    ]
+    chart = charts.strip(
+        dots,
+        means,
+        looks(results),
+        x_format=".2f",
+        x_title=f"time per step, {charts.shorten(results.first)} = 1",
+        marks={"same": 1.0},
+    )
     slow = max(found, key=lambda c: c.ratio)
     noise = [c.label for c in found if c.within_noise]
     sentence = (
         f"A training step with {slow.label} takes {slow.ratio:.2f} times as long as with "
         f"{results.first}{', the most' if len(found) > 1 else ''}. "
     )
-    if not all(judged.is_interval(c.interval) for c in found):
+    if not all(is_interval(c.interval) for c in found):
         sentence += "The bars are the range of the seeds: too few for an interval."
     else:
         within = f"Within noise of 1: {', '.join(noise)}."
         sentence += within if noise else "None is within noise of 1."
-    sentence = " ".join([sentence, *judged.untold_costs(results)])
+    sentence = " ".join([sentence, *untold_costs(results)])
     rows = [
         [c.label, str(c.n), f"{c.ratio:.3f}", f"{c.interval.low:.3f} to {c.interval.high:.3f}"]
         for c in found
     ]
-    table = Table(f"Time per training step relative to {results.first}",
-                  ["activation", "seeds", "ratio",
-                   judged.interval_names([c.interval for c in found])], rows)  # fmt: skip
+    table = Table(
+        f"Time per training step relative to {results.first}",
+        ["activation", "seeds", "ratio", interval_names([c.interval for c in found])],
+        rows,
+    )
     return single("cost", "Cost of a training step", sentence, chart, table)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import verdict as judged
-from ..results import StudyResults
+from ..findings.comparison import Comparison, comparisons, interval_names, is_interval, ranking
 from ..statistics import Interval, mean_interval
+from ..study.store.results import StudyResults
 from . import charts
 from .charts import Row
 from .parts import Figure, Table, band_name, epoch_table, looks, metric_format, single, strips
@@ -19,15 +19,18 @@ def learning(results: StudyResults) -> Figure | None:
     task, rows, cells = results.task, [], {}
     for label in results.labels:
         series = _mean_band(results.curves(label, "metric"))
-        rows += [{"label": label, "epoch": e, "mid": m, "low": i.low, "high": i.high}
-                 for e, m, i in series]  # fmt: skip
+        rows += [
+            {"label": label, "epoch": e, "mid": m, "low": i.low, "high": i.high}
+            for e, m, i in series
+        ]
         cells[label] = {e: task.show(m) for e, m, _ in series}
     if not rows:
         return None
     title = f"Learning curves: {task.metric} after each epoch"
-    chart = charts.curves(rows, looks(results), y_title=task.metric,
-                          y_format=metric_format(results))  # fmt: skip
-    order = judged.ranking(results)
+    chart = charts.curves(
+        rows, looks(results), y_title=task.metric, y_format=metric_format(results)
+    )
+    order = ranking(results)
     sentence = f"After epoch {results.epochs}, {order[0][0]} is at {task.show(order[0][1])}"
     if len(order) > 1:
         extreme = "highest" if task.higher_is_better else "lowest"
@@ -63,8 +66,9 @@ def final(results: StudyResults) -> Figure | None:
     means = [_mean_row(x, results.final(x)) for x in shown]
     values = [t.final_metric for x in shown for t in results.runs(x)]
     landmarks = {"solved": task.solved, task.baseline_name: task.baseline}
-    marks = {k: v for k, v in landmarks.items()
-             if v is not None and min(values) <= v <= max(values)}  # fmt: skip
+    marks = {
+        k: v for k, v in landmarks.items() if v is not None and min(values) <= v <= max(values)
+    }
     widest = max(shown, key=lambda x: float(np.ptp(results.final(x))))
     sentence = (
         f"Every run, one mark per seed; below them the mean and the {band_name(results)}. "
@@ -74,16 +78,28 @@ def final(results: StudyResults) -> Figure | None:
     )
     if any(d["diverged"] for d in dots):
         sentence += f" A cross is a diverged run, counted at the value of {task.baseline_name}."
-    panels = strips("final_metric", sentence, dots, means, results, marks=marks,
-                     x_title=f"final {task.metric}", x_format=metric_format(results))  # fmt: skip
+    panels = strips(
+        "final_metric",
+        sentence,
+        dots,
+        means,
+        results,
+        marks=marks,
+        x_title=f"final {task.metric}",
+        x_format=metric_format(results),
+    )
     title, table = f"Final {task.metric}, seed by seed", _seed_table(results, shown)
     return Figure("final_metric", title, sentence, panels, table)
 
 
 def _mean_row(label: str, values: NDArray[np.float64]) -> Row:
     interval = mean_interval(values)
-    return {"label": label, "mean": float(values.mean()), "low": interval.low,
-            "high": interval.high}  # fmt: skip
+    return {
+        "label": label,
+        "mean": float(values.mean()),
+        "low": interval.low,
+        "high": interval.high,
+    }
 
 
 def _seed_table(results: StudyResults, shown: Sequence[str]) -> Table:
@@ -99,19 +115,30 @@ def _seed_table(results: StudyResults, shown: Sequence[str]) -> Table:
 
 
 def differences(results: StudyResults) -> Figure | None:
-    found = judged.comparisons(results)
+    found = comparisons(results)
     if not found:
         return None
     task, factor = results.task, 100.0 if results.task.as_percent else 1.0
     sign = 1.0 if task.higher_is_better else -1.0
     dots = [
-        {"label": c.rival, "seed": seed, "value": factor * sign * d,
-         "diverged": _diverged(results, (c.rival, c.first), seed)}
+        {
+            "label": c.rival,
+            "seed": seed,
+            "value": factor * sign * d,
+            "diverged": _diverged(results, (c.rival, c.first), seed),
+        }
         for c in found
         for seed, d in zip(c.seeds, c.difference.differences, strict=True)
-    ]  # fmt: skip
-    means = [{"label": c.rival, "mean": factor * c.gain, "low": factor * c.gain_interval.low,
-              "high": factor * c.gain_interval.high} for c in found]  # fmt: skip
+    ]
+    means = [
+        {
+            "label": c.rival,
+            "mean": factor * c.gain,
+            "low": factor * c.gain_interval.low,
+            "high": factor * c.gain_interval.high,
+        }
+        for c in found
+    ]
     unit = "percentage points" if task.as_percent else task.unit or task.metric
     sentence = (
         f"Each mark is one seed: the {task.metric} of the rival against that of {results.first}, "
@@ -120,16 +147,24 @@ def differences(results: StudyResults) -> Figure | None:
     sentence += _clear_of_zero(found)
     if any(d["diverged"] for d in dots):
         sentence += " A cross is a pair in which a run diverged."
-    panels = strips("differences", sentence, dots, means, results, marks={"equal": 0.0},
-                     x_title=f"better than {charts.shorten(results.first)} by ({unit})",
-                     x_format="")  # fmt: skip
+    panels = strips(
+        "differences",
+        sentence,
+        dots,
+        means,
+        results,
+        marks={"equal": 0.0},
+        x_title=f"better than {charts.shorten(results.first)} by ({unit})",
+        x_format="",
+    )
     title = f"Paired differences from {results.first}"
     return Figure("differences", title, sentence, panels, _difference_table(results, found))
 
 
-def _clear_of_zero(found: Sequence[judged.Comparison]) -> str:
-    """Which intervals exclude zero; a range of few seeds says nothing of the kind."""
-    real = [c for c in found if judged.is_interval(c.gain_interval)]
+def _clear_of_zero(found: Sequence[Comparison]) -> str:
+    """A sentence on the intervals that exclude zero; a range of few seeds says nothing of the
+    kind."""
+    real = [c for c in found if is_interval(c.gain_interval)]
     if not real:
         return "The bars are the range of the seeds: too few for an interval, so no claim."
     clear = [c.rival for c in real if not c.gain_interval.contains(0.0)]
@@ -143,7 +178,7 @@ def _diverged(results: StudyResults, labels: Sequence[str], seed: int) -> bool:
     return any(run is not None and run.diverged is not None for run in runs)
 
 
-def _difference_table(results: StudyResults, found: Sequence[judged.Comparison]) -> Table:
+def _difference_table(results: StudyResults, found: Sequence[Comparison]) -> Table:
     task = results.task
     rows = [
         [
@@ -163,8 +198,16 @@ def _difference_table(results: StudyResults, found: Sequence[judged.Comparison])
         ]
         for c in found
     ]
-    columns = ["against " + results.first, "seeds", "better by",
-               judged.interval_names([c.gain_interval for c in found]), "bootstrap",
-               "better in", "probability",
-               "p", "p (Holm)", "evidence"]  # fmt: skip
+    columns = [
+        "against " + results.first,
+        "seeds",
+        "better by",
+        interval_names([c.gain_interval for c in found]),
+        "bootstrap",
+        "better in",
+        "probability",
+        "p",
+        "p (Holm)",
+        "evidence",
+    ]
     return Table(f"Paired differences in {task.metric}; positive is better", columns, rows)

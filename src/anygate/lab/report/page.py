@@ -11,20 +11,26 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from .. import verdict as judged
-from ..advice import advice
-from ..results import StudyResults
+from ..findings.advice import advice
+from ..findings.comparison import comparisons, interval_names, ranking
+from ..findings.cost import costs
+from ..findings.verdict import judge
 from ..statistics import iqm, mean_interval
+from ..study.store.files import write_text
+from ..study.store.results import StudyResults
+from . import across, flow, inside, outcome
+from . import learning_rates as rates
 from .export import javascript, page_spec
 from .formulas import Shape
 from .parts import Figure, band_name, looks
 from .style import swatch
-from .summary import finite
+from .summary import SCHEMA, as_text, finite, summary
 
 
 def render(
@@ -39,7 +45,7 @@ def render(
     return template.render(
         results=results,
         heading=_heading(results),
-        verdict=judged.judge(results),
+        verdict=judge(results),
         band=band_name(results),
         span=_span_name(results),
         summary=[_summary_row(results, label, shapes) for label in results.labels],
@@ -80,7 +86,7 @@ def _heading(results: StudyResults) -> str:
 def _span_name(results: StudyResults) -> str:
     """The head of the column of intervals: ``range`` where there are too few seeds."""
     values = [results.final(label) for label in results.labels]
-    return judged.interval_names([mean_interval(v) for v in values if v.size])
+    return interval_names([mean_interval(v) for v in values if v.size])
 
 
 def _summary_row(
@@ -91,8 +97,8 @@ def _summary_row(
     info = results.config.activations[results.labels.index(label)]
     shape, first = shapes[label], label == results.first
     interval = mean_interval(values) if values.size else None
-    cost = next((c for c in judged.costs(results) if c.label == label), None)
-    compared = next((c for c in judged.comparisons(results) if c.rival == label), None)
+    cost = next((c for c in costs(results) if c.label == label), None)
+    compared = next((c for c in comparisons(results) if c.rival == label), None)
     return {
         "label": label,
         "swatch": Markup(swatch(looks(results)[label])),
@@ -101,7 +107,7 @@ def _summary_row(
         "derivative": Markup(shape.mathml_derivative) if shape else "",
         "source": info.source,
         "runs": len(values),
-        "best": bool(values.size and results.rivals) and judged.ranking(results)[0][0] == label,
+        "best": bool(values.size and results.rivals) and ranking(results)[0][0] == label,
         "mean": task.show(float(values.mean())) if values.size else "–",
         "interval": f"{task.show(interval.low)} to {task.show(interval.high)}" if interval else "–",
         "iqm": task.show(iqm(values)) if values.size else "–",
@@ -152,3 +158,48 @@ def _figure(figure: Figure) -> dict[str, Any]:
         "panels": panels,
         "key": key,
     }
+
+
+def figures(results: StudyResults, shapes: Mapping[str, Shape | None]) -> list[Figure]:
+    """All figures for which there is data, in reading order."""
+    made = [
+        outcome.learning(results),
+        outcome.final(results),
+        outcome.differences(results),
+        across.pairwise(results),
+        rates.tuning(results),
+        inside.formulas(results, shapes),
+        inside.health(results),
+        flow.saturation(results),
+        flow.gradients(results),
+        inside.over_epochs(results, "gradient_norm", "Gradient norm", "norm of the gradient"),
+        inside.over_epochs(results, "max_abs_cell", "Size of the cell state", "largest |c|"),
+        across.stability(results),
+        inside.cost(results),
+        across.cost_and_outcome(results),
+    ]
+    return [figure for figure in made if figure is not None]
+
+
+def write_index(
+    found: Mapping[Path, StudyResults], unfinished: Mapping[Path, str], directory: Path
+) -> Path:
+    """Write ``index.html`` and ``summary.json``; returns the path of the page."""
+    command = next(iter(found.values())).config.command
+    content = {
+        "schema": SCHEMA,
+        "command": command,
+        "studies": [{"folder": f.name, **summary(results)} for f, results in found.items()],
+        "unfinished": [{"folder": f.name, "why": why} for f, why in unfinished.items()],
+    }
+    write_text(directory / "summary.json", as_text(content))
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    page = environment.from_string(asset("index.html.j2")).render(
+        studies=[(f.name, results, judge(results)) for f, results in found.items()],
+        unfinished=[(f.name, why) for f, why in unfinished.items()],
+        command=command,
+        style=Markup(asset("style.css")),
+    )
+    return write_text(directory / "index.html", page)

@@ -1,4 +1,4 @@
-"""What figures are made of: a panel, a table, a figure, and the shared ways to build them."""
+"""The parts of figures: a panel, a table, a figure, and the shared ways to build them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..results import StudyResults
 from ..statistics import MIN_SEEDS_FOR_CLAIM
+from ..study.store.results import StudyResults
 from . import charts
 from .charts import Row
 from .style import Look, look
@@ -64,7 +64,8 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def band_name(results: StudyResults) -> str:
-    """What an interval over the seeds of this study is: an interval, or the range of few seeds."""
+    """The name of an interval over the seeds of this study: an interval, or the range of few
+    seeds."""
     runs = [len(results.runs(x)) for x in results.labels if results.runs(x)]
     if min(runs, default=0) >= MIN_SEEDS_FOR_CLAIM:
         return "95% interval of the mean"
@@ -98,16 +99,19 @@ def strips(
 
     def panel(title: str, description: str, limits: tuple[float, float] | None) -> Panel:
         def chart(_: bool) -> Any:
-            return charts.strip(dots, means, drawn, x_title=x_title, x_format=x_format,
-                                marks=marks, limits=limits)  # fmt: skip
+            return charts.strip(
+                dots, means, drawn, x_title=x_title, x_format=x_format, marks=marks, limits=limits
+            )
 
         return Panel(name, title, description, chart)
 
     if near is None:
         return [panel("", text, None)]
     closer = f"The same, cut to the range of the runs that did not diverge. {text}"
-    return [panel("All runs", text, None),
-            panel("Close-up of the runs that did not diverge", closer, near)]  # fmt: skip
+    return [
+        panel("All runs", text, None),
+        panel("Close-up of the runs that did not diverge", closer, near),
+    ]
 
 
 def epoch_table(

@@ -30,7 +30,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, 
 
 @dataclass(frozen=True)
 class Look:
-    """How one activation is drawn everywhere."""
+    """The way in which one activation is drawn everywhere."""
 
     colour: str
     dash: tuple[int, ...]

@@ -7,9 +7,12 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from .. import verdict as judged
-from ..results import StudyResults
+from ..findings.comparison import Comparison, comparisons
+from ..findings.cost import costs, disturbed_clocks
+from ..findings.solving import TimeComparison, solving, time_comparisons
+from ..findings.verdict import verdict
 from ..statistics import LEVEL, MIN_SEEDS_FOR_CLAIM, iqm, mean_interval
+from ..study.store.results import StudyResults
 
 SCHEMA = 1
 
@@ -34,25 +37,34 @@ def summary(results: StudyResults) -> dict[str, Any]:
             "correction": "Holm, over the rivals, for each question on its own",
         },
         "activations": [_activation(results, label) for label in results.labels],
-        "solving": [asdict(s) for s in judged.solving(results)],
-        "comparisons": [_comparison(c) for c in judged.comparisons(results)],
-        "time_to_solve": [_times(c) for c in judged.time_comparisons(results)],
-        "cost": [{**asdict(c), "within_noise": c.within_noise} for c in judged.costs(results)],
-        "cost_not_told": judged.disturbed_clocks(results),
-        "verdict": judged.verdict(results),
+        "solving": [asdict(s) for s in solving(results)],
+        "comparisons": [_comparison(c) for c in comparisons(results)],
+        "time_to_solve": [_times(c) for c in time_comparisons(results)],
+        "cost": [{**asdict(c), "within_noise": c.within_noise} for c in costs(results)],
+        "cost_not_told": disturbed_clocks(results),
+        "verdict": verdict(results),
         "settings": dict(results.config.settings),
         "machine": dict(results.config.machine),
     }
     if results.config.learning_rates is not None:
         found["learning_rates"] = results.config.learning_rates.describe()
     if results.own is not None:
-        found["at_own_rates"] = {part: value for part, value in summary(results.own).items()
-                                 if part in _COMPARED}  # fmt: skip
+        found["at_own_rates"] = {
+            part: value for part, value in summary(results.own).items() if part in _COMPARED
+        }
     return found
 
 
-_COMPARED = ("trials", "activations", "solving", "comparisons", "time_to_solve", "cost",
-             "cost_not_told", "verdict")  # fmt: skip
+_COMPARED = (
+    "trials",
+    "activations",
+    "solving",
+    "comparisons",
+    "time_to_solve",
+    "cost",
+    "cost_not_told",
+    "verdict",
+)
 
 
 def summary_text(results: StudyResults) -> str:
@@ -90,7 +102,7 @@ def _activation(results: StudyResults, label: str) -> dict[str, Any]:
     }
 
 
-def _comparison(c: judged.Comparison) -> dict[str, Any]:
+def _comparison(c: Comparison) -> dict[str, Any]:
     return {
         "rival": c.rival,
         "first": c.first,
@@ -116,7 +128,7 @@ def _comparison(c: judged.Comparison) -> dict[str, Any]:
     }
 
 
-def _times(c: judged.TimeComparison) -> dict[str, Any]:
+def _times(c: TimeComparison) -> dict[str, Any]:
     return {
         "rival": c.rival,
         "first": c.first,

@@ -87,12 +87,12 @@ What the intervals cover
 
 from .aggregate import (
     aggregate_iqm,
+    bootstrap_interval,
     iqm,
     iqm_difference,
     normalised,
     performance_profile,
 )
-from .bootstrap import bootstrap_interval
 from .censored import (
     CensoredTimes,
     KaplanMeier,
@@ -104,20 +104,20 @@ from .censored import (
     paired_times,
     time_to_solve,
 )
-from .claims import (
+from .evidence import (
     LEVEL,
     MIN_SEEDS_FOR_CLAIM,
+    Equivalence,
     Evidence,
-    PairedDifference,
+    equivalence,
     evidence,
     holm,
-    paired_difference,
+    is_equivalent,
     seeds_needed,
     smallest_reachable_p,
 )
-from .equivalence import Equivalence, equivalence, is_equivalent
-from .rates import probability_of_improvement, wilson
-from .signflip import ENUMERATE_UP_TO, mean_interval, sign_flip_p
+from .paired import ENUMERATE_UP_TO, PairedDifference, mean_interval, paired_difference, sign_flip_p
+from .proportions import probability_of_improvement, wilson
 from .values import Array, Estimate, Interval, NominalInterval, Scores, Values
 
 __all__ = [

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
-from .claims import PairedDifference, paired_difference
-from .rates import probability_of_improvement
-from .signflip import mean_interval
+from .paired import PairedDifference, mean_interval, paired_difference
+from .proportions import probability_of_improvement
 from .values import Array, Estimate, Interval, check_confidence, check_positive
 
 
@@ -205,7 +205,7 @@ def paired_times(
     left, right = a.until(horizon), b.until(horizon)
     if left.size != right.size:
         raise ValueError(f"paired runs must match one to one, got {left.size} and {right.size}")
-    ranks = _midranks(np.concatenate([left, right]))  # finite where times are not
+    ranks = stats.rankdata(np.concatenate([left, right]))  # finite where times are not
     rank_a, rank_b = ranks[: left.size], ranks[left.size :]
     return PairedTimes(
         n=left.size,
@@ -218,9 +218,3 @@ def paired_times(
             np.minimum(left, horizon), np.minimum(right, horizon), confidence=confidence
         ),
     )
-
-
-def _midranks(values: Array) -> Array:
-    """Ranks from 1, equal values (infinities too) sharing the mean of their places."""
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[where], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What all statistics share: values in, intervals and estimates out, and the checks on both."""
+"""Shared by all statistics: values in, intervals and estimates out, and the checks on both."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Interval:
     confidence: float
 
     def contains(self, value: float) -> bool:
-        """Whether ``value`` lies in the closed interval."""
+        """True if ``value`` lies in the closed interval."""
         return self.low <= value <= self.high
 
 

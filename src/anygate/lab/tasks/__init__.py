@@ -25,12 +25,12 @@ from .base import (
     Task,
     TaskError,
 )
+from .characters import characters
 from .files import file_task
 from .images import DIGITS, MNIST_FORMS, mnist
 from .own import is_reference, own_task
 from .series import SERIES
 from .synthetic import Form, build
-from .text import characters
 
 __all__ = [
     "ACCURACY",
@@ -66,18 +66,20 @@ TASKS: dict[str, Task] = {
 """Tasks that need no file, by name; with a number in the name there are more (FORMS)."""
 
 OTHERS: dict[str, str] = {
-    **{f"{name}:N": f"{name} with N {form.meaning}, from {form.least}"
-       for name, form in FORMS.items()},
+    **{
+        f"{name}:N": f"{name} with N {form.meaning}, from {form.least}"
+        for name, form in FORMS.items()
+    },
     "sunspots": "forecast the yearly sunspot numbers (needs statsmodels)",
     "co2": "forecast the monthly CO2 at Mauna Loa (needs statsmodels)",
     "chars:FILE": "predict the next character of a text file",
     "mnist:FOLDER": "MNIST pixel by pixel, from its four IDX files; also mnist-rows, "
-                    "mnist-permuted",
+    "mnist-permuted",
     "MODULE:NAME": "a Task of your own, or a function that returns one",
     "--data FILE": "forecast the column --target of a CSV file, or tell apart the classes of a "
-                   ".npz (x [N, T, I], y [N]) or .ts file",
-}  # fmt: skip
-"""What else can be asked for, with what it is."""
+    ".npz (x [N, T, I], y [N]) or .ts file",
+}
+"""Other names that can be asked for -> their meaning."""
 
 
 def find_task(name: str) -> Task:
@@ -92,8 +94,10 @@ def find_task(name: str) -> Task:
     else:
         raise TaskError(_unknown(name))
     if missing := [module for module in task.needs if find_spec(module) is None]:
-        raise TaskError(f"the task {name} needs {', '.join(missing)}, which is not installed; "
-                        "pip install 'anygate[lab]' brings it")  # fmt: skip
+        raise TaskError(
+            f"the task {name} needs {', '.join(missing)}, which is not installed; "
+            "pip install 'anygate[lab]' brings it"
+        )
     return task
 
 

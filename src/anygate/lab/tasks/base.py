@@ -1,4 +1,4 @@
-"""What a task is: data as sequences, a metric with its baseline and a solved level, settings."""
+"""Tasks: data as sequences, a metric with its baseline and a solved level, settings."""
 
 from __future__ import annotations
 
@@ -43,14 +43,15 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """How a trial trains.
+    """The settings that a trial trains with.
 
     hidden_size: units of the LSTM. epochs; batch_size: sequences a step. learning_rate of Adam.
     clip: the gradient's norm is scaled down to this, 0 for not at all. forget_bias: initial bias
     of the forget gate (Jozefowicz et al. 2015 recommend 1). initial: "" for torch's own initial
     weights, "identity" for a candidate whose recurrent matrix is the identity, "chrono" for biases
     of the input and forget gate that remember up to the task's length (`anygate.init`), which take
-    the place of forget_bias. variant: "", "coupled" or "peephole", as LSTM's arguments.
+    the place of forget_bias. variant: "", "coupled" or "peephole", as LSTM's arguments. engine:
+    what computes the LSTM, as its argument says.
     """
 
     hidden_size: int = 32
@@ -61,6 +62,7 @@ class Settings:
     forget_bias: float = 1.0
     initial: str = ""
     variant: str = ""
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "epochs", "batch_size"):
@@ -77,8 +79,8 @@ class Settings:
     def describe(self) -> dict[str, Any]:
         """As files hold them. What came later is left out at its default, so that earlier trials
         keep their keys and earlier folders their settings."""
-        later = {"initial", "variant"}
-        return {k: v for k, v in asdict(self).items() if v or k not in later}
+        later = {"initial": "", "variant": "", "engine": "auto"}
+        return {k: v for k, v in asdict(self).items() if later.get(k) != v}
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Data:
 
     @property
     def every_step(self) -> bool:
-        """Whether there is an output at every time step."""
+        """True if there is an output at every time step."""
         return self.train_y.dim() == 2
 
     @property
@@ -111,7 +113,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Metric:
-    """How a task is judged.
+    """The measure that judges a task.
 
     loss(output, target) is what training makes small, a tensor; score(output, target) is what
     study and report show, a number. output: [N, outputs], or [N, T, outputs] with targets [N, T].
@@ -221,7 +223,7 @@ class Task:
         return self.metric.higher_is_better
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """What training makes small. output [B, outputs] or [B, T, outputs]."""
+        """The loss, which training makes small. output [B, outputs] or [B, T, outputs]."""
         return self.metric.loss(output, target)
 
     def score(self, output: Tensor, target: Tensor) -> float:

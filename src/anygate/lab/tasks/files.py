@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from .base import ACCURACY, Data, Settings, Task, TaskError
+from .columns import column
 from .reading import contents, digest, label, shown, text
 from .series import WINDOW, forecast, passes
-from .table import column
 
 __all__ = ["classify", "file_task"]
 
@@ -42,21 +42,28 @@ def file_task(path: str, target: str | None = None, window: int | None = None) -
     file = Path(path)
     if file.suffix.lower() in (".npz", ".ts"):
         if target is not None or window is not None:
-            raise TaskError(f"--target and --window belong to CSV files; {path} says itself what "
-                            "its sequences and classes are")  # fmt: skip
+            raise TaskError(
+                f"--target and --window belong to CSV files; {path} says itself what "
+                "its sequences and classes are"
+            )
         return _npz(file) if file.suffix.lower() == ".npz" else _ts(file)
     if file.suffix.lower() in (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".h5", ".mat"):
         raise TaskError(f"{path}: files of this kind are not read; export the data as CSV")
     if file.suffix.lower() == ".txt" and target is None:
-        raise TaskError(f"{path}: to predict the characters of a text, --task chars:{path}; to "
-                        "forecast a column of it, --target NAME")  # fmt: skip
+        raise TaskError(
+            f"{path}: to predict the characters of a text, --task chars:{path}; to "
+            "forecast a column of it, --target NAME"
+        )
     name, values = column(file, target)
     length = WINDOW if window is None else window
     return forecast(
-        label(file.stem, name), f"{shown(name)} of {file.name}", values, window=length,
+        label(file.stem, name),
+        f"{shown(name)} of {file.name}",
+        values,
+        window=length,
         data=f"{digest(values)} column={name} window={length}",
         source=f"the file {file.name}",
-    )  # fmt: skip
+    )
 
 
 # ---- sequences with classes -----------------------------------------------------------------
@@ -76,16 +83,21 @@ def classify(name: str, title: str, x: _Floats, labels: NDArray[Any], *, test: i
     if len(names) < 2:
         raise TaskError(f"{title} has one class only, {str(names[0])!r}: nothing can be told apart")
     if len(names) > count // 2:
-        raise TaskError(f"{title} has {len(names)} classes for {count} sequences: are the classes "
-                        "values? Two or more sequences of each class are needed")  # fmt: skip
+        raise TaskError(
+            f"{title} has {len(names)} classes for {count} sequences: are the classes "
+            "values? Two or more sequences of each class are needed"
+        )
     finite = np.isfinite(x)
     if not finite.all():
         n, t, i = np.unravel_index(np.argmin(finite), x.shape)
         raise TaskError(f"{title}: x[{n}, {t}, {i}] is {x[n, t, i]}; fill in a finite number")
     if (x == x.reshape(-1, features)[0]).all():
         raise TaskError(f"{title}: x is the same number everywhere: nothing can be learned")
-    drawn = "a fifth, which the seed draws, is for testing" if not test else (
-        f"the {test} of the test file are for testing, for every seed")  # fmt: skip
+    drawn = (
+        "a fifth, which the seed draws, is for testing"
+        if not test
+        else (f"the {test} of the test file are for testing, for every seed")
+    )
     counts = np.bincount(y[count - test :] if test else y)
     batch = min(32, max(4, count // 8))
     return Task(
@@ -125,16 +137,30 @@ def _sequences(x: _Floats, y: NDArray[np.int64], test: int, seed: int) -> Data:
 # ---- .npz -----------------------------------------------------------------------------------
 
 _REMEDY = "write it with np.savez(file, x=x, y=y), x [N, T, I] of numbers and y [N] of classes"
-_BROKEN = (ValueError, OSError, EOFError, KeyError, TypeError, SyntaxError, IndexError,
-           OverflowError, MemoryError, RecursionError, NotImplementedError, RuntimeError,
-           zipfile.BadZipFile, zlib.error)  # fmt: skip
-"""What zipfile and NumPy raise for damaged files."""
+_BROKEN = (
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    SyntaxError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""The errors that zipfile and NumPy raise for damaged files."""
 _LONGEST_HEADER = 10_000  # bytes; NumPy itself refuses a longer one
 _NPY_HEADER = re.compile(
     r"\{'descr': '([<>|=]?[A-Za-z][0-9]{0,9}(?:\[[0-9a-z]+\])?)', 'fortran_order': (True|False), "
     r"'shape': \(((?:[0-9]{1,18},? ?)*)\), \}\s*"
 )
-"""What NumPy writes before an array without records. NumPy reads it as a Python literal."""
+"""The header that NumPy writes before an array without records. NumPy reads it as a Python
+literal."""
 
 
 def _npz(path: Path) -> Task:
@@ -155,8 +181,10 @@ def _npz(path: Path) -> Task:
     if x.ndim == 2:
         x = x[:, :, None]
     if x.ndim != 3 or y.ndim != 1:
-        raise TaskError(f"{path}: x must be [N, T, I] or [N, T] and y [N], not {list(x.shape)} and "
-                        f"{list(y.shape)}")  # fmt: skip
+        raise TaskError(
+            f"{path}: x must be [N, T, I] or [N, T] and y [N], not {list(x.shape)} and "
+            f"{list(y.shape)}"
+        )
     if x.dtype.kind not in "biuf":
         raise TaskError(f"{path}: x must hold real numbers, not {x.dtype}")
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.round(y)).all()):
@@ -187,8 +215,10 @@ def _array(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
             raise TaskError(f"{path}: {name} is no plain array; {_REMEDY}")
         kind, order, lengths = header.groups()
         if "O" in kind:
-            raise TaskError(f"{path}: {name} holds Python objects, which are never loaded; is it "
-                            f"ragged? {_REMEDY}")  # fmt: skip
+            raise TaskError(
+                f"{path}: {name} holds Python objects, which are never loaded; is it "
+                f"ragged? {_REMEDY}"
+            )
         dtype, shape = np.dtype(kind), [int(n) for n in lengths.split(",") if n.strip()]
         count, size = math.prod(shape), info.file_size - start - length
         if count * dtype.itemsize != size:
@@ -218,8 +248,10 @@ def _ts(path: Path) -> Task:
     if part == "TRAIN" and other.is_file():
         more_x, more_y = _read_ts(other)
         if more_x.shape[1:] != x.shape[1:]:
-            raise TaskError(f"{other.name} has sequences of {list(more_x.shape[1:])} [T, I], "
-                            f"{path.name} of {list(x.shape[1:])}")  # fmt: skip
+            raise TaskError(
+                f"{other.name} has sequences of {list(more_x.shape[1:])} [T, I], "
+                f"{path.name} of {list(x.shape[1:])}"
+            )
         if unknown := sorted(set(more_y) - set(y)):
             raise TaskError(f"{other.name} has the class {unknown[0]!r}, which {path.name} has not")
         test = len(more_y)
@@ -254,13 +286,16 @@ def _read_ts(path: Path) -> tuple[_Floats, list[str]]:
             raise TaskError(f"{where} has {len(case)} dimensions, the first case has {first[0]}")
         lengths = sorted({first[1], *map(len, case)})
         if len(lengths) > 1:
-            raise TaskError(f"{where}: the series have different lengths ({lengths[0]} to "
-                            f"{lengths[-1]}); cut or pad them to one length")  # fmt: skip
+            raise TaskError(
+                f"{where}: the series have different lengths ({lengths[0]} to "
+                f"{lengths[-1]}); cut or pad them to one length"
+            )
         cases.append(_narrow(np.array(case, dtype=np.float64)))
         classes.append(name.strip())
     if not cases:
-        raise TaskError(f"{path} has no cases after a line @data; is it a .ts file of the UCR or "
-                        "UEA archive?")  # fmt: skip
+        raise TaskError(
+            f"{path} has no cases after a line @data; is it a .ts file of the UCR or UEA archive?"
+        )
     return np.ascontiguousarray(np.array(cases).transpose(0, 2, 1)), classes
 
 

@@ -84,8 +84,11 @@ DIGITS = {
 
 # ---- MNIST ----------------------------------------------------------------------------------
 
-MNIST_FORMS = {"mnist": "pixel by pixel", "mnist-rows": "row by row",
-               "mnist-permuted": "pixels permuted"}  # fmt: skip
+MNIST_FORMS = {
+    "mnist": "pixel by pixel",
+    "mnist-rows": "row by row",
+    "mnist-permuted": "pixels permuted",
+}
 """Name before the colon -> how the images are read."""
 _MNIST_SOLVED = {"mnist": 0.97, "mnist-rows": 0.97, "mnist-permuted": 0.9}
 """An identity RNN has 97% pixel by pixel (Le et al. 2015), LSTMs have 90 to 92% on permuted pixels
@@ -104,13 +107,17 @@ def mnist(kind: str, folder: Path) -> Task:
         label_path = _find(folder, f"{part}-labels", 1)
         images, labels = _idx(image_path, 3), _idx(label_path, 1)
         if len(images) != len(labels):
-            raise TaskError(f"{image_path.name} holds {len(images)} images, {label_path.name} "
-                            f"{len(labels)} labels")  # fmt: skip
+            raise TaskError(
+                f"{image_path.name} holds {len(images)} images, {label_path.name} "
+                f"{len(labels)} labels"
+            )
         parts.append((images, labels))
     (train, train_labels), (test, test_labels) = parts
     if train.shape[1:] != test.shape[1:]:
-        raise TaskError(f"the images for training are {train.shape[1]}x{train.shape[2]} pixels, "
-                        f"those for testing {test.shape[1]}x{test.shape[2]}")  # fmt: skip
+        raise TaskError(
+            f"the images for training are {train.shape[1]}x{train.shape[2]} pixels, "
+            f"those for testing {test.shape[1]}x{test.shape[2]}"
+        )
     counts = np.bincount(test_labels)
     rows, columns = train.shape[1:]
     steps = rows if kind == "mnist-rows" else rows * columns
@@ -176,8 +183,10 @@ def _idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
             "make them smaller"
         )
     if math.prod(shape) != len(raw) - head:
-        raise TaskError(f"{path} says that it holds {'x'.join(map(str, shape))} bytes and holds "
-                        f"{len(raw) - head}; it may be cut off")  # fmt: skip
+        raise TaskError(
+            f"{path} says that it holds {'x'.join(map(str, shape))} bytes and holds "
+            f"{len(raw) - head}; it may be cut off"
+        )
     if not math.prod(shape):
         raise TaskError(f"{path} is empty")
     return np.frombuffer(raw, np.uint8, offset=head).reshape(shape).copy()

@@ -16,7 +16,7 @@ _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def is_reference(name: str) -> bool:
-    """Whether this looks like module:name."""
+    """True if this looks like module:name."""
     return _REFERENCE.fullmatch(name) is not None
 
 

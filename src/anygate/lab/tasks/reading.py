@@ -27,8 +27,9 @@ def contents(path: Path, largest: int) -> bytes:
         if not stat.S_ISREG(state.st_mode):
             raise TaskError(f"{path} is not a regular file")
         if state.st_size > largest:
-            raise TaskError(too_many(path, f"{state.st_size / 2**20:.0f} MiB",
-                                     f"{largest / 2**20:.0f} MiB"))  # fmt: skip
+            raise TaskError(
+                too_many(path, f"{state.st_size / 2**20:.0f} MiB", f"{largest / 2**20:.0f} MiB")
+            )
         with path.open("rb") as file:
             raw = file.read(largest + 1)
     except FileNotFoundError:

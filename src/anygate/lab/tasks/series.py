@@ -25,9 +25,14 @@ _TESTED = 5  # every fifth window, the latest ones, is for testing
 
 
 def forecast(
-    name: str, title: str, values: NDArray[np.float64], *, window: int = WINDOW, data: str = "",
+    name: str,
+    title: str,
+    values: NDArray[np.float64],
+    *,
+    window: int = WINDOW,
+    data: str = "",
     source: str = "",
-) -> Task:  # fmt: skip
+) -> Task:
     """The task of forecasting `values`, in the order of time. Raises TaskError for a series that
     is too short, constant, or holds what is no finite number."""
     split = _split(title, values, window)
@@ -144,9 +149,17 @@ def _shipped(which: str, title: str, source: str) -> Task:
 
 
 SERIES = {
-    "sunspots": partial(_shipped, "sunspots", "yearly sunspot numbers 1700 to 2008",
-                        "NOAA National Geophysical Data Center, as statsmodels ships it"),
-    "co2": partial(_shipped, "co2", "monthly CO2 at Mauna Loa 1958 to 2001",
-                   "Keeling & Whorf 2004, as statsmodels ships it"),
-}  # fmt: skip
+    "sunspots": partial(
+        _shipped,
+        "sunspots",
+        "yearly sunspot numbers 1700 to 2008",
+        "NOAA National Geophysical Data Center, as statsmodels ships it",
+    ),
+    "co2": partial(
+        _shipped,
+        "co2",
+        "monthly CO2 at Mauna Loa 1958 to 2001",
+        "Keeling & Whorf 2004, as statsmodels ships it",
+    ),
+}
 """Name -> a function that makes the task."""

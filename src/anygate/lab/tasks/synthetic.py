@@ -15,16 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .base import (
-    ACCURACY,
-    CROSS_ENTROPY,
-    IGNORE,
-    MSE,
-    Data,
-    Settings,
-    Task,
-    TaskError,
-)
+from .base import ACCURACY, CROSS_ENTROPY, IGNORE, MSE, Data, Settings, Task, TaskError
 
 __all__ = ["FORMS", "Form", "build"]
 

@@ -1,0 +1,99 @@
+"""The time of a training step, relative to the first activation: the numbers and the sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..statistics import Interval, mean_interval
+from ..study.store.results import StudyResults
+from ..wording import join
+from .comparison import interval_name
+
+CLOCK = 1.25
+"""The seeds' ratios of time may differ by this factor; beyond it no cost is told."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Time per training step of ``label`` relative to the first activation, paired by seed.
+
+    The ratio is a geometric mean; ``interval`` is that of :func:`mean_interval` on the logarithms.
+    """
+
+    label: str
+    n: int
+    ratio: float
+    interval: Interval
+
+    @property
+    def within_noise(self) -> bool:
+        """True if equal speed is compatible with what was measured."""
+        return self.interval.contains(1.0)
+
+
+def costs(results: StudyResults) -> list[Cost]:
+    """Every rival's time per step over the first's, for the seeds where both were timed; without
+    those whose clock was disturbed (see `disturbed_clocks`), of which nothing can be said."""
+    found = []
+    for label, ratios in _time_ratios(results).items():
+        if _spread(ratios) <= CLOCK:
+            logs = [math.log(ratio) for ratio in ratios]
+            i = mean_interval(logs)
+            interval = Interval(math.exp(i.low), math.exp(i.high), i.confidence)
+            found.append(Cost(label, len(logs), math.exp(float(np.mean(logs))), interval))
+    return found
+
+
+def disturbed_clocks(results: StudyResults) -> dict[str, float]:
+    """The rivals of which no cost is told -> how many times as large the largest ratio of a seed
+    is as the smallest, more than CLOCK.
+
+    A training step is the same work in every seed, so that the ratio of two activations is the same
+    but for the clock: where it is not, something else ran on the machine during some trials.
+    """
+    spreads = {label: _spread(ratios) for label, ratios in _time_ratios(results).items()}
+    return {label: spread for label, spread in spreads.items() if spread > CLOCK}
+
+
+def _time_ratios(results: StudyResults) -> dict[str, list[float]]:
+    """Each rival that was timed -> its time per step over that of the first, seed by seed."""
+    base = results.seconds_per_step(results.first)
+    found = {}
+    for label in results.rivals:
+        times = results.seconds_per_step(label)
+        found[label] = [times[s] / base[s] for s in results.seeds if s in times and s in base]
+    return {label: ratios for label, ratios in found.items() if ratios}
+
+
+def _spread(ratios: Sequence[float]) -> float:
+    return max(ratios) / min(ratios)
+
+
+def cost_sentences(results: StudyResults) -> list[str]:
+    found, untold = costs(results), untold_costs(results)
+    if not found and not untold:
+        return ["No times to compare were recorded."] if results.rivals else []
+    parts = []
+    for c in found:
+        span = f"{interval_name(c.interval)} {c.interval.low:.2f} to {c.interval.high:.2f}"
+        note = f"{span}, within noise" if c.within_noise else span
+        parts.append(f"{c.label} {c.ratio:.2f} times ({note if c.n > 1 else 'in a single seed'})")
+    told = f"Time per training step relative to {results.first}: {'; '.join(parts)}."
+    return ([told] if parts else []) + untold
+
+
+def untold_costs(results: StudyResults) -> list[str]:
+    """A sentence on the activations of which no cost is told; none if there are none."""
+    found = disturbed_clocks(results)
+    if not found:
+        return []
+    return [
+        f"Time per training step relative to {results.first} is not told for {join(list(found))}: "
+        f"the clock was disturbed, for the ratio of one seed is up to {max(found.values()):.1f} "
+        f"times that of another, though the work is the same (more than {CLOCK:g} is too much). "
+        "Run the study again on a machine that does nothing else."
+    ]

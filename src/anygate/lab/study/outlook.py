@@ -1,0 +1,120 @@
+"""The trials that a study has left, and about how long they take: --dry-run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from ..tasks import Data
+from .executors import missing
+from .plan import Study
+from .trial import TrialSpec, one_thread, run_trial
+from .tuning import TunedStudy
+
+STEPS = 5
+"""Training steps that are timed."""
+_TESTED = 1000  # test sequences at most that are timed
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a study: how many trials it has, and how many of each activation are left.
+
+    open: the rates are not chosen yet, so that these are the most there can be.
+    """
+
+    name: str
+    trials: int
+    left: Mapping[str, int]
+    open: bool = False
+
+    @property
+    def done(self) -> int:
+        """Trials whose result is there."""
+        return self.trials - sum(self.left.values())
+
+
+def outlook(directory: Path, study: Study | TunedStudy, *, fresh: bool = False) -> list[Part]:
+    """The parts of a study in the order in which they run, with what its folder holds; fresh: as if
+    it held nothing."""
+    if isinstance(study, Study):
+        return [_part("training", {directory: study.trials}, fresh)]
+    tuning = _part("tuning", {directory / "tuning": study.tuning_trials}, fresh)
+    if tuning.left:
+        labels, seeds = list(study.variants), len(study.study.seeds)
+        own = labels if study.given else labels[1:]  # the shared rate is the best for the first
+        return [tuning] + [
+            Part(name, seeds * len(some), dict.fromkeys(some, seeds), open=True)
+            for name, some in (("at the shared rate", labels), ("at own rates", own))
+            if some
+        ]
+    shared, *others = (
+        {directory / "rates" / repr(rate): part.trials}
+        for rate, part in study.studies(study.choices(directory)).items()
+    )
+    parts = [tuning, _part("at the shared rate", shared, fresh)]
+    if others:
+        own_rates = {folder: trials for other in others for folder, trials in other.items()}
+        parts.append(_part("at own rates", own_rates, fresh))
+    return parts
+
+
+def _part(name: str, planned: Mapping[Path, Sequence[TrialSpec]], fresh: bool) -> Part:
+    left = Counter(
+        t.activation.label
+        for folder, trials in planned.items()
+        for t in (trials if fresh else missing(trials, folder))
+    )
+    return Part(name, sum(map(len, planned.values())), dict(left))
+
+
+def left_seconds(study: Study | TunedStudy, parts: Sequence[Part]) -> float:
+    """Seconds that the trials that are left take one after another, by timing one of each
+    activation (see trial_seconds)."""
+    base = study.study if isinstance(study, TunedStudy) else study
+    left: Counter[str] = Counter()
+    for part in parts:
+        left.update(part.left)
+    specs = {t.activation.label: t for t in replace(base, seeds=base.seeds[:1]).trials}
+    return sum(n * trial_seconds(specs[label]) for label, n in left.items() if n)
+
+
+def trial_seconds(spec: TrialSpec) -> float:
+    """An estimate of a trial's seconds in a process of one thread, from short runs on STEPS batches
+    with one and with two epochs: their difference is an epoch, the rest is once a trial."""
+    started = time.perf_counter()
+    data = spec.task.load(spec.seed)
+    loading = time.perf_counter() - started
+    part = _cut(data, STEPS * spec.settings.batch_size)
+    with one_thread():
+        _timed(spec, part, 1)  # compiles
+        once, _ = _timed(spec, part, 1)
+        twice, step = _timed(spec, part, 2)
+    epoch = max(twice - once, 0.0)
+    batch = spec.settings.batch_size
+    steps, taken = (math.ceil(len(d.train_y) / batch) for d in (data, part))
+    testing = max(epoch - taken * step, 0.0) * len(data.test_y) / len(part.test_y)
+    per_trial = max(once - epoch, 0.0)
+    return loading + per_trial + spec.settings.epochs * (steps * step + testing)
+
+
+def _cut(data: Data, train: int) -> Data:
+    return Data(
+        data.train_x[:train], data.train_y[:train], data.test_x[:_TESTED], data.test_y[:_TESTED]
+    )
+
+
+def _timed(spec: TrialSpec, data: Data, epochs: int) -> tuple[float, float]:
+    """Seconds of a trial on these data without loading them, and of one of its steps."""
+    task = replace(spec.task, make=partial(_same, data))
+    _, timing = run_trial(replace(spec, task=task, settings=replace(spec.settings, epochs=epochs)))
+    return timing["seconds_total"], timing["seconds_per_step"] or 0.0
+
+
+def _same(data: Data, seed: int) -> Data:
+    return data

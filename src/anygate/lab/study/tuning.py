@@ -1,0 +1,197 @@
+"""A study whose learning rate is tuned: one comparison at a shared rate, one at each activation's
+own.
+
+The rates are chosen on seeds of their own, apart from those that compare. A rate that suits one
+activation can ruin another, and a tiny one that is shared by all flatters those that blow up: with
+1e-6 for every network LSTM came last on sequential MNIST (Hu et al. 2018, Overcoming the vanishing
+gradient problem in plain recurrent networks).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..tasks import Settings, Task
+from ..wording import Notice, to_stderr
+from .executors import Executor, Progress, on_this_machine, result_of, run_trials
+from .plan import Study
+from .store.files import write_json
+from .store.folder import claim
+from .store.schema import LearningRates, Tried, Tuned
+from .trial import TrialSpec
+
+
+@dataclass(frozen=True)
+class TunedStudy:
+    """Tune the learning rate of every activation, then compare twice.
+
+    study: what is compared; its own rate is used only if `given`. rates: the grid. seeds: for
+    tuning, none of them the study's. given: the shared rate is the study's; else it is the one
+    that was found best for the first activation: what a swap without tuning would keep.
+
+    In its folder, study.json says what was chosen, tuning/ has the trials of the tuning and
+    rates/RATE/ a Study for each rate that is compared: all activations at the shared rate, those
+    whose best it is at every other. So wider grids and more activations keep what is done.
+    """
+
+    study: Study
+    rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+    given: bool = False
+
+    def __post_init__(self) -> None:
+        if len(set(self.rates)) < 2:
+            raise ValueError(
+                "learning-rates needs two rates or more to choose from; for a single one there is "
+                "learning-rate"
+            )
+        for rate in self.rates:
+            replace(self.study.settings, learning_rate=rate)  # raises for one that cannot be
+        if set(self.seeds) & set(self.study.seeds):
+            raise ValueError(
+                f"the tuning's seeds, from {self.seeds[0]:,}, must be none of those that compare; "
+                "take fewer seeds"
+            )
+
+    @property
+    def task(self) -> Task:
+        """The study's task."""
+        return self.study.task
+
+    @property
+    def slot(self) -> str:
+        """The study's slot."""
+        return self.study.slot
+
+    @property
+    def settings(self) -> Settings:
+        """The study's settings."""
+        return self.study.settings
+
+    @property
+    def variants(self) -> dict[str, TrialSpec]:
+        """By activation, what tuning varies."""
+        return {t.activation.label: t for t in replace(self.study, seeds=(0,)).trials}
+
+    @property
+    def tuning_trials(self) -> tuple[TrialSpec, ...]:
+        """Every activation with every rate and tuning seed."""
+        return tuning_trials(tuple(self.variants.values()), self.rates, self.seeds)
+
+    def prepare(
+        self,
+        directory: Path,
+        *,
+        command: str = "",
+        fresh: bool = False,
+        notice: Notice = to_stderr,
+    ) -> None:
+        """Claim the folder, as Study.prepare does; what was chosen is open until settle."""
+        config = self._describe(command, LearningRates(self.rates, self.seeds, self.given))
+        claim(directory, config, {}, fresh=fresh, notice=notice)
+
+    def settle(
+        self, directory: Path, *, command: str = "", notice: Notice = to_stderr
+    ) -> dict[Path, Study]:
+        """Choose the rates, once the tuning is done, write them into study.json and prepare the
+        studies that compare: folder -> study, the shared rate first."""
+        chosen = self.choices(directory)
+        write_json(directory / "study.json", self._describe(command, chosen))
+        studies = {
+            directory / "rates" / repr(rate): study for rate, study in self.studies(chosen).items()
+        }
+        for folder, study in studies.items():
+            study.prepare(folder, command=command, notice=notice)
+        return studies
+
+    def choices(self, directory: Path) -> LearningRates:
+        """The best rates by the trials of the tuning. Raises StudyError if one is missing."""
+        tuned = {
+            label: choose(variant, self.rates, self.seeds, directory / "tuning")
+            for label, variant in self.variants.items()
+        }
+        first = self.study.activations[0].label
+        shared = self.study.settings.learning_rate if self.given else tuned[first].rate
+        return LearningRates(self.rates, self.seeds, self.given, shared, tuned)
+
+    def studies(self, chosen: LearningRates) -> dict[float, Study]:
+        """Rate -> the activations to compare at it: at the shared rate all."""
+        assert chosen.shared is not None
+        groups: dict[float, list[Any]] = {chosen.shared: list(self.study.activations)}
+        for activation in self.study.activations:
+            own = chosen.tuned[activation.label].rate
+            if own != chosen.shared:
+                groups.setdefault(own, []).append(activation)
+        return {
+            rate: replace(
+                self.study,
+                activations=tuple(activations),
+                settings=replace(self.study.settings, learning_rate=rate),
+            )
+            for rate, activations in groups.items()
+        }
+
+    def _describe(self, command: str, rates: LearningRates) -> dict[str, Any]:
+        config = self.study.describe(command)
+        del config["settings"]["learning_rate"]  # there are several
+        return {**config, "learning_rates": rates.describe()}
+
+
+FIRST_SEED = 1_000_000
+"""Tuning counts its seeds from here, so that they never are those of a comparison."""
+
+
+def tuning_seeds(count: int) -> tuple[int, ...]:
+    """`count` seeds for tuning."""
+    return tuple(range(FIRST_SEED, FIRST_SEED + count))
+
+
+def tuning_trials(
+    variants: Sequence[TrialSpec], rates: Sequence[float], seeds: Sequence[int]
+) -> tuple[TrialSpec, ...]:
+    """Every variant with every rate and seed; a variant's own seed and rate do not matter."""
+    return tuple(
+        replace(v, seed=seed, settings=replace(v.settings, learning_rate=rate), snapshots=False)
+        for seed in seeds
+        for rate in sorted(set(rates))
+        for v in variants
+    )
+
+
+def tune(
+    variants: Mapping[str, TrialSpec],
+    rates: Sequence[float],
+    directory: Path,
+    *,
+    seeds: Sequence[int] = tuning_seeds(3),
+    jobs: int | None = None,
+    executor: Executor = on_this_machine,
+    progress: Progress = lambda done, total, key: None,
+) -> dict[str, Tuned]:
+    """Train every variant with every rate, and choose. Resumes as run_trials does.
+
+    The best rate is that of the best mean final metric over the seeds, a diverged run counting as
+    the baseline; of equals the middle one, which is furthest from where it gets worse.
+    """
+    trials = tuning_trials(tuple(variants.values()), rates, seeds)
+    run_trials(trials, directory, jobs=jobs, executor=executor, progress=progress)
+    return {name: choose(v, rates, seeds, directory) for name, v in variants.items()}
+
+
+def choose(
+    variant: TrialSpec, rates: Sequence[float], seeds: Sequence[int], directory: Path
+) -> Tuned:
+    """The choice from results that lie in the folder. Raises StudyError if one is missing."""
+    tried = []
+    for rate in sorted(set(rates)):
+        runs = [result_of(t, directory) for t in tuning_trials([variant], [rate], seeds)]
+        diverged = sum(run.diverged is not None for run in runs)
+        tried.append(Tried(rate, tuple(run.final_metric for run in runs), diverged))
+    found = Tuned(tried[0].rate, tuple(tried))
+    top = (max if variant.task.higher_is_better else min)(found.means.values())
+    equals = [rate for rate, mean in found.means.items() if math.isclose(mean, top, rel_tol=1e-12)]
+    return replace(found, rate=equals[len(equals) // 2])
