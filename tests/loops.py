@@ -41,11 +41,11 @@ def lstm(u: Any, recur: Recur, states: Any, apply: Apply, v: Any) -> Any:
 
 def peephole_lstm(u: Any, recur: Recur, states: Any, apply: Apply, v: Any) -> Any:
     h, c = states
-    i = apply("input_gate", u[0] + recur(0, h) + v["peephole_i"] * c)
-    f = apply("forget_gate", u[1] + recur(1, h) + v["peephole_f"] * c)
+    i = apply("input_gate", u[0] + recur(0, h) + v["input_gate_peephole"] * c)
+    f = apply("forget_gate", u[1] + recur(1, h) + v["forget_gate_peephole"] * c)
     g = apply("candidate", u[2] + recur(2, h))
     c = f * c + i * g
-    o = apply("output_gate", u[3] + recur(3, h) + v["peephole_o"] * c)
+    o = apply("output_gate", u[3] + recur(3, h) + v["output_gate_peephole"] * c)
     return o * apply("cell_output", c), c
 
 
@@ -60,10 +60,10 @@ def coupled_lstm(u: Any, recur: Recur, states: Any, apply: Apply, v: Any) -> Any
 
 def coupled_peephole_lstm(u: Any, recur: Recur, states: Any, apply: Apply, v: Any) -> Any:
     h, c = states
-    i = apply("input_gate", u[0] + recur(0, h) + v["peephole_i"] * c)
+    i = apply("input_gate", u[0] + recur(0, h) + v["input_gate_peephole"] * c)
     g = apply("candidate", u[2] + recur(2, h))
     c = (1 - i) * c + i * g
-    o = apply("output_gate", u[3] + recur(3, h) + v["peephole_o"] * c)
+    o = apply("output_gate", u[3] + recur(3, h) + v["output_gate_peephole"] * c)
     return o * apply("cell_output", c), c
 
 

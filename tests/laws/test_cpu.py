@@ -336,7 +336,7 @@ def test_in_a_child_process(method: str) -> None:
     here, there = context.Pipe()
     child = context.Process(target=_in_child, args=(there, lstm, x))
     child.start()
-    assert here.poll(60)
+    assert here.poll(300)
     np.testing.assert_array_equal(here.recv(), expected)
     child.join(60)
     assert child.exitcode == 0

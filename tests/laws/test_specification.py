@@ -350,7 +350,7 @@ ODD_NAMES = (
     "saved",
     "grad",
     "peephole",
-    "peephole_i",
+    "input_gate_peephole",
     "mean",
     "u",
     "t",

@@ -175,7 +175,7 @@ def cell_key(cell: Cell) -> str:
         "lines": kind.lines,
         "slots": {slot: _activation_text(a) for slot, a in kind.slots},
         "gates": kind.gates,
-        "vectors": kind.vectors,
+        "vectors": dict(kind.vectors),
         "masks": kind.masks,
         "output": kind.output,
         "activations": [_activation_text(a) for a in cell.activations],

@@ -145,10 +145,12 @@ def names() -> tuple[str, ...]:
 
 def register(engine: Engine, first: bool = False) -> None:
     """Add an engine, or replace the one of its name. first: "auto" asks it before the others."""
-    others = {name: home for name, home in _HOMES.items() if name != engine.name}
-    _HOMES.clear()
-    own = {engine.name: ""}
-    _HOMES.update({**own, **others} if first else {**others, **own})
+    if first:
+        others = {name: home for name, home in _HOMES.items() if name != engine.name}
+        _HOMES.clear()
+        _HOMES.update({engine.name: "", **others})
+    else:
+        _HOMES[engine.name] = ""  # in the place of the one that it replaces, or at the end
     LOADED[engine.name] = engine
     for forget in _changed:
         forget()
