@@ -18,16 +18,13 @@ SKIPPED = 77
 """How a script exits that needs a package which is not here."""
 
 NOT_YET = {
-    "04": "there is no GRU",
     "08": "torch functions and modules given as activations",
     "13": "layers of different widths (hidden_size as a list)",
-    "15": "sequences of length 0 (lengths=) are not taken",
     "16": "swap of a subclass of nn.LSTM that takes lengths",
     "26": "Opacus' per-sample gradients",
     "41": "export by the portable engine",
     "43": "tracing for TensorBoard",
     "44": "torch.jit.script",
-    "60": "masks: resetting the state inside of a sequence",
     "65": "import of ONNX files",
     "66": "other activations in each direction or layer",
 }
