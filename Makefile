@@ -6,12 +6,13 @@ READY := $(VENV)/.ready
 DEMO := runs/demo
 ANSWER := runs/claims-quick
 
-.PHONY: demo answer test check format bench clean help
+.PHONY: demo answer test test-all coverage check format bench clean help
 
 help:
 	@echo "make demo    compare five activations on handwritten digits, write $(DEMO)/report.html"
 	@echo "make answer  test what is said about activations in LSTMs, a quarter of an hour, write $(ANSWER)/claims.md"
 	@echo "make test    run the tests"
+	@echo "make test-all   the same with the optional packages; make coverage: what the tests reach"
 	@echo "make check   format, lint, types, layers, fast laws"
 	@echo "make clean   remove $(VENV), runs and caches"
 
@@ -31,6 +32,15 @@ answer: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2
+
+# With Ray, Dask, Lightning and rliable, which `make test` leaves out.
+test-all: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[lab,dev,all-tests]'
+	$(BIN)/python -m pytest --numprocesses 2
+
+coverage: $(READY)
+	$(BIN)/python -m pytest --numprocesses 2 --cov=anygate --cov-report=term:skip-covered
 
 check: $(READY)
 	$(BIN)/ruff format --check .

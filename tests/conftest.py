@@ -1,6 +1,9 @@
 """What all tests share: one torch thread (pytest-xdist runs several processes) and Hypothesis
 without a clock and without chance, so that a run today is the run of tomorrow."""
 
+from collections import Counter
+from typing import Any
+
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -13,3 +16,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("anygate")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line on what was left out, and why: `make test-all` has the optional packages."""
+    reasons = Counter(
+        str(report.longrepr[2]).removeprefix("Skipped: ").splitlines()[0][:80]
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple | list)
+    )
+    if reasons:
+        said = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        terminalreporter.write_line(f"left out: {said}")
