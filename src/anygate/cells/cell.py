@@ -65,7 +65,7 @@ class Cell:
 
     @property
     def is_default(self) -> bool:
-        """Whether nothing differs from the cell's type."""
+        """True if nothing differs from the cell's type."""
         return self == make(self.type)
 
     @cached_property

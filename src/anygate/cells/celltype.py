@@ -196,8 +196,17 @@ class CellType:
         return "one product" if recurrent == first else "two products"
 
     def __reduce__(self) -> Any:
-        fields = ("name", "products", "states", "lines", "slots", "gates", "vectors", "masks",
-                  "output")  # fmt: skip
+        fields = (
+            "name",
+            "products",
+            "states",
+            "lines",
+            "slots",
+            "gates",
+            "vectors",
+            "masks",
+            "output",
+        )
         return _restore, tuple(getattr(self, key) for key in fields)
 
     def __str__(self) -> str:
@@ -205,13 +214,27 @@ class CellType:
 
 
 def _restore(
-    name: str, products: Any, states: Any, lines: Any, slots: Any, gates: Any, vectors: Any,
-    masks: Any, output: str,
-) -> CellType:  # fmt: skip
+    name: str,
+    products: Any,
+    states: Any,
+    lines: Any,
+    slots: Any,
+    gates: Any,
+    vectors: Any,
+    masks: Any,
+    output: str,
+) -> CellType:
     return CellType(
-        name, products=products, states=states, lines=lines, slots=dict(slots), gates=gates,
-        vectors=dict(vectors), masks=masks, output=output,
-    )  # fmt: skip
+        name,
+        products=products,
+        states=states,
+        lines=lines,
+        slots=dict(slots),
+        gates=gates,
+        vectors=dict(vectors),
+        masks=masks,
+        output=output,
+    )
 
 
 def _resolve(cell: str, slot: str, activation: Activation | str) -> Activation:

@@ -241,7 +241,7 @@ class Step:
         return line.xreplace({s: self._recall(s) for s in sorted(inner, key=str)})
 
     def _given(self, name: Symbol) -> bool:
-        """Whether a value follows from states and inputs alone."""
+        """True if a value follows from states and inputs alone."""
         if name in self._available:
             return name.name not in self._saved
         line = self.lines.get(name.name)

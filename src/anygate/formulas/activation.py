@@ -181,8 +181,9 @@ class Activation:
     def label(self) -> str:
         """The name, with the parameters that differ from their defaults: leaky_relu(k=0.2)."""
         changed = {k: v for k, v in self.parameters.items() if v != self._defaults[k]}
-        inner = ", ".join(f"{k}={v:g}" if float(f"{v:g}") == v else f"{k}={v!r}"
-                          for k, v in changed.items())  # fmt: skip
+        inner = ", ".join(
+            f"{k}={v:g}" if float(f"{v:g}") == v else f"{k}={v!r}" for k, v in changed.items()
+        )
         return f"{self.name}({inner})" if inner else self.name
 
     @property
@@ -390,7 +391,7 @@ _PROBES = (-30, -2.3, -0.7, 0, 0.4, 1.9, 30)
 
 @lru_cache(maxsize=1024)
 def _closes(activation: Activation) -> bool:
-    """Whether the numbers of a formula and of its derivative are finite and real."""
+    """True if the numbers of a formula and of its derivative are finite and real."""
     try:
         closed = activation.closed
         slope = differentiate(closed)

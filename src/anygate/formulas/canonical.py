@@ -178,7 +178,7 @@ class _Tally:
                 raise FormulaError(f"a power must be a number of at most {MAX_EXPONENT:,}")
 
     def _digits(self, node: list[Any]) -> int:
-        """How many digits the numbers of a part may have together once they are worked out."""
+        """The number of digits the numbers of a part may have together once they are worked out."""
         name, *arguments = node
         if name == "pow":
             ratio = self.ratios[arguments[1]]

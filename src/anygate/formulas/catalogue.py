@@ -18,212 +18,273 @@ _ONNX = "ONNX LSTM operator"
 # ---- the five of the question -------------------------------------------------------------
 
 sigmoid = Activation(
-    "sigmoid", "sigmoid(x)",
+    "sigmoid",
+    "sigmoid(x)",
     source="1/(1+exp(-x)); Hochreiter & Schmidhuber 1997 for the gates",
     aliases=("logistic", "expit"),
-)  # fmt: skip
+)
 tanh = Activation(
-    "tanh", "tanh(x)",
+    "tanh",
+    "tanh(x)",
     source="Gers et al. 2000 and every library since, for candidate and cell output",
-)  # fmt: skip
+)
 hard_tanh = Activation(
-    "hard_tanh", "clip(x, low, high)", low=-1.0, high=1.0,
+    "hard_tanh",
+    "clip(x, low, high)",
+    low=-1.0,
+    high=1.0,
     source="Collobert 2004; torch.nn.Hardtanh, jax.nn.hard_tanh",
     note="The derivative at the two ends is 1 here (0 in torch.nn.Hardtanh).",
     aliases=("hardtanh",),
-)  # fmt: skip
+)
 relu = Activation(
-    "relu", "max(x, 0)",
+    "relu",
+    "max(x, 0)",
     source="Nair & Hinton 2010; derivative 0 at 0",
     aliases=("rectifier",),
-)  # fmt: skip
+)
 leaky_relu = Activation(
-    "leaky_relu", "where(x > 0, x, k*x)", k=0.01,
+    "leaky_relu",
+    "where(x > 0, x, k*x)",
+    k=0.01,
     source="Maas et al. 2013; derivative k at 0",
     note="k is 0.01 in torch, jax and ONNX, 0.2 in keras.activations (leaky_relu_keras), "
     "0.3 in the Keras layer LeakyReLU, 0.1 in Darknet: leaky_relu(k=0.3).",
     aliases=("leakyrelu", "lrelu"),
-)  # fmt: skip
+)
 
 # ---- bounded, sigmoid-like: for gates -----------------------------------------------------
 
 hard_sigmoid = Activation(
-    "hard_sigmoid", "min(max(alpha*x + beta, 0), 1)", alpha=1 / 6, beta=0.5,
+    "hard_sigmoid",
+    "min(max(alpha*x + beta, 0), 1)",
+    alpha=1 / 6,
+    beta=0.5,
     source="torch.nn.Hardsigmoid, Keras 3, jax.nn.hard_sigmoid",
     note="Slope 1/6 as in torch, jax and Keras 3; Keras 2 and ONNX use 0.2: "
     "hard_sigmoid_onnx. The derivative at the two ends is 0.",
     aliases=("hardsigmoid",),
-)  # fmt: skip
+)
 hard_sigmoid_onnx = Activation(
-    "hard_sigmoid_onnx", "min(max(alpha*x + beta, 0), 1)", alpha=0.2, beta=0.5,
+    "hard_sigmoid_onnx",
+    "min(max(alpha*x + beta, 0), 1)",
+    alpha=0.2,
+    beta=0.5,
     source=f"{_ONNX}, HardSigmoid; Keras 2 and Theano",
     note="Slope 0.2; torch, jax and Keras 3 use 1/6: hard_sigmoid.",
     aliases=("hard_sigmoid_keras2",),
-)  # fmt: skip
+)
 sparse_sigmoid = Activation(
-    "sparse_sigmoid", "min(max((x + 1)/2, 0), 1)",
+    "sparse_sigmoid",
+    "min(max((x + 1)/2, 0), 1)",
     source="jax.nn.sparse_sigmoid, Keras 3",
-)  # fmt: skip
+)
 elliott = Activation(
-    "elliott", "softsign(x)/2 + 1/2",
+    "elliott",
+    "softsign(x)/2 + 1/2",
     source="Elliott 1993, range (0, 1); Farzad et al. 2019 for LSTM gates",
     note="The form with range (-1, 1) is softsign.",
-)  # fmt: skip
+)
 modified_elliott = Activation(
-    "modified_elliott", "isru(x) + 1/2",
+    "modified_elliott",
+    "isru(x) + 1/2",
     source="Farzad et al. 2019 (formula as commonly quoted), range (-1/2, 3/2)",
     note="As a forget gate it exceeds 1, so the cell state can grow without bound.",
-)  # fmt: skip
+)
 cloglog = Activation(
-    "cloglog", "-expm1(-exp(x))",
+    "cloglog",
+    "-expm1(-exp(x))",
     source="complementary log-log; Gomes & Ludermir 2008",
-)  # fmt: skip
+)
 arctan_gate = Activation(
-    "arctan_gate", "atan(x)/pi + 1/2",
+    "arctan_gate",
+    "atan(x)/pi + 1/2",
     source="Cauchy distribution function, range (0, 1)",
-)  # fmt: skip
+)
 
 # ---- bounded, tanh-like: for candidate and cell output ------------------------------------
 
 softsign = Activation(
-    "softsign", "softsign(x)",
+    "softsign",
+    "softsign(x)",
     source=f"x/(1+|x|); Bergstra et al. 2009; {_ONNX}",
     aliases=("soft_sign", "elliott_symmetric"),
-)  # fmt: skip
+)
 scaled_tanh = Activation(
-    "scaled_tanh", "alpha*tanh(beta*x)", alpha=1.0, beta=1.0,
+    "scaled_tanh",
+    "alpha*tanh(beta*x)",
+    alpha=1.0,
+    beta=1.0,
     source=f"{_ONNX}, ScaledTanh",
-    note="The operator states no defaults; onnxruntime takes 0 and 0, a constant 0. "
-    "Here 1 and 1.",
-)  # fmt: skip
+    note="The operator states no defaults; onnxruntime takes 0 and 0, a constant 0. Here 1 and 1.",
+)
 lecun_tanh = Activation(
-    "lecun_tanh", "1.7159*tanh(2*x/3)",
+    "lecun_tanh",
+    "1.7159*tanh(2*x/3)",
     source="LeCun et al. 1998, Efficient BackProp",
-)  # fmt: skip
+)
 penalized_tanh = Activation(
-    "penalized_tanh", "where(x > 0, tanh(x), a*tanh(x))", a=0.25,
+    "penalized_tanh",
+    "where(x > 0, tanh(x), a*tanh(x))",
+    a=0.25,
     source="Xu et al. 2016; Eger et al. 2018 for LSTMs, arXiv:1901.02671",
-)  # fmt: skip
+)
 lstm97_input = Activation(
-    "lstm97_input", "2*tanh(x/2)",
+    "lstm97_input",
+    "2*tanh(x/2)",
     source="4*sigmoid(x) - 2, range (-2, 2): the cell input of Hochreiter & Schmidhuber 1997",
     note="Written with tanh, which is equal and does not cancel near 0.",
-)  # fmt: skip
+)
 lstm97_output = Activation(
-    "lstm97_output", "tanh(x/2)",
+    "lstm97_output",
+    "tanh(x/2)",
     source="2*sigmoid(x) - 1, range (-1, 1): the cell output of Hochreiter & Schmidhuber 1997",
     note="Written with tanh, which is equal and does not cancel near 0.",
-)  # fmt: skip
+)
 cloglogm = Activation(
-    "cloglogm", "1 - 2*exp(-0.7*exp(x))",
+    "cloglogm",
+    "1 - 2*exp(-0.7*exp(x))",
     source="modified complementary log-log; Gomes & Ludermir 2008; Farzad et al. 2019",
-)  # fmt: skip
+)
 erf = Activation(
-    "erf", "erf(x)",
+    "erf",
+    "erf(x)",
     source="the error function; ONNX Erf",
-)  # fmt: skip
+)
 arctan = Activation(
-    "arctan", "atan(x)",
+    "arctan",
+    "atan(x)",
     source="range (-pi/2, pi/2)",
     aliases=("atan",),
-)  # fmt: skip
+)
 isru = Activation(
-    "isru", "isru(sqrt(alpha)*x)/sqrt(alpha)", alpha=1.0,
+    "isru",
+    "isru(sqrt(alpha)*x)/sqrt(alpha)",
+    alpha=1.0,
     source="x/sqrt(1 + alpha*x^2); Carlile et al. 2017, arXiv:1710.09967",
-)  # fmt: skip
+)
 sine = Activation(
-    "sine", "sin(x)",
+    "sine",
+    "sin(x)",
     source="Parascandolo et al. 2016; Eger et al. 2018",
     aliases=("sin",),
-)  # fmt: skip
+)
 
 # ---- rectifiers ---------------------------------------------------------------------------
 
 relu6 = Activation(
-    "relu6", "min(max(x, 0), 6)",
+    "relu6",
+    "min(max(x, 0), 6)",
     source="Krizhevsky 2010; derivative 0 at 0 and at 6, as in jax and torch",
-)  # fmt: skip
+)
 leaky_relu_keras = Activation(
-    "leaky_relu_keras", "where(x > 0, x, k*x)", k=0.2,
+    "leaky_relu_keras",
+    "where(x > 0, x, k*x)",
+    k=0.2,
     source="keras.activations.leaky_relu",
     note="leaky_relu with the slope 0.2 of keras.activations.",
-)  # fmt: skip
+)
 prelu = Activation(
-    "prelu", "where(x > 0, x, a*x)", a=0.25,
+    "prelu",
+    "where(x > 0, x, a*x)",
+    a=0.25,
     source="He et al. 2015, arXiv:1502.01852; torch.nn.PReLU's initial slope",
     note="The formula of leaky_relu; a is meant to be trained.",
-)  # fmt: skip
+)
 rrelu = Activation(
-    "rrelu", "where(x > 0, x, a*x)", a=(1 / 8 + 1 / 3) / 2,
+    "rrelu",
+    "where(x > 0, x, a*x)",
+    a=(1 / 8 + 1 / 3) / 2,
     source="Xu et al. 2015, arXiv:1505.00853",
     note="The deterministic form of torch.nn.RReLU in eval(): the slope is the mean of "
     "1/8 and 1/3. The random slope of training is not an elementwise formula.",
-)  # fmt: skip
+)
 thresholded_relu = Activation(
-    "thresholded_relu", "where(x <= alpha, 0, x)", alpha=1.0,
+    "thresholded_relu",
+    "where(x <= alpha, 0, x)",
+    alpha=1.0,
     source="Konda et al. 2015, arXiv:1402.3337; ONNX ThresholdedRelu",
     note="The ONNX LSTM text says x >= alpha, the operator x > alpha (used here). "
     "onnxruntime takes alpha = 0 in an LSTM when it is missing.",
-)  # fmt: skip
+)
 threshold = Activation(
-    "threshold", "where(x <= threshold, value, x)", threshold=0.0, value=0.0,
+    "threshold",
+    "where(x <= threshold, value, x)",
+    threshold=0.0,
+    value=0.0,
     source="torch.nn.Threshold (there without defaults), keras.activations.threshold",
-)  # fmt: skip
+)
 elu = Activation(
-    "elu", "where(x > 0, x, a*expm1(x))", a=1.0,
+    "elu",
+    "where(x > 0, x, a*expm1(x))",
+    a=1.0,
     source="Clevert et al. 2015, arXiv:1511.07289",
-)  # fmt: skip
+)
 celu = Activation(
-    "celu", "where(x > 0, x, a*expm1(x/a))", a=1.0,
+    "celu",
+    "where(x > 0, x, a*expm1(x/a))",
+    a=1.0,
     source="Barron 2017, arXiv:1704.07483",
-)  # fmt: skip
+)
 selu = Activation(
     "selu",
     "where(x > 0, scale*x, scale*a*expm1(x))",
-    a=1.6732632423543772, scale=1.0507009873554805,
+    a=1.6732632423543772,
+    scale=1.0507009873554805,
     source="Klambauer et al. 2017, arXiv:1706.02515",
-)  # fmt: skip
+)
 squared_relu = Activation(
-    "squared_relu", "where(x <= 0, 0, x**2)",
+    "squared_relu",
+    "where(x <= 0, 0, x**2)",
     source="So et al. 2021, arXiv:2109.08668",
     aliases=("relu2",),
-)  # fmt: skip
+)
 sparse_plus = Activation(
-    "sparse_plus", "where(x <= -1, 0, where(x < 1, (x + 1)**2/4, x))",
+    "sparse_plus",
+    "where(x <= -1, 0, where(x < 1, (x + 1)**2/4, x))",
     source="jax.nn.sparse_plus, Keras 3",
-)  # fmt: skip
+)
 softplus = Activation(
-    "softplus", "softplus(beta*x)/beta", beta=1.0,
+    "softplus",
+    "softplus(beta*x)/beta",
+    beta=1.0,
     source=f"Dugas et al. 2000; torch.nn.Softplus; {_ONNX}",
     note="torch switches to x above beta*x = 20; here the exact value is kept.",
-)  # fmt: skip
+)
 squareplus = Activation(
-    "squareplus", "(x + hypot(x, sqrt(b)))/2", b=4.0,
+    "squareplus",
+    "(x + hypot(x, sqrt(b)))/2",
+    b=4.0,
     source="Barron 2021, arXiv:2112.11687; jax.nn.squareplus, Keras 3",
-)  # fmt: skip
+)
 
 # ---- smooth and non-monotone --------------------------------------------------------------
 
 silu = Activation(
-    "silu", "x*sigmoid(beta*x)", beta=1.0,
+    "silu",
+    "x*sigmoid(beta*x)",
+    beta=1.0,
     source="Hendrycks & Gimpel 2016; Ramachandran et al. 2017, arXiv:1710.05941",
     aliases=("swish",),
-)  # fmt: skip
+)
 hard_silu = Activation(
-    "hard_silu", "where(x <= -3, 0, where(x < 3, x*(x + 3)/6, x))",
+    "hard_silu",
+    "where(x <= -3, 0, where(x < 3, x*(x + 3)/6, x))",
     source="Howard et al. 2019, arXiv:1905.02244; torch.nn.Hardswish, ONNX HardSwish",
     aliases=("hard_swish", "hardswish", "hardsilu"),
-)  # fmt: skip
+)
 mish = Activation(
-    "mish", "x*tanh(softplus(x))",
+    "mish",
+    "x*tanh(softplus(x))",
     source="Misra 2019, arXiv:1908.08681",
-)  # fmt: skip
+)
 gelu = Activation(
-    "gelu", "x*normal_cdf(x)",
+    "gelu",
+    "x*normal_cdf(x)",
     source="Hendrycks & Gimpel 2016, arXiv:1606.08415, exact form",
     note="The exact form, as in torch and Keras; jax.nn.gelu uses gelu_tanh by default.",
     aliases=("gelu_erf",),
-)  # fmt: skip
+)
 gelu_tanh = Activation(
     "gelu_tanh",
     "x*sigmoid(sqrt(8/pi)*(clip(x, -30, 30) + 0.044715*clip(x, -30, 30)**3))",
@@ -231,59 +292,73 @@ gelu_tanh = Activation(
     note="(1 + tanh(u))/2 is written sigmoid(2u), which does not cancel in the left tail. "
     "Beyond |x| = 30 the sigmoid is 0 or 1 in float64; the clip keeps x**3 finite.",
     aliases=("gelu_approximate", "gelu_jax"),
-)  # fmt: skip
+)
 snake = Activation(
-    "snake", "x + sin(a*x)**2/a", a=1.0,
+    "snake",
+    "x + sin(a*x)**2/a",
+    a=1.0,
     source="Ziyin et al. 2020, arXiv:2006.08195",
-)  # fmt: skip
+)
 
 # ---- others that libraries offer ----------------------------------------------------------
 
 identity = Activation(
-    "identity", "x",
+    "identity",
+    "x",
     source="no activation; the cell output of Hochreiter & Schmidhuber 1997, experiment 2",
     aliases=("linear", "none"),
-)  # fmt: skip
+)
 affine = Activation(
-    "affine", "alpha*x + beta", alpha=1.0, beta=0.0,
+    "affine",
+    "alpha*x + beta",
+    alpha=1.0,
+    beta=0.0,
     source=f"{_ONNX}, Affine",
-    note="The operator states no defaults; onnxruntime takes 0 and 0, a constant 0. "
-    "Here 1 and 0.",
-)  # fmt: skip
+    note="The operator states no defaults; onnxruntime takes 0 and 0, a constant 0. Here 1 and 0.",
+)
 exponential = Activation(
-    "exponential", "exp(x)",
+    "exponential",
+    "exp(x)",
     source="keras.activations.exponential; gates of Beck et al. 2024 (xLSTM), arXiv:2405.04517",
     aliases=("exp",),
-)  # fmt: skip
+)
 log_sigmoid = Activation(
-    "log_sigmoid", "-softplus(-x)",
+    "log_sigmoid",
+    "-softplus(-x)",
     source="torch.nn.LogSigmoid, Keras 3, jax.nn.log_sigmoid",
     aliases=("logsigmoid",),
-)  # fmt: skip
+)
 tanhshrink = Activation(
-    "tanhshrink", "x - tanh(x)",
+    "tanhshrink",
+    "x - tanh(x)",
     source="torch.nn.Tanhshrink, keras.activations.tanh_shrink",
     aliases=("tanh_shrink",),
-)  # fmt: skip
+)
 softshrink = Activation(
-    "softshrink", "where(x < -lambd, x + lambd, where(x <= lambd, 0, x - lambd))", lambd=0.5,
+    "softshrink",
+    "where(x < -lambd, x + lambd, where(x <= lambd, 0, x - lambd))",
+    lambd=0.5,
     source="torch.nn.Softshrink, keras.activations.soft_shrink",
     aliases=("soft_shrink",),
-)  # fmt: skip
+)
 hardshrink = Activation(
-    "hardshrink", "where(x < -lambd, x, where(x <= lambd, 0, x))", lambd=0.5,
+    "hardshrink",
+    "where(x < -lambd, x, where(x <= lambd, 0, x))",
+    lambd=0.5,
     source="torch.nn.Hardshrink, keras.activations.hard_shrink",
     aliases=("hard_shrink",),
-)  # fmt: skip
+)
 sinh_asinh = Activation(
-    "sinh_asinh", "sinh(x) + asinh(x)",
+    "sinh_asinh",
+    "sinh(x) + asinh(x)",
     source="Vijayaprabakaran & Sathiyamurthy 2022",
     note="Exponentially unbounded.",
-)  # fmt: skip
+)
 symlog = Activation(
-    "symlog", "where(x > 0, log1p(x), -log1p(-x))",
+    "symlog",
+    "where(x > 0, log1p(x), -log1p(-x))",
     source="sign(x)*log(1 + |x|); Webber 2013; Hafner et al. 2023, arXiv:2301.04104",
-)  # fmt: skip
+)
 
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {a.name: a for a in list(globals().values()) if isinstance(a, Activation)}

@@ -33,8 +33,11 @@ def _head(sheet: Sheet) -> Iterator[str]:
     yield _line("f'(x)", a.derivative().formula)
     if a.parameters:
         yield _line("parameters", ", ".join(f"{k} = {v:g}" for k, v in a.parameters.items()))
-    for title, text in (("also called", ", ".join(a.aliases)), ("source", a.source),
-                        ("note", a.note)):  # fmt: skip
+    for title, text in (
+        ("also called", ", ".join(a.aliases)),
+        ("source", a.source),
+        ("note", a.note),
+    ):
         if text:
             yield _line(title, text)
 
@@ -44,8 +47,11 @@ def _properties(sheet: Sheet) -> Iterator[str]:
     if sheet.undefined:
         yield _line("undefined", f"f is not a number {_places(sheet.undefined)}")
     yield _line("range", f"{_number(low.value)} to {_number(high.value)}", _both(low, high))
-    yield _line("limits", f"{_number(sheet.limit_left.value)} at -inf, "
-                f"{_number(sheet.limit_right.value)} at +inf", sheet.limit_left)  # fmt: skip
+    yield _line(
+        "limits",
+        f"{_number(sheet.limit_left.value)} at -inf, {_number(sheet.limit_right.value)} at +inf",
+        sheet.limit_left,
+    )
     yield _line("bounded", _yes(sheet.bounded), sheet.bounded)
     yield _line("monotone", sheet.monotone.value, sheet.monotone)
     yield _line("odd", _yes(sheet.odd), sheet.odd)

@@ -217,8 +217,24 @@ def _constant(value: Fraction) -> Interval:
     return (number, number) if exact else _widened(number, number)
 
 
-_INCREASING = ("sigmoid", "tanh", "exp", "expm1", "log", "log1p", "softplus", "softsign", "isru",
-               "erf", "normal_cdf", "sinh", "asinh", "atan", "sign", "sqrt")  # fmt: skip
+_INCREASING = (
+    "sigmoid",
+    "tanh",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "softplus",
+    "softsign",
+    "isru",
+    "erf",
+    "normal_cdf",
+    "sinh",
+    "asinh",
+    "atan",
+    "sign",
+    "sqrt",
+)
 
 INTERVAL_OPS: Mapping[str, Callable[..., Any]] = {
     **{name: _increasing(name) for name in _INCREASING},

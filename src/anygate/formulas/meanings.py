@@ -28,10 +28,15 @@ def _dead(dead: Intervals) -> list[str]:
     if not dead:
         return []
     places = " and ".join(
-        "everywhere" if math.isinf(a) and math.isinf(b) else f"below {_number(b)}" if math.isinf(a)
-        else f"above {_number(a)}" if math.isinf(b) else f"from {_number(a)} to {_number(b)}"
+        "everywhere"
+        if math.isinf(a) and math.isinf(b)
+        else f"below {_number(b)}"
+        if math.isinf(a)
+        else f"above {_number(a)}"
+        if math.isinf(b)
+        else f"from {_number(a)} to {_number(b)}"
         for a, b in dead
-    )  # fmt: skip
+    )
     return [f"The derivative is exactly zero {places}: a unit that stays there does not learn."]
 
 

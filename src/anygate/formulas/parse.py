@@ -30,7 +30,7 @@ __all__ = [
     "parse",
     "parse_own",
     "reserved_names",
-]  # fmt: skip
+]
 
 MAX_LENGTH = 2000
 MAX_NODES = 600
@@ -69,12 +69,12 @@ _CONSTANTS = {"pi": sympy.pi, "e": sympy.E}
 
 
 def is_condition(expr: Any) -> bool:
-    """Whether this is true or false, not a number. (SymPy's Symbol is both Expr and Boolean.)"""
+    """True if this is true or false, not a number. (SymPy's Symbol is both Expr and Boolean.)"""
     return isinstance(expr, sympy.logic.boolalg.Boolean) and not isinstance(expr, Expr)
 
 
 def beyond_float64(number: sympy.Rational) -> bool:
-    """Whether it has too many bits for float64, so that nothing larger may be made of it."""
+    """True if it has too many bits for float64, so that nothing larger may be made of it."""
     return max(int(number.p).bit_length(), int(number.q).bit_length()) > MAX_BITS
 
 
@@ -199,13 +199,13 @@ def _constant_parts(expression: Expr) -> Iterator[Expr]:
 
 
 def _fits(constant: Expr) -> bool:
-    """Whether it is a real number that float64 holds."""
+    """True if it is a real number that float64 holds."""
     value = constant_value(constant)
     return bool(CONTEXT.isfinite(value)) and abs(value) < sys.float_info.max
 
 
 def allowed_power(base: Expr, power: Expr) -> bool:
-    """Whether base**power can be used: an integer or a half, of a number also another root."""
+    """True if base**power can be used: an integer or a half, of a number also another root."""
     if not isinstance(power, sympy.Rational) or abs(power) > MAX_POWER:
         return False
     return bool(power.q <= (2 if base.free_symbols else MAX_ROOT))
@@ -297,7 +297,7 @@ class _Reader:
         return result
 
     def _size(self, node: ast.AST, part: Any) -> int:
-        """How many operations a part has as a tree; silu(silu(...)) doubles with each level.
+        """The number of operations a part has as a tree; silu(silu(...)) doubles with each level.
         Refuses constants beyond float64 that grew inside, as in (x*1e300)**32."""
         if part not in self.sizes:
             if isinstance(part, sympy.Rational):
@@ -489,7 +489,7 @@ class _Reader:
 
 
 def _has_digits(text: str) -> bool:
-    """Whether a number that reads as 0 is written with another digit, as in 1e-400."""
+    """True if a number that reads as 0 is written with another digit, as in 1e-400."""
     return any(c in "123456789" for c in text.lower().partition("e")[0])
 
 

@@ -1,4 +1,4 @@
-"""How mpmath spells each operation: the values that all others are measured against.
+"""The spelling of each operation in mpmath: the values that all others are measured against.
 
 mpmath's own context is one for all threads of a process. Everything inside this package computes
 with `CONTEXT` instead, under the lock that `working` takes; `PRECISE` is for a caller who holds

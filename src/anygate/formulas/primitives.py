@@ -61,7 +61,7 @@ class Primitive(sympy.Function):
 
     @classmethod
     def arity(cls) -> int:
-        """How many arguments it takes."""
+        """The number of arguments it takes."""
         return int(max(cls.nargs.args))
 
     def _sympystr(self, printer: Any) -> str:

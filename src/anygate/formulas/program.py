@@ -144,7 +144,7 @@ class _Builder:
         return self.node("const", value=_exact(value))
 
     def _is_constant(self, expr: Any) -> bool:
-        """Whether it has no symbols; remembered, as `free_symbols` walks the whole part."""
+        """True if it has no symbols; remembered, as `free_symbols` walks the whole part."""
         if expr not in self.constant:
             self.constant[expr] = not expr.is_Symbol and all(map(self._is_constant, expr.args))
         return self.constant[expr]

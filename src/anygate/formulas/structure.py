@@ -86,7 +86,7 @@ class _Search:
         return found, known
 
     def _take(self, work: int) -> bool:
-        """Whether so much work may still be done; if not, the part is skipped."""
+        """True if so much work may still be done; if not, the part is skipped."""
         if self.work < work:
             self.skipped += 1
             return False
@@ -212,8 +212,19 @@ def _zero_sensitive(e: Any) -> list[Expr]:
 
 
 _POSITIVE = {"exp", "sigmoid", "softplus", "gaussian", "normal_pdf", "normal_cdf", "cosh"}
-_ZERO_AT_ZERO = {"tanh", "expm1", "log1p", "softsign", "isru", "erf", "absolute", "sign", "sinh",
-                 "asinh", "atan"}  # fmt: skip
+_ZERO_AT_ZERO = {
+    "tanh",
+    "expm1",
+    "log1p",
+    "softsign",
+    "isru",
+    "erf",
+    "absolute",
+    "sign",
+    "sinh",
+    "asinh",
+    "atan",
+}
 
 
 def _piecewise_linear(expression: Expr) -> bool:
@@ -296,7 +307,7 @@ def parity(e: Expr) -> str | None:
 
 
 def exactly_zero(program: Program, x: Any) -> bool:
-    """Whether the program's only output is zero by structure at x: a zero branch taken, or a
+    """True if the program's only output is zero by structure at x: a zero branch taken, or a
     product with one. A value too small for the working precision is not."""
     ((_, zero),) = evaluate(program, _ZERO_OPS, {"x": (x, False)}).values()
     return bool(zero)

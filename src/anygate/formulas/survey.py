@@ -162,7 +162,7 @@ class _Maker:
         return Property(math.copysign(math.inf, last) if grows else None, "sampled")
 
     def _breaks_off(self) -> bool:
-        """Whether f jumps or has a pole: no Lipschitz bound."""
+        """True if f jumps or has a pole: no Lipschitz bound."""
         return any(k.kind in ("jump", "pole") for k in self.kinks.value)
 
     def _largest_slope(self) -> Property:
@@ -290,7 +290,7 @@ class _Maker:
         return "kink" if bends else None
 
     def _grows(self, x: Any, side: int) -> bool:
-        """Whether |f| grows without bound towards x from that side, as 1/x or log(x) do."""
+        """True if |f| grows without bound towards x from that side, as 1/x or log(x) do."""
         near = [self.at(0, x + side * _tiny(x) * 10**k) for k in (12, 8, 4, 0)]
         sizes = [abs(v) for v in near]
         if any(mp.isnan(v) for v in near):
@@ -346,8 +346,11 @@ class _Maker:
     def _second_peak(self) -> Property:
         """The largest |f''| on the grid and between its points; infinite where it grows without
         bound towards an infinite x or a pole."""
-        sizes = [(abs(s), -abs(x), x) for x, s in zip(self.grid, self.second, strict=True)
-                 if not mp.isnan(s)]  # fmt: skip
+        sizes = [
+            (abs(s), -abs(x), x)
+            for x, s in zip(self.grid, self.second, strict=True)
+            if not mp.isnan(s)
+        ]
         for side in (-1, 1):
             outside = [
                 abs(self.at(2, side * mp.mpf(10) ** k)) for k in (3, 6, 12, 25, 50, 100, 200)
@@ -362,8 +365,11 @@ class _Maker:
         return Property((_rounded(size), _rounded(x)), "sampled")
 
     def _second_dies(self) -> Property:
-        alive = [abs(x) for x, s in zip(self.grid, self.second, strict=True)
-                 if mp.isnan(s) or abs(s) >= _DEAD_SECOND]  # fmt: skip
+        alive = [
+            abs(x)
+            for x, s in zip(self.grid, self.second, strict=True)
+            if mp.isnan(s) or abs(s) >= _DEAD_SECOND
+        ]
         if not alive:
             return Property(0.0, "sampled")
         if max(alive) > 1e5:

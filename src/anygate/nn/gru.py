@@ -84,9 +84,20 @@ class GRU(RecurrentLayers):
         }
         design = make_design(gru_type(not reset_after), choices, **options)
         super().__init__(
-            "GRU", design, {"reset_after": reset_after, **options}, input_size, hidden_size,
-            num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype,
-        )  # fmt: skip
+            "GRU",
+            design,
+            {"reset_after": reset_after, **options},
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            0,
+            device,
+            dtype,
+        )
 
 
 class GRUCell(StepCell):

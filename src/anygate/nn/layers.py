@@ -59,9 +59,18 @@ class RecurrentLayers(Notices, nn.RNNBase):
         dtype: Any = None,
     ) -> None:
         super().__init__(
-            mode, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            proj_size, device, dtype,
-        )  # fmt: skip
+            mode,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
+            dtype,
+        )
         self._design = design
         self._options = options
         self._size_weights(device, dtype)
@@ -318,9 +327,14 @@ class RecurrentLayers(Notices, nn.RNNBase):
         call: Call | None,
     ) -> Result:
         layer = Layer(
-            x, states, *self._weights(suffix), cell_vectors(self, self._design, suffix), None,
-            batch_sizes, suffix.endswith("_reverse"),
-        )  # fmt: skip
+            x,
+            states,
+            *self._weights(suffix),
+            cell_vectors(self, self._design, suffix),
+            None,
+            batch_sizes,
+            suffix.endswith("_reverse"),
+        )
         whole = layer
         if segments is not None:
             layer = segments.pack(whole)

@@ -120,9 +120,20 @@ class LSTM(RecurrentLayers):
             )
         options = {"peephole": peephole, "coupled": coupled, **options}
         super().__init__(
-            "LSTM", design, options, input_size, hidden_size, num_layers, bias, batch_first,
-            dropout, bidirectional, proj_size, device, dtype,
-        )  # fmt: skip
+            "LSTM",
+            design,
+            options,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
+            dtype,
+        )
 
 
 class LSTMCell(StepCell):

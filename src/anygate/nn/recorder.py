@@ -114,9 +114,17 @@ class Call:
         rows = state.shape[0] if batch_sizes is None else batch_sizes
         layer = ".".join(part for part in (self.name, suffix.removeprefix("_")) if part)
         piece = Piece(
-            self.step, layer or "cell", 0 if not suffix else self.call, cell,
-            rows, state.shape[-1], suffix.endswith("_reverse"), not suffix, self.alone, self.units,
-        )  # fmt: skip
+            self.step,
+            layer or "cell",
+            0 if not suffix else self.call,
+            cell,
+            rows,
+            state.shape[-1],
+            suffix.endswith("_reverse"),
+            not suffix,
+            self.alone,
+            self.units,
+        )
         self.recording.pieces.append(piece)
         return piece
 

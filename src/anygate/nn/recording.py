@@ -163,7 +163,7 @@ class Piece:
 
     @property
     def counts(self) -> Array:
-        """How many values each time step had, [T]: batch rows times hidden units."""
+        """The number of values each time step had, [T]: batch rows times hidden units."""
         rows = np.asarray(self.rows, dtype=np.float64)
         return np.broadcast_to(rows * self.hidden, self.tables["forward"].shape[1:2])
 

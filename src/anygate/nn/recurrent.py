@@ -70,9 +70,20 @@ class Recurrent(RecurrentLayers):
         options: dict[str, Any] = dict(zip(_OPTIONS, given, strict=True))
         design = make_design(_check(cell), slots, **options)
         super().__init__(
-            "RNN_TANH", design, options, input_size, hidden_size, num_layers, bias, batch_first,
-            dropout, bidirectional, 0, device, dtype,
-        )  # fmt: skip
+            "RNN_TANH",
+            design,
+            options,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            0,
+            device,
+            dtype,
+        )
         self.mode = cell.name
         self._torch_type = cell
 

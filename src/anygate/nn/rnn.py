@@ -84,9 +84,20 @@ class RNN(RecurrentLayers):
         design = make_design(ELMAN, choices, **options)
         name = design.cell.slots["candidate"].name
         super().__init__(
-            "RNN_RELU" if name == "relu" else "RNN_TANH", design, options, input_size, hidden_size,
-            num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype,
-        )  # fmt: skip
+            "RNN_RELU" if name == "relu" else "RNN_TANH",
+            design,
+            options,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            0,
+            device,
+            dtype,
+        )
         self.nonlinearity = name
 
 

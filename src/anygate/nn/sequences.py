@@ -130,9 +130,17 @@ class Segments:
         segment_row = torch.empty_like(row)
         segment_row[rank] = row
         return cls(
-            steps, batch, place, batch_sizes.cpu(), segment_row, first, last, starts, ends,
+            steps,
+            batch,
+            place,
+            batch_sizes.cpu(),
+            segment_row,
+            first,
+            last,
+            starts,
+            ends,
             torch.stack([after_last > 0, after_last > before_first]),
-        )  # fmt: skip
+        )
 
     def pack(self, layer: Layer) -> Layer:
         """The layer of a whole batch as one of segments. The states go to the segments that are

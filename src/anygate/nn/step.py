@@ -94,9 +94,14 @@ class StepCell(Notices, nn.RNNCellBase):
         batched = input.dim() == 2
         x = input if batched else input.unsqueeze(0)
         layer = Layer(
-            x.unsqueeze(0), self._states(x, hx, batched), self.weight_ih, self.weight_hh,
-            self.bias_ih, self.bias_hh, cell_vectors(self, self._design, ""),
-        )  # fmt: skip
+            x.unsqueeze(0),
+            self._states(x, hx, batched),
+            self.weight_ih,
+            self.weight_hh,
+            self.bias_ih,
+            self.bias_hh,
+            cell_vectors(self, self._design, ""),
+        )
         run = partial(run_layer, self._design, training=self.training)
         call = recorded_call(self)
         if call is not None:

@@ -447,7 +447,7 @@ def _remade(source: Any, target: Any) -> set[str]:
 
 
 def _check_kind(module: nn.Module, base: type) -> None:
-    """Whether changing the class changes no code of the user's."""
+    """True if changing the class changes no code of the user's."""
     if _scripted(module):
         raise _Cannot("it is TorchScript, compiled for good; swap the model before scripting it")
     if base not in _KINDS:

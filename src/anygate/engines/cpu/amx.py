@@ -64,7 +64,7 @@ _INTRINSICS: dict[str, tuple[Any, ...]] = {
 
 @functools.lru_cache(maxsize=1)
 def allowed() -> bool:
-    """Whether the system lets this process use tiles. Linux wants to be asked, once for a process
+    """True if the system lets this process use tiles. Linux wants to be asked, once for a process
     and before the first use, because tiles make what it saves of a thread 8 KiB larger."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return False
@@ -103,9 +103,13 @@ class Parts:
         return at(b, self.start, b.add(offset, b.mul(b.and_(s, integer(1)), self.size)))
 
     def write(
-        self, s: Any, rows: tuple[Any, Any], column: Any, count: Any,
+        self,
+        s: Any,
+        rows: tuple[Any, Any],
+        column: Any,
+        count: Any,
         source: Callable[[Any], Any],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """The parts of `count` columns, from `column` on (a multiple of 32), of a range of this
         thread's rows; source(row) is the address of the first number. Zeros fill the last block."""
         b = self.loop.builder
@@ -223,8 +227,9 @@ def _load_some(e: Emitter, source: Any, count: Any) -> Any:
         with then:
             whole, there = e.load(source), b.block
         with otherwise:
-            one = b.insert_element(ir.Constant(e.integer, ir.Undefined), b.trunc(count, I32),
-                                   ir.Constant(I32, 0))  # fmt: skip
+            one = b.insert_element(
+                ir.Constant(e.integer, ir.Undefined), b.trunc(count, I32), ir.Constant(I32, 0)
+            )
             zeros = ir.Constant(e.integer, [0] * ROWS)
             places = ir.Constant(e.integer, list(range(ROWS)))
             mask = b.icmp_signed("<", places, b.shuffle_vector(one, one, zeros))

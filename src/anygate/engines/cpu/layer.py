@@ -350,7 +350,7 @@ def _offsets(batch_sizes: Tensor | None) -> Tensor | None:
 
 
 def _team(width: int, steps: int, batch: int, products: int, hidden: int) -> tuple[int, bool]:
-    """How many threads, and whether they share hidden units, `width` at a time (else rows).
+    """The number of threads, and whether they share hidden units, `width` at a time (else rows).
     products: multiply-adds of a row's step."""
     step = batch * products
     threads = team_size()

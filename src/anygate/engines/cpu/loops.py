@@ -150,7 +150,7 @@ class Loop:
         return b.extract_value(pair, 0), b.extract_value(pair, 1)
 
     def thread_rows(self, count: Any) -> Any:
-        """How many of the first `count` rows are this thread's."""
+        """The number of of the first `count` rows are this thread's."""
         b = self.builder
         share = self.ceiling(b.sub(count, self.first_row), self.row_step)
         return self.maximum(share, integer(0))
@@ -170,7 +170,7 @@ class Loop:
             yield first, b.sub(b.sdiv(b.mul(rows, b.add(k, integer(1))), count), first)
 
     def split(self, first: Any, size: Any, continuing: Any) -> Any:
-        """How many rows of a group are among the first `continuing` of the thread's rows."""
+        """The number of rows of a group are among the first `continuing` of the thread's rows."""
         left = self.maximum(self.builder.sub(continuing, first), integer(0))
         return self.minimum(left, size)
 
@@ -227,8 +227,10 @@ def _flush_arm(loop: Loop) -> Callable[[], None]:
 
 
 _MODES: dict[str, Callable[[Loop], Callable[[], None] | None]] = {
-    "mxcsr": _flush_x86, "fpcr": _flush_arm, "": lambda loop: None,
-}  # fmt: skip
+    "mxcsr": _flush_x86,
+    "fpcr": _flush_arm,
+    "": lambda loop: None,
+}
 
 
 def _wait(loop: Loop) -> ir.Function:

@@ -125,10 +125,15 @@ def _across(b: ir.IRBuilder, vector: Any, join: Callable[[Any, Any], Any]) -> An
         count //= 2
         undefined = ir.Constant(vector.type, ir.Undefined)
         halves = (
-            b.shuffle_vector(vector, undefined, ir.Constant(
-                ir.VectorType(ir.IntType(32), count), [first + k for k in range(count)]))
+            b.shuffle_vector(
+                vector,
+                undefined,
+                ir.Constant(
+                    ir.VectorType(ir.IntType(32), count), [first + k for k in range(count)]
+                ),
+            )
             for first in (0, count)
-        )  # fmt: skip
+        )
         vector = join(*halves)
     return b.extract_element(vector, ir.Constant(ir.IntType(32), 0))
 

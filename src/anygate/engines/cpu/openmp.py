@@ -50,7 +50,7 @@ _team_is_lost = False
 
 
 def team_size() -> int:
-    """How many threads a kernel may have that this thread calls now: torch's number, or 1 in a
+    """The number of threads a kernel may have that this thread calls now: torch's number, or 1 in a
     forked child whose team is lost."""
     _thread.has_computed = True
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""How LLVM vectors spell each operation. To change an exponential, change `_exp_parts`.
+"""The spelling of each operation in LLVM vectors. To change an exponential, change `_exp_parts`.
 
 Within 4 ulp of the true value over the whole range in float32 and float64 (tests/test_cpu.py),
 infinities and NaN included. No fast-math: NaN stays NaN.

@@ -151,10 +151,14 @@ def _multiply_third(b: Any, here: _Block, two: Any, third: Any) -> None:
 
 def _two_by_two(here: _Block) -> list[list[tuple[Any, ...]]]:
     """The instructions of each third of a block: seven times two tiles are read for 24 products."""
-    rows = [[("tileloadd64", 4 + r, here.rows[r], part * TILE) for r in range(2)]
-            for part in range(PARTS)]  # fmt: skip
-    columns = [[("tileloadd64", 6 + v, here.pairs[0], (2 * part + v) * TILE) for v in range(2)]
-               for part in range(PARTS)]  # fmt: skip
+    rows = [
+        [("tileloadd64", 4 + r, here.rows[r], part * TILE) for r in range(2)]
+        for part in range(PARTS)
+    ]
+    columns = [
+        [("tileloadd64", 6 + v, here.pairs[0], (2 * part + v) * TILE) for v in range(2)]
+        for part in range(PARTS)
+    ]
     products = [("tdpbf16ps", k, 4 + k // 2, 6 + k % 2) for k in range(4)]
     return [
         [*rows[0], *columns[2], *products, *columns[1], *products],

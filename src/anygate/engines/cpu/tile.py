@@ -91,7 +91,7 @@ def _emit_tile(
 
 
 def _groups(sums: int) -> int:
-    """How many steps of K have sums of their own: 1, 2, 4 or 8."""
+    """The number of steps of K have sums of their own: 1, 2, 4 or 8."""
     groups = 1
     while 2 * groups * sums <= _SUMS and groups < 8:
         groups *= 2

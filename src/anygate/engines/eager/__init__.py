@@ -61,12 +61,12 @@ class Eager(Engine):
 
 
 def _one_by_one(cell: Cell) -> bool:
-    """Whether a step has no Programs of its own."""
+    """True if a step has no Programs of its own."""
     return cell.type.kind in ("two products", "reduction")
 
 
 def _transformed() -> bool:
-    """Whether torch.func or forward mode looks inside, where an autograd Function may not stand."""
+    """True if torch.func or forward mode looks inside, where an autograd Function may not stand."""
     if torch.compiler.is_compiling():
         return False
     return (

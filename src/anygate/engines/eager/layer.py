@@ -118,9 +118,14 @@ def _stack(layer: Layer, steps: Iterable[Tensor]) -> Tensor:
 class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, cell: Cell, masks: Tensor | None, reverse: bool, keep: bool,
-        measures: Measures | None, *tensors: Any,
-    ) -> Any:  # fmt: skip
+        ctx: Any,
+        cell: Cell,
+        masks: Tensor | None,
+        reverse: bool,
+        keep: bool,
+        measures: Measures | None,
+        *tensors: Any,
+    ) -> Any:
         layer = _layer(tensors, masks, reverse)
         steps: list[_Step] = []
         result = _forward(cell, layer, keep, measures, steps)

@@ -1,4 +1,4 @@
-"""How torch spells each operation, and Programs as functions of tensors."""
+"""The spelling of each operation in torch, and Programs as functions of tensors."""
 
 from __future__ import annotations
 

@@ -207,10 +207,13 @@ def gradients(
     if pairs:
         found = list(
             torch.autograd.grad(
-                [r for r, _ in pairs], wanted, [g for _, g in pairs],
-                create_graph=True, allow_unused=True,
+                [r for r, _ in pairs],
+                wanted,
+                [g for _, g in pairs],
+                create_graph=True,
+                allow_unused=True,
             )
-        )  # fmt: skip
+        )
     rest = iter(found)
     return [
         next(rest) if t is not None and need else None for t, need in zip(own, needed, strict=True)

@@ -53,15 +53,28 @@ class _Loop(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, key: str, masks: Tensor | None, reverse: bool, keep: bool,
-        measures: Measures | None, training: bool, *tensors: Tensor | None,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+        ctx: Any,
+        key: str,
+        masks: Tensor | None,
+        reverse: bool,
+        keep: bool,
+        measures: Measures | None,
+        training: bool,
+        *tensors: Tensor | None,
+    ) -> tuple[Tensor, ...]:
         cell = cell_of(key)
         x, weight_ih, weight_hh, bias_ih, bias_hh, vectors, *states = map(_array, tensors)
         layer = Arrays(
-            cast(Array, x), tuple(states), cast(Array, weight_ih), cast(Array, weight_hh),  # type: ignore[arg-type]
-            bias_ih, bias_hh, vectors, _array(masks), reverse,
-        )  # fmt: skip
+            cast(Array, x),
+            tuple(states),
+            cast(Array, weight_ih),
+            cast(Array, weight_hh),  # type: ignore[arg-type]
+            bias_ih,
+            bias_hh,
+            vectors,
+            _array(masks),
+            reverse,
+        )
         trace = forward(cell, layer)
         if measures is not None:
             measures.forward(torch.from_numpy(trace.numbers()))

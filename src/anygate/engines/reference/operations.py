@@ -1,4 +1,4 @@
-"""How NumPy spells each operation, in float64. erf is Python's, element by element."""
+"""The spelling of each operation in NumPy, in float64. erf is Python's, element by element."""
 
 from __future__ import annotations
 
