@@ -136,10 +136,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text(name: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()  # not the wall's: other tests share the processor
     with pytest.raises(FormulaError):
         from_canonical(HOSTILE[name])
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_a_small_file_cannot_fill_the_memory(
     path = zipped(tmp_path / "my.npz", x=npy(np.zeros((40, 100_000))), y=npy(np.arange(40) % 2))
     assert path.stat().st_size < 100_000
     monkeypatch.setattr(files_module, "LARGEST", 2**20)
-    refused(path, "x holds 30 MiB, as float32; at most 1 are read", None)
+    refused(path, "x holds 31 MiB, as float32; at most 1 are read", None)
 
 
 # ---- .ts ------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ SAID = {
     "columns.csv": "holds 20,000 columns; at most 10,000 are read",
     "long.csv": "windows of 100,000 values hold 152,588 MiB; at most 256 are made: set --window",
     "long.ts": "holds more than 1,000,000 numbers; thin out the steps",
-    "idx": "says that it holds 60000x1000x1000 bytes; at most 67,108,864",
+    "idx": "unpacks to more than 64 MiB",
 }
 
 

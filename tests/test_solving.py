@@ -302,7 +302,7 @@ def test_the_margin_is_declared_beforehand(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"declared a margin of 0\.01; 0\.05 cannot be used"):
         verdict(results, 0.05)
     for wrong in (0, -1.0, "1", True):
-        with pytest.raises(StudyError, match=r"the margin in study\.json must be a positive"):
+        with pytest.raises(StudyError, match=r"study\.json is damaged: settings\.margin: "):
             verdict(declared(tmp_path / f"b{wrong}", CLOSE, wrong))
     with pytest.raises(StudyError, match="the margin must be a positive number"):
         verdict(study(tmp_path / "c", CLOSE), float("nan"))

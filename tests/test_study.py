@@ -288,7 +288,7 @@ def test_writing_is_all_or_nothing(tmp_path: Path) -> None:
 STUDY_SCRIPT = """
 import sys
 from pathlib import Path
-from anygate.lab.study import Study
+from anygate.lab.study.plan import Study
 from anygate.lab.tasks import Settings, find_task
 from anygate.formulas import resolve
 

@@ -66,9 +66,9 @@ class _Loop(torch.autograd.Function):
         x, weight_ih, weight_hh, bias_ih, bias_hh, vectors, *states = map(_array, tensors)
         layer = Arrays(
             cast(Array, x),
-            tuple(states),
+            cast(tuple[Array, ...], tuple(states)),
             cast(Array, weight_ih),
-            cast(Array, weight_hh),  # type: ignore[arg-type]
+            cast(Array, weight_hh),
             bias_ih,
             bias_hh,
             vectors,
