@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from anygate.lab.trial import run_trial
 from claims_tiny import CLAIM, TINY, accuracies, findings, run_tiny, solved
 from test_claims import PROPERTIES
 
@@ -25,6 +24,7 @@ from anygate.formulas import ACTIVATIONS, resolve
 from anygate.formulas.program import lower
 from anygate.lab.answer import measured
 from anygate.lab.study.store.files import checked
+from anygate.lab.study.trial import run_trial
 from anygate.nn import LSTM
 from studies.__main__ import Exit, main
 from studies.answer import ANSWER, worded
