@@ -227,7 +227,10 @@ def test_training_follows_torch(pair: tuple[Kind, Kind], name: str) -> None:
 
         losses.append([optimizer.step(closure).item() for _ in range(10)])
     assert losses[0][-1] < losses[0][0]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-10)
+    # L-BFGS divides by differences of gradients, so rounding grows from step to step: torch's own
+    # GRU is 1.3e-10 from the loop at the tenth loss (AMD EPYC without AVX-512).
+    rtol = 1e-9 if name == "LBFGS" else 1e-10
+    np.testing.assert_allclose(losses[1], losses[0], rtol=rtol)
 
 
 def test_averaged_model(layer: Kind) -> None:

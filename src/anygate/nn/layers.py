@@ -272,6 +272,8 @@ class RecurrentLayers(Notices, nn.RNNBase):
 
     def permute_hidden(self, hx: Any, permutation: Tensor | None) -> Any:
         """The state with the rows in another order."""
+        if permutation is None:
+            return hx
         if isinstance(hx, Tensor):
             return _permuted(hx, permutation)
         return tuple(_permuted(state, permutation) for state in hx)

@@ -79,11 +79,12 @@ class _Kept:
     def of(self, tensors: tuple[Tensor, ...], code: Kernels, verify_bytes: bool) -> Any:
         """`make(code, *tensors)`, or what it gave before for these tensors as they are."""
         key = (code.target, code.layout.weights, *[(t.data_ptr(), t.shape) for t in tensors])
+        for tensor in tensors:  # a transposed weight has the address and the bytes of another
+            if not tensor.is_contiguous():
+                return self.make(code, *tensors)
         entry = self.found.get(key)
         if entry is not None and entry.is_fresh(tensors, code, verify_bytes):
             return entry.made
-        if not all(t.is_contiguous() for t in tensors):
-            return self.make(code, *tensors)
         entry = self._entry(key, tensors, code)
         self.found[key] = entry
         return entry.made
