@@ -352,3 +352,18 @@ def test_hard_silu_at_infinity() -> None:
     slope = hard.derivative()
     assert (hard.value(math.inf), hard.value(-math.inf)) == (math.inf, 0)
     assert (slope.value(math.inf), slope.value(-math.inf)) == (1, 0)
+
+
+@pytest.mark.parametrize("text", ["clip(x, 0.75, x/3)", "clip(x/2, x, 1)", "clip(0.1, 0.75, x)"])
+def test_a_clip_whose_bounds_cross_has_the_slope_of_its_value(text: str) -> None:
+    """It is min(max(x, low), high), so `high` where low lies above high."""
+    activation = resolve(text)
+    for x in (-2.0, 0.3, 0.5, 2.0):
+        risen = activation.value(x + 1e-6) - activation.value(x - 1e-6)
+        assert activation.derivative().value(x) == pytest.approx(risen / 2e-6, abs=1e-6)
+
+
+def test_a_constant_that_is_zero_under_a_root_has_no_slope() -> None:
+    """The chain rule's 0/0 is not asked: what holds no x has the derivative 0."""
+    activation = resolve("x + sqrt(clip(-3, 0, 1/3))")
+    assert activation.value(2.0) == 2.0 and activation.derivative().value(2.0) == 1.0

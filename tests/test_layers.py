@@ -1,4 +1,5 @@
-"""Imports run one way: formulas <- cells <- engines <- nn <- interop, lab <- cli."""
+"""Imports run one way: formulas <- cells <- engines <- nn <- interop, lab <- cli;
+the explorer needs the formulas alone."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ MAY_USE: dict[str, set[str]] = {
     "nn": {"formulas", "cells", "engines"},
     "interop": {"formulas", "cells", "engines", "nn"},
     "lab": {"formulas", "cells", "engines", "nn"},
-    "cli": {"formulas", "cells", "engines", "nn", "interop", "lab"},
-    "__main__": {"formulas", "cells", "engines", "nn", "interop", "lab", "cli"},
+    "explorer": {"formulas"},
+    "cli": {"formulas", "cells", "engines", "nn", "interop", "lab", "explorer"},
+    "__main__": {"formulas", "cells", "engines", "nn", "interop", "lab", "explorer", "cli"},
     # The face of the package: only public names, and imported when they are used.
     "__init__": {"formulas", "cells", "engines", "nn"},
 }

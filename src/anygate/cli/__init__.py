@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
-from . import compare, lookup, report
+from . import compare, explore, lookup, report
 from .base import Exit, say
 
 __all__ = ["Exit", "main", "parser"]
@@ -83,6 +83,6 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"anygate {__version__}")
     commands = made.add_subparsers(dest="command", metavar="COMMAND")
-    for command in (lookup, compare, report):
+    for command in (lookup, explore, compare, report):
         command.add(commands)
     return made

@@ -43,7 +43,8 @@ def partial(expression: Expr, symbol: sympy.Symbol) -> Expr:
             case sympy.Mul():
                 return _product(part.args, [visit(a) for a in part.args])
             case sympy.Pow() if isinstance(part.exp, sympy.Rational):
-                return part * (visit(part.base) * part.exp / part.base)
+                slope = visit(part.base)  # 0 of a constant, whose own value may be 0 as well
+                return part * (slope * part.exp / part.base) if slope != 0 else slope
             case sympy.exp():
                 return part * visit(part.args[0])
         raise ValueError(f"'{part}' is not in the vocabulary of formulas")

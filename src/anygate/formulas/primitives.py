@@ -352,16 +352,26 @@ def _order_extreme(cls: Any, a: Expr, b: Expr) -> Expr | None:
 
 
 class clip(Primitive):
-    """clip(x, low, high): x held within [low, high]. Both ends belong to the inside, so the
-    slope there is that of x. NaN stays NaN."""
+    """clip(x, low, high): x held within [low, high], min(max(x, low), high): `high` where low is
+    above high. Both ends belong to the inside, so the slope there is that of x. NaN stays NaN."""
 
     nargs = 3
     latex = r"\operatorname{clip}"
 
     def chain(self, inner: tuple[Expr, ...]) -> Expr:
         x, low, high = self.args
-        outside = where(_ordered(sympy.StrictGreaterThan, x, high), inner[2], inner[0])
-        return where(_ordered(sympy.StrictLessThan, x, low), inner[1], outside)
+        above = sympy.Or(_ordered(sympy.StrictGreaterThan, x, high), _crossed(low, high))
+        inside = where(_ordered(sympy.StrictLessThan, x, low), inner[1], inner[0])
+        return where(above, inner[2], inside)
+
+
+def _crossed(low: Expr, high: Expr) -> Any:
+    """low > high: decided where both are constants."""
+    from .constants import compare
+
+    if low.free_symbols or high.free_symbols:
+        return _ordered(sympy.StrictGreaterThan, low, high)
+    return sympy.true if compare(sympy.StrictGreaterThan, low, high) else sympy.false
 
 
 class where(Primitive):
