@@ -11,6 +11,7 @@ from typing import Any
 import sympy
 from sympy import Expr
 
+from .exact import power, product
 from .primitives import VARIABLE, Primitive
 
 __all__ = ["differentiate", "partial"]
@@ -43,9 +44,11 @@ def partial(expression: Expr, symbol: sympy.Symbol) -> Expr:
             case sympy.Mul():
                 return _product(part.args, [visit(a) for a in part.args])
             case sympy.Pow() if isinstance(part.exp, sympy.Rational):
-                return part * (visit(part.base) * part.exp / part.base)
+                return product(
+                    part, visit(part.base), part.exp, power(part.base, sympy.S.NegativeOne)
+                )
             case sympy.exp():
-                return part * visit(part.args[0])
+                return product(part, visit(part.args[0]))
         raise ValueError(f"'{part}' is not in the vocabulary of formulas")
 
     return visit(expression)
@@ -53,7 +56,7 @@ def partial(expression: Expr, symbol: sympy.Symbol) -> Expr:
 
 def _product(factors: tuple[Expr, ...], slopes: list[Expr]) -> Expr:
     terms = [
-        sympy.Mul(*factors[:k], slope, *factors[k + 1 :])
+        product(*factors[:k], slope, *factors[k + 1 :])
         for k, slope in enumerate(slopes)
         if slope != 0
     ]
