@@ -12,6 +12,7 @@ from sympy import Expr, Symbol
 
 from ..formulas.activation import Activation
 from ..formulas.errors import FormulaError, short
+from ..formulas.exact import substitute
 from ..formulas.lookup import functions, resolve
 from ..formulas.parse import nearest, parse, reserved_names
 
@@ -407,7 +408,7 @@ class _Reader:
         except FormulaError as error:
             raise FormulaError(f"{cell.name}, {where}: {error}") from None
         self._check_symbols(expression, where)
-        return expression.xreplace(self.aliases)
+        return substitute(expression, self.aliases)
 
     def _check_symbols(self, expression: Expr, where: str) -> None:
         inner = {slot for slot, _ in self.cell.slots}
@@ -438,7 +439,7 @@ class _Reader:
             if any(e.name == slot for e in self.equations):
                 raise FormulaError(f"the slot {slot} is applied twice; give each place its own")
             self._check_symbols(argument, f"the argument of {slot}")
-            argument = argument.xreplace(self.aliases)
+            argument = substitute(argument, self.aliases)
             self.equations.append(Equation(slot, argument, "slot"))
             return symbol(slot)
 
@@ -448,5 +449,5 @@ class _Reader:
         self._check_symbols(argument, "the argument of mean")
         self.means += 1
         name = f"mean {self.means}"
-        self.equations.append(Equation(name, argument.xreplace(self.aliases), "mean"))
+        self.equations.append(Equation(name, substitute(argument, self.aliases), "mean"))
         return symbol(name)

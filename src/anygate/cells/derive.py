@@ -12,6 +12,7 @@ from ..formulas.activation import Activation
 from ..formulas.closed import VALUE, derivative_in_value
 from ..formulas.derivative import partial
 from ..formulas.errors import FormulaError
+from ..formulas.exact import substitute
 from ..formulas.primitives import VARIABLE, Primitive, clip
 from ..formulas.program import Program, lower
 from .celltype import CellType, argument_of, before, symbol
@@ -91,7 +92,7 @@ class Step:
         self._check_size()
         self.values: dict[Symbol, Expr] = {}
         for name, expression in self.lines.items():
-            self.values[symbol(name)] = expression.xreplace(self.values)
+            self.values[symbol(name)] = substitute(expression, self.values)
         self._free = {symbol(before(s)) for s in type.states} | {symbol(m) for m in type.masks}
         self._free |= {symbol(name) for name, _ in type.vectors}
         self._free |= {symbol(f"{s}.{key}") for s, a in slots.items() for key in a.parameters}
@@ -151,7 +152,7 @@ class Step:
         if self.limit is not None:
             bound = sympy.Rational(*self.limit.as_integer_ratio())
             inside = clip(argument, -bound, bound)
-        return self.slots[slot].expression.xreplace({VARIABLE: inside, **self._own(slot)})
+        return substitute(self.slots[slot].expression, {VARIABLE: inside, **self._own(slot)})
 
     def _own(self, slot: str) -> dict[Expr, Expr]:
         """What an activation's own parameters are called in the cell."""
@@ -175,12 +176,12 @@ class Step:
             if not self.lines[name].has(Primitive):
                 return None  # 1 - i is as cheap to compute again as to read
             (argument,) = inner
-            expression = self.lines[name].xreplace({argument: VARIABLE})
+            expression = substitute(self.lines[name], {argument: VARIABLE})
             parameters, names = [], {}
         slope = derivative_in_value(expression)
         if slope is None or any(partial(expression, p).has(VARIABLE) for p in parameters):
             return None
-        return argument, slope.xreplace({VALUE: symbol(name), **names})
+        return argument, substitute(slope, {VALUE: symbol(name), **names})
 
     def _slopes(self, name: str) -> dict[Symbol, Expr]:
         expression = self.lines[name]
@@ -212,7 +213,7 @@ class Step:
         needed = {s for g in grads.values() for s in g.free_symbols} - arriving
         known = {s: self._recall(s) for s in sorted(needed, key=self._place)}
         self._check_backward_size({s: _size(value, {}) for s, value in known.items()})
-        return {name: expression.xreplace(known) for name, expression in grads.items()}
+        return {name: substitute(expression, known) for name, expression in grads.items()}
 
     def _place(self, name: Symbol) -> int:
         """Products first, then lines as they stand: what is saved of an early line serves later."""
@@ -238,7 +239,7 @@ class Step:
                 return self._save(name)
         if name.name.endswith(" argument") and not self._given(name):
             return self._save(name)
-        return line.xreplace({s: self._recall(s) for s in sorted(inner, key=str)})
+        return substitute(line, {s: self._recall(s) for s in sorted(inner, key=str)})
 
     def _given(self, name: Symbol) -> bool:
         """True if a value follows from states and inputs alone."""

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from sympy import Expr, S
 
 from ..formulas.activation import Activation
+from ..formulas.exact import substitute
 from ..formulas.program import Program, lower
 from ..formulas.sheet import sheet
 from .cell import Cell
@@ -135,7 +136,7 @@ def measured(cell: Cell) -> Measured:
     }
     for state in type.states:
         back[total(state)] = step.total(state)
-        back[direct(state)] = step.total(state).xreplace(arriving)
+        back[direct(state)] = substitute(step.total(state), arriving)
     inputs = (
         *map(saved_name, step.saved),
         *(before(state) for state in type.states),
@@ -165,7 +166,7 @@ def _parts(cell: Cell, step: Step) -> dict[str, Expr]:
         argument = symbol(argument_of(slot))
         slope = step.slopes[slot].get(argument, S.Zero)
         found[part_of("value", slot)] = step.values[symbol(slot)]
-        found[part_of("slope", slot)] = slope.xreplace(step.values)
+        found[part_of("slope", slot)] = substitute(slope, step.values)
         found[part_of("argument", slot)] = step.values[argument]
     return found
 

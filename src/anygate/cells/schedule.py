@@ -9,6 +9,7 @@ from typing import Literal
 import sympy
 
 from ..formulas.derivative import partial
+from ..formulas.exact import substitute
 from ..formulas.primitives import VARIABLE, clip
 from ..formulas.program import Program, lower
 from .cell import Cell
@@ -82,7 +83,7 @@ def _activated(cell: Cell, slot: str) -> sympy.Expr:
         bound = sympy.Rational(*cell.clip.as_integer_ratio())
         inside = clip(argument, -bound, bound)
     own = {symbol(key): symbol(f"{slot}.{key}") for key in activation.parameters}
-    return activation.expression.xreplace({VARIABLE: inside, **own})
+    return substitute(activation.expression, {VARIABLE: inside, **own})
 
 
 def _action(

@@ -15,6 +15,7 @@ from .arrays import applier
 from .canonical import canonical, from_canonical
 from .derivative import differentiate, partial
 from .errors import FormulaError, short
+from .exact import substitute
 from .normalise import normalise, settle
 from .parse import MAX_LENGTH, check_parameter_name, parse
 from .precise import CONTEXT, OPS, working
@@ -382,7 +383,7 @@ def _check_parameters(activation: Activation, changed: Mapping[str, float]) -> N
 def _closed(expression: Expr, parameters: Mapping[str, float]) -> Expr:
     """An expression with its parameters' numbers in it."""
     numbers = {sympy.Symbol(k, real=True): sympy.Rational(repr(v)) for k, v in parameters.items()}
-    return expression.xreplace(numbers) if numbers else expression
+    return substitute(expression, numbers) if numbers else expression
 
 
 _NO_NUMBERS = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo, sympy.I)

@@ -8,6 +8,7 @@ import sympy
 from sympy import Dummy, Expr
 
 from .derivative import differentiate, partial
+from .exact import substitute
 from .primitives import VARIABLE, Primitive
 
 __all__ = ["VALUE", "derivative_in_value"]
@@ -27,14 +28,14 @@ def derivative_in_value(expression: Expr) -> Expr | None:
     if not slope.has(VARIABLE):
         return slope
     for inner in sorted(expression.atoms(Primitive), key=sympy.default_sort_key):
-        outer = expression.xreplace({inner: VALUE})
+        outer = substitute(expression, {inner: VALUE})
         if outer.has(VARIABLE):
             continue
         scale = partial(outer, VALUE)
         if not scale.is_Rational or scale == 0:
             continue
-        in_terms_of_inner = slope.xreplace({inner: VALUE})
+        in_terms_of_inner = substitute(slope, {inner: VALUE})
         if not in_terms_of_inner.has(VARIABLE):
-            offset = outer.xreplace({VALUE: sympy.S.Zero})
-            return in_terms_of_inner.xreplace({VALUE: (VALUE - offset) / scale})
+            offset = substitute(outer, {VALUE: sympy.S.Zero})
+            return substitute(in_terms_of_inner, {VALUE: (VALUE - offset) / scale})
     return None

@@ -11,6 +11,7 @@ from typing import Any
 import sympy
 from sympy import Expr
 
+from .exact import power, product
 from .primitives import VARIABLE, Primitive
 
 __all__ = ["differentiate", "partial"]
@@ -44,9 +45,11 @@ def partial(expression: Expr, symbol: sympy.Symbol) -> Expr:
                 return _product(part.args, [visit(a) for a in part.args])
             case sympy.Pow() if isinstance(part.exp, sympy.Rational):
                 slope = visit(part.base)  # 0 of a constant, whose own value may be 0 as well
-                return part * (slope * part.exp / part.base) if slope != 0 else slope
+                if slope == 0:
+                    return slope
+                return product(part, slope, part.exp, power(part.base, sympy.S.NegativeOne))
             case sympy.exp():
-                return part * visit(part.args[0])
+                return product(part, visit(part.args[0]))
         raise ValueError(f"'{part}' is not in the vocabulary of formulas")
 
     return visit(expression)
@@ -54,7 +57,7 @@ def partial(expression: Expr, symbol: sympy.Symbol) -> Expr:
 
 def _product(factors: tuple[Expr, ...], slopes: list[Expr]) -> Expr:
     terms = [
-        sympy.Mul(*factors[:k], slope, *factors[k + 1 :])
+        product(*factors[:k], slope, *factors[k + 1 :])
         for k, slope in enumerate(slopes)
         if slope != 0
     ]

@@ -13,6 +13,7 @@ from sympy import Expr
 from .activation import Activation
 from .catalogue import ACTIVATIONS
 from .errors import FormulaError, short
+from .exact import substitute
 from .parse import MAX_LENGTH, NOT_ELEMENTWISE, nearest, parse
 from .primitives import VARIABLE
 
@@ -154,6 +155,6 @@ def functions() -> dict[str, Callable[..., Expr]]:
 def _callable(activation: Activation) -> Callable[..., Expr]:
     def apply(argument: Expr, **parameters: Any) -> Expr:
         bound = activation(**{k: float(v) for k, v in parameters.items()})
-        return bound.closed.xreplace({VARIABLE: argument})
+        return substitute(bound.closed, {VARIABLE: argument})
 
     return apply

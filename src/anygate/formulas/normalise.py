@@ -12,7 +12,8 @@ from sympy import Expr
 
 from .canonical import canonical
 from .errors import FormulaError, short
-from .parse import MAX_POWER, MAX_SIZE, allowed_power, beyond_float64, is_condition, parse_own
+from .exact import MAX_POWER, allowed_power, beyond_float64, power, rebuild
+from .parse import MAX_SIZE, is_condition, parse_own
 from .primitives import PRIMITIVES, VARIABLE, Primitive, maximum, minimum, where
 from .text import write
 
@@ -125,7 +126,7 @@ def _walk(expr: Any) -> Any:
             return primitive(*arguments)
     if isinstance(expr, sympy.Pow):
         return _held(_power(expr, *arguments))
-    return _held(expr.func(*arguments))
+    return _held(rebuild(expr, arguments))
 
 
 def _decimal(number: sympy.Float) -> sympy.Rational:
@@ -145,16 +146,16 @@ def _piecewise(expr: sympy.Piecewise) -> Expr:
     return result
 
 
-def _power(expr: Expr, base: Expr, power: Expr) -> Expr:
+def _power(expr: Expr, base: Expr, exponent: Expr) -> Expr:
     if base == sympy.E:
-        return PRIMITIVES["exp"](power)
-    if base.is_number and base.is_positive and not power.is_number:
-        return PRIMITIVES["exp"](power * PRIMITIVES["log"](base))
-    if not allowed_power(base, power):
+        return PRIMITIVES["exp"](exponent)
+    if base.is_number and base.is_positive and not exponent.is_number:
+        return PRIMITIVES["exp"](exponent * PRIMITIVES["log"](base))
+    if not allowed_power(base, exponent):
         raise FormulaError(
             f"'{expr}': a power must be an integer or a half; write exp(p*log(x)) for x > 0"
         )
-    return base**power
+    return power(base, exponent)
 
 
 def _outside(expr: Expr) -> str:

@@ -4,26 +4,34 @@
 from __future__ import annotations
 
 import ast
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from typing import Any, NoReturn
 
 import sympy
 from sympy import Expr
 
-from .constants import compare, constant_value
+from .constants import constant_value
 from .errors import FormulaError, short
-from .precise import CONTEXT
+from .exact import (
+    MAX_BITS,
+    MAX_POWER,
+    MAX_ROOT,
+    allowed_power,
+    beyond_float64,
+    compared,
+    constant_parts,
+    fits_float64,
+    is_constant,
+    power,
+    product,
+)
 from .primitives import PRIMITIVES, VARIABLE, Primitive, absolute, maximum, minimum, where
 
 __all__ = [
     "MAX_LENGTH",
-    "MAX_POWER",
     "MAX_SIZE",
     "NOT_ELEMENTWISE",
-    "allowed_power",
-    "beyond_float64",
     "check_parameter_name",
     "is_condition",
     "nearest",
@@ -35,10 +43,8 @@ __all__ = [
 MAX_LENGTH = 2000
 MAX_NODES = 600
 MAX_DEPTH = 60
-MAX_POWER = 32
-MAX_BITS = 1100  # of a constant's numerator or denominator: all of float64 fits
-MAX_ROOT = 64  # of a number: 2**(1/64)
 MAX_SIZE = 1000  # operations, with the functions of the catalogue written out
+MAX_CONSTANT = 200  # of those without the variable: SymPy evaluates them time and again
 _OWN = 20  # how much longer a text of our own may be than a user's
 
 NOT_ELEMENTWISE = {
@@ -73,11 +79,6 @@ def is_condition(expr: Any) -> bool:
     return isinstance(expr, sympy.logic.boolalg.Boolean) and not isinstance(expr, Expr)
 
 
-def beyond_float64(number: sympy.Rational) -> bool:
-    """True if it has too many bits for float64, so that nothing larger may be made of it."""
-    return max(int(number.p).bit_length(), int(number.q).bit_length()) > MAX_BITS
-
-
 def nearest(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> list[str]:
     """The known names most like this one: the same but for capitals, or up to three others."""
     from difflib import get_close_matches
@@ -95,7 +96,7 @@ def _chain(pair: type[Primitive]) -> Callable[..., Expr]:
 # name -> (function, how many arguments it takes, or None for two or more)
 _FUNCTIONS: dict[str, tuple[Callable[..., Expr], int | None]] = {
     **{name: (function, function.arity()) for name, function in PRIMITIVES.items()},
-    "sqrt": (sympy.sqrt, 1),
+    "sqrt": (lambda x: power(x, sympy.S.Half), 1),
     "max": (_chain(maximum), None),
     "maximum": (_chain(maximum), None),
     "min": (_chain(minimum), None),
@@ -173,42 +174,19 @@ def _in_vocabulary(text: str, result: Expr) -> Expr:
         result = result.replace(sympy.Abs, absolute)
     if result.has(sympy.exp):  # of e*e
         result = result.replace(sympy.exp, PRIMITIVES["exp"])
-    for part in _constant_parts(result):
-        if not _fits(part):
+    for part in constant_parts(result):
+        if not fits_float64(part):
             raise FormulaError(
                 f"a part of the formula '{short(text)}' is not a finite real number: "
                 f"{short(str(part))}"
             )
-    for power in result.atoms(sympy.Pow):
-        if not allowed_power(*power.args):
+    for part in result.atoms(sympy.Pow):
+        if not allowed_power(*part.args):
             raise FormulaError(
-                f"the formula '{short(text)}' comes to the power {power.exp} of a part; a power "
+                f"the formula '{short(text)}' comes to the power {part.exp} of a part; a power "
                 f"must be an integer or a half, of at most {MAX_POWER}"
             )
     return result
-
-
-def _constant_parts(expression: Expr) -> Iterator[Expr]:
-    """The parts without symbols, each once, the smaller ones first."""
-    seen: set[Any] = set()
-    for part in sympy.postorder_traversal(expression):
-        if part not in seen:
-            seen.add(part)
-            if isinstance(part, Expr) and part.args and not part.free_symbols:
-                yield part
-
-
-def _fits(constant: Expr) -> bool:
-    """True if it is a real number that float64 holds."""
-    value = constant_value(constant)
-    return bool(CONTEXT.isfinite(value)) and abs(value) < sys.float_info.max
-
-
-def allowed_power(base: Expr, power: Expr) -> bool:
-    """True if base**power can be used: an integer or a half, of a number also another root."""
-    if not isinstance(power, sympy.Rational) or abs(power) > MAX_POWER:
-        return False
-    return bool(power.q <= (2 if base.free_symbols else MAX_ROOT))
 
 
 def check_parameter_name(name: str) -> None:
@@ -292,8 +270,15 @@ class _Reader:
         except (ValueError, ArithmeticError, TypeError) as error:  # from SymPy's own arithmetic
             self.fail(node, f"this part cannot be worked out: {short(str(error))}")
         self._check_constant(node, result)
-        if self._size(node, result) > self.largest:
+        size = self._size(node, result)
+        if size > self.largest:
             self.fail(node, f"the formula has more than {MAX_SIZE} operations when written out")
+        if size > MAX_CONSTANT and is_constant(result):
+            self.fail(
+                node,
+                f"this number has more than {MAX_CONSTANT} operations when written out: write its "
+                "value",
+            )
         return result
 
     def _size(self, node: ast.AST, part: Any) -> int:
@@ -319,13 +304,13 @@ class _Reader:
 
     def _check_constant(self, node: ast.AST, result: Any) -> None:
         """Refuse a number that float64 cannot hold before anything larger is made of it."""
-        if not isinstance(result, Expr) or result.free_symbols:
+        if not isinstance(result, Expr) or not is_constant(result):
             return
         if isinstance(result, sympy.Rational):
             if beyond_float64(result):
                 self.fail(node, "this number is outside the range of float64")
             return
-        if not _fits(result):
+        if not fits_float64(result):
             self.fail(node, "this part is not a finite real number")
 
     def _check_coefficient(self, node: ast.AST, result: Expr) -> None:
@@ -382,7 +367,7 @@ class _Reader:
         links = _links(node)
         parts = [self.value(links[0].left), *(self._link(link) for link in links)]
         # All at once: SymPy sorts the whole chain for each part that it gets alone.
-        result = (sympy.Add if type(node.op) in (ast.Add, ast.Sub) else sympy.Mul)(*parts)
+        result = (sympy.Add if type(node.op) in (ast.Add, ast.Sub) else product)(*parts)
         self._check_constant(node, result)
         self._check_coefficient(node, result)
         return result
@@ -396,27 +381,27 @@ class _Reader:
             return part
         if self._is_zero(part):
             self.fail(link, "this divides by zero")
-        return sympy.Pow(part, -1)
+        return power(part, sympy.S.NegativeOne)
 
     @staticmethod
     def _is_zero(part: Expr) -> bool:
-        return bool(part.is_zero) if part.free_symbols else bool(constant_value(part) == 0)
+        return is_constant(part) and bool(constant_value(part) == 0)
 
-    def _raise(self, node: ast.BinOp, base: Expr, power: Expr) -> Expr:
-        if power.free_symbols:
-            if base.is_positive and not base.free_symbols:
-                return PRIMITIVES["exp"](power * PRIMITIVES["log"](base))
+    def _raise(self, node: ast.BinOp, base: Expr, exponent: Expr) -> Expr:
+        if not is_constant(exponent):
+            if is_constant(base) and constant_value(base) > 0:
+                return PRIMITIVES["exp"](product(exponent, PRIMITIVES["log"](base)))
             self.fail(node.right, "a power must be a number; write exp(p*log(x)) for x > 0")
-        root = 2 if base.free_symbols else MAX_ROOT
-        if not isinstance(power, sympy.Rational) or power.q > root:
+        root = MAX_ROOT if is_constant(base) else 2
+        if not isinstance(exponent, sympy.Rational) or exponent.q > root:
             self.fail(node.right, "a power must be an integer or a half, such as 2, -1 or 0.5")
-        if power.q > 2 and constant_value(base) < 0:
+        if exponent.q > 2 and constant_value(base) < 0:
             self.fail(node, "this part is not a finite real number")
-        if abs(power) > MAX_POWER:
+        if abs(exponent) > MAX_POWER:
             self.fail(node.right, f"a power may be at most {MAX_POWER}")
-        if power.is_negative and self._is_zero(base):
+        if exponent.is_negative and self._is_zero(base):
             self.fail(node, "this divides by zero")
-        result = base**power
+        result = power(base, exponent)
         if result.is_Pow and abs(result.exp) > MAX_POWER:
             self.fail(node, f"a power may be at most {MAX_POWER}")
         return result
@@ -431,11 +416,7 @@ class _Reader:
         for op, left, right in zip(node.ops, values, values[1:], strict=False):
             if type(op) not in _COMPARISONS:
                 self.fail(node, "conditions are written with <, <=, > or >=")
-            kind = _COMPARISONS[type(op)]
-            if left.free_symbols or right.free_symbols:
-                parts.append(kind(left, right))
-            else:
-                parts.append(sympy.true if compare(kind, left, right) else sympy.false)
+            parts.append(compared(_COMPARISONS[type(op)], left, right))
         return sympy.And(*parts)
 
     def _IfExp(self, node: ast.IfExp) -> Expr:
@@ -472,7 +453,7 @@ class _Reader:
             self.fail(node, f"inside a formula, {name} takes one argument: {name}(x)")
         options = {str(k.arg): self.value(k.value) for k in node.keywords}
         for key, value in options.items():
-            if value.free_symbols:
+            if not is_constant(value):
                 self.fail(node, f"the parameter {key} of {name} must be a number here")
         return self.activations[name](self.value(node.args[0]), **options)
 
