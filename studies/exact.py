@@ -100,7 +100,7 @@ def _sigmoid() -> dict[str, Any]:
 
 
 def _unit(name: str) -> dict[str, Any]:
-    """Where f' is zero and where it is small, and f' at +-0.5, +-2 and +-10."""
+    """The intervals where f' is zero and where it is small, and f' at +-0.5, +-2 and +-10."""
     found = sheet(name)
     slope = resolve(name).derivative()
     with mp.workdps(25):

@@ -22,7 +22,7 @@ class Table:
 
 
 def tables(findings: Findings) -> list[Table]:
-    """Those whose trials are there."""
+    """The tables whose trials are there."""
     made: list[Callable[[Findings], Table | None]] = [_ablations, _adding, _chrono]
     return [table for make in made if (table := make(findings)) is not None]
 

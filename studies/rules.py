@@ -48,7 +48,7 @@ def lacking(name: str, found: Sequence[Contrast | None]) -> Part | None:
 
 
 def from_contrasts(found: Sequence[Contrast | None]) -> list[Contrast]:
-    """Those that are there."""
+    """The contrasts without those that could not be made."""
     return [c for c in found if c is not None]
 
 

@@ -1,4 +1,4 @@
-"""Who says it: sources as they are cited, each once. A new claim may cite one by its text alone."""
+"""Sources as they are cited, each once. A new claim may cite one by its text alone."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ the explorer needs the formulas alone."""
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -218,3 +219,33 @@ def test_cli_waits_for_nothing(path: Path) -> None:
     names = imports_of(ast.unparse(top), _module(path))
     ours = [n for n in names if n[:2] in (("anygate", "cli"), ("anygate", "__version__"))]
     assert [n for n in names if n[0] not in CLI_IMPORTED_AT_ONCE and n not in ours] == []
+
+
+# ---- docstrings ------------------------------------------------------------------------------
+
+QUESTION = re.compile(r"(What|Whether|How|Is|Are|Why|When|Where|Which|Who|Those|Tells)\b")
+
+
+def asking_docstrings(source: str) -> list[str]:
+    """Docstrings of a file that begin as a question or with a pointing word, with their lines."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        text = (ast.get_docstring(node) or "") if isinstance(node, kinds) else ""
+        if QUESTION.match(text):
+            found.append(f"{getattr(node, 'lineno', 1)}: {text[:40]}")
+    return found
+
+
+@pytest.mark.parametrize("folder", ["src", "studies"])
+def test_docstrings_say_what_a_thing_is(folder: str) -> None:
+    paths = sorted((ROOT.parents[1] / folder).rglob("*.py"))
+    found = {
+        str(path): asked for path in paths if (asked := asking_docstrings(path.read_text("utf-8")))
+    }
+    assert paths and not found
+
+
+def test_an_asking_docstring_is_seen() -> None:
+    assert asking_docstrings('class A:\n    """What it is."""') == ["1: What it is."]
+    assert asking_docstrings('def whatever():\n    """Whatever: a name."""') == []

@@ -339,3 +339,11 @@ def test_a_module_says_what_it_wants() -> None:
         anygate.RecurrentCell(NOVEL, I, H, candidate="relo")
     with pytest.raises(TypeError, match=r"the state must be 2 tensors \(h, m\), not Tensor"):
         made("auto", torch.float32)(torch.randn(T, B, I), torch.zeros(1, B, H))
+
+
+def test_a_cell_with_a_mask_of_its_own_needs_an_engine() -> None:
+    """A module has no numbers for it; it is said when the module is made, not when it runs."""
+    masked = NOVEL.with_(masks=("keep",), k="2*keep*m")
+    for kind in (anygate.Recurrent, anygate.RecurrentCell):
+        with pytest.raises(ValueError, match="bounded memory has the mask keep"):
+            kind(masked, I, H)

@@ -1,4 +1,4 @@
-"""Which properties of a unit matter: bounded, differentiable, monotone; and its second
+"""Claims on the properties of a unit that matter: bounded, differentiable, monotone; and its second
 derivative. The functions of the survey are the cases here, each with the mean over its runs."""
 
 from __future__ import annotations

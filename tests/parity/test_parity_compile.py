@@ -10,15 +10,23 @@ in test_parity_meta.py.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from plain_cells import JANET, MGU, S_LSTM, SUBTRACTIVE
 from torch import Tensor, nn
 from torch.export import Dim, export, load, save
 from torch.nn.utils.rnn import pack_padded_sequence
-from truth import ANYGATE, FORMULA, H, I, Kind, mix, normal, states
+from toy_engine import Toy
+from truth import ANYGATE, FORMULA, H, I, Kind, as_tuple, mix, normal, states
+
+import anygate
+from anygate import CellType, Product
+from anygate.cells import cell_key
+from anygate.engines import protocol
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",  # torch's own, of its JIT
@@ -172,13 +180,116 @@ def test_one_step(any_lstm: Kind) -> None:
         stance = "fail_on_recompile"
 
 
+# ---- every cell -----------------------------------------------------------------------------
+
+MEMORYLESS = CellType(
+    "memoryless",
+    products=(Product("z", recurrent=False),),
+    states=("h",),
+    slots={"candidate": "tanh"},
+    lines="h = candidate(z) + 0.5*h_before",
+)
+CELLS: dict[str, Callable[..., Any]] = {
+    "LSTM": anygate.LSTM,
+    "peephole": partial(anygate.LSTM, peephole=True, coupled=True, clip=3.0, activation="relu"),
+    "learnt": partial(anygate.LSTM, activation="swish", trainable="unit"),
+    "GRU": anygate.GRU,
+    "RNN": anygate.RNN,
+    "GRU, reset before": partial(anygate.GRU, reset_after=False),
+    "LSTM, layer norm": partial(anygate.LSTM, layer_norm=True),
+    "RNN, layer norm": partial(anygate.RNN, layer_norm=True),
+    "zoneout": partial(anygate.LSTM, zoneout=0.3),
+    "zoneout, layer norm": partial(anygate.LSTM, zoneout={"c": 0.3}, layer_norm=True),
+    "recurrent dropout": partial(anygate.GRU, recurrent_dropout=0.3),
+    **{
+        cell.name: partial(anygate.Recurrent, cell)
+        for cell in (MGU, JANET, S_LSTM, SUBTRACTIVE, MEMORYLESS)
+    },
+    "eager": partial(anygate.LSTM, engine="eager"),
+    "reference": partial(anygate.GRU, engine="reference"),
+    "an engine of a user's": partial(anygate.RNN, engine="toy"),
+}
+"""Cells of every kind, on every engine that can run them here."""
+
+
+@pytest.fixture
+def toy() -> Iterator[None]:
+    protocol.register(Toy())
+    yield
+    protocol.unregister("toy")
+
+
+def gradients(run: Any, module: Any, steps: int, batch: int) -> list[Tensor]:
+    """Results and all gradients, by x, the states and every parameter."""
+    module.zero_grad()
+    torch.manual_seed(1)
+    x = normal(steps, batch, I, seed=3).requires_grad_()
+    states = [
+        normal(1, batch, H, seed=4 + k).requires_grad_()
+        for k in range(len(module.cell.type.states))
+    ]
+    output, ends, kept = run(x, tuple(states) if len(states) > 1 else states[0], return_states=True)
+    results = [output, *as_tuple(ends), *as_tuple(kept)]
+    mix(dict(enumerate(results)), range(len(results))).backward()
+    leaves = [x, *states, *module.parameters()]
+    return [*results, *(torch.zeros_like(t) if t.grad is None else t.grad for t in leaves)]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_is_one_graph(name: str, toy: None) -> None:
+    """Forward and backward, of the output, the last states and those of all steps."""
+    torch.manual_seed(0)
+    module = CELLS[name](I, H, dtype=torch.float64)
+    run = torch.compile(module, fullgraph=True, backend="aot_eager")
+    wanted, found = (gradients(each, module, 5, 3) for each in (module, run))
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["GRU, reset before", "reference"])
+def test_a_graph_of_another_engine_holds_for_all_sizes(name: str) -> None:
+    """Followed step by step, the loop of an engine would be compiled again for each T."""
+    module = CELLS[name](I, H, dtype=torch.float64)
+    run, stance = compiled(module), "default"
+    for steps, batch in SIZES[:2]:
+        wanted = gradients(module, module, steps, batch)
+        with torch.compiler.set_stance(stance):
+            found = gradients(run, module, steps, batch)
+        for a, b in zip(found, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+        stance = "fail_on_recompile"
+
+
+def test_gradients_of_gradients_in_a_graph() -> None:
+    module = anygate.GRU(I, H, reset_after=False, dtype=torch.float64)
+    x = normal(3, 2, I, seed=3).requires_grad_()
+    found = []
+    for run in (module, torch.compile(module, fullgraph=True, backend="eager")):
+        (slope,) = torch.autograd.grad(run(x)[0].square().sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), (x, *module.parameters())))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
+def test_what_the_operator_promises() -> None:
+    """Its schema, its shapes and its gradient, of a cell whose gradients are needed in part."""
+    module = anygate.GRU(I, H, reset_after=False, dtype=torch.float64)
+    key, states = cell_key(module.cell), normal(1, 2, H, seed=4).requires_grad_()
+    own = (*module._weights("_l0"), None, None, None)
+    for keep in (False, True):
+        call = (normal(3, 2, I, seed=3), states, *own, "eager", key, False, keep)
+        torch.library.opcheck(torch.ops.anygate.layer, call)
+
+
 # ---- export ---------------------------------------------------------------------------------
 
 STEPS, BATCH = Dim("steps", min=2, max=99), Dim("batch", min=2, max=99)
 
 
 @pytest.mark.parametrize(
-    "build", [{"num_layers": 2, "bidirectional": True}, {"proj_size": 2}], ids=str
+    "build",
+    [{"num_layers": 2, "bidirectional": True}, {"proj_size": 2}, {"layer_norm": True}],
+    ids=str,
 )
 def test_export(build: dict[str, Any]) -> None:
     """Saved, loaded, and run on other sizes and with a state."""

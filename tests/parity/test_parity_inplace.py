@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import anygate
 
@@ -239,3 +241,29 @@ def test_one_bias_alone(engine: str, frozen: str) -> None:
     module(x)[0].sum().backward()
     assert getattr(module, frozen).grad is None
     assert torch.equal(getattr(module, other).grad, wanted)
+
+
+class _Watching(TorchDispatchMode):
+    """Sees every operation, so that layers run as operators, as under a profiler of torch's."""
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("place", range(5), ids=("output", "h", "c", "all h", "all c"))
+def test_results_of_the_operator_may_be_changed(place: int) -> None:
+    torch.manual_seed(0)
+    module, x = anygate.LSTM(I, H), torch.randn(T, B, I)
+    gradients = []
+    for mode in (contextlib.nullcontext(), _Watching()):
+        with mode:
+            module.zero_grad()
+            output, ends, kept = module(x, return_states=True)
+            results = [output, *ends, *kept]
+            results[place].mul_(3)
+            sum(t.square().sum() for t in results).backward()  # type: ignore[union-attr]
+        gradients.append([p.grad.clone() for p in module.parameters()])  # type: ignore[union-attr]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)

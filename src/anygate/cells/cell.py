@@ -100,7 +100,7 @@ class Cell:
 
     @property
     def saved(self) -> tuple[str, ...]:
-        """What backward needs of a step besides the states: the names of products and lines."""
+        """The products and lines, by name, that backward needs of a step besides the states."""
         return self._derived.saved
 
     @property

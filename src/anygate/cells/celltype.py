@@ -33,12 +33,12 @@ def symbol(name: str) -> Symbol:
 
 
 def before(state: str) -> str:
-    """What the value of a state before the step is called in the lines: c -> c_before."""
+    """The name, in the lines, of a state's value before the step: c -> c_before."""
     return f"{state}_before"
 
 
 def argument_of(slot: str) -> str:
-    """The name of what a slot's activation is applied to."""
+    """The name of the value that a slot's activation is applied to."""
     return f"{slot} argument"
 
 
@@ -185,9 +185,13 @@ class CellType:
 
     @property
     def kind(self) -> Literal["one product", "two products", "reduction", "no recurrence"]:
-        """What a step needs: "one product" (all products are of a state before the step: the fused
-        engines run these), "two products" (one is of a line of this step), "reduction" (a mean over
-        the hidden units), "no recurrence" (no product sees a state)."""
+        """The order of work that a step needs, which decides what engines can run it.
+
+        "one product": all recurrent products multiply R with the first state before the step (what
+        fused engines run). "two products": one multiplies it with something else, such as a line of
+        this step. "reduction": a line takes a mean over the hidden units. "no recurrence": no
+        product sees a state.
+        """
         if any(equation.kind == "mean" for equation in self.equations):
             return "reduction"
         recurrent = {operand for operand in self.operands if operand is not None}
@@ -421,7 +425,7 @@ class _Reader:
             )
 
     def _hint(self, name: str) -> str:
-        """What may be meant by a name that is not known."""
+        """A sentence that says what an unknown name may be meant for; "" without a guess."""
         for product in self.waiting:
             if product.name == name:
                 return f" The product {name} is known after the lines that its operand uses."

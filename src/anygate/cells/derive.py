@@ -155,7 +155,7 @@ class Step:
         return substitute(self.slots[slot].expression, {VARIABLE: inside, **self._own(slot)})
 
     def _own(self, slot: str) -> dict[Expr, Expr]:
-        """What an activation's own parameters are called in the cell."""
+        """The name in the cell of each of an activation's own parameters: k -> SLOT.k."""
         return {symbol(key): symbol(f"{slot}.{key}") for key in self.slots[slot].parameters}
 
     def _close(self, name: str) -> tuple[Symbol, Expr] | None:
@@ -193,7 +193,7 @@ class Step:
         return slopes
 
     def _states(self) -> dict[Symbol, Expr]:
-        """What backward is given: inputs, the new states, and lines that are a new state."""
+        """The values given to backward: inputs, the new states, and lines that are a new state."""
         found: dict[Symbol, Expr] = {name: name for name in self._free}
         for state in self.type.states:
             found[symbol(state)] = symbol(state)

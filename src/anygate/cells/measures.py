@@ -1,4 +1,4 @@
-"""What `record` measures inside a running cell: Programs with more outputs, and the sums over them.
+"""The measurements of `record` inside a running cell: Programs with more outputs, and sums of them.
 
 An engine runs `measured(cell)` in place of the cell's own Programs and adds up, for each time step,
 over all rows and units, what `COUNTS` names for each slot, the largest size of each state, and
@@ -54,18 +54,18 @@ def part_of(part: str, slot: str) -> str:
 
 
 def total(state: str) -> str:
-    """The name of dL by a state, whatever way it comes."""
+    """The name of dL by a state, through this step and later ones."""
     return f"total {state}"
 
 
 def direct(state: str) -> str:
-    """The name of what of dL by a state does not come through a later time step."""
+    """The name of the part of dL by a state that does not come through a later time step."""
     return f"direct {state}"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a slot's values are held against; None where the formula gives no such number.
+    """The thresholds that a slot's values are counted by; None where the formula gives none.
 
     slope: a tenth of the largest |f'|, where that is finite and not 0. split: an x where |f'| is
     not that small, between what is saturated to its left and to its right. low, high: a tenth of

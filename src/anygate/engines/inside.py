@@ -1,7 +1,7 @@
-"""Every value inside a layer that has run: from its input and its states, by the reference's lines.
+"""Values of slots inside a layer that has run, computed again from its input and its states.
 
-A step's states are known once the layer has run, so all steps can be computed side by side, as the
-rows of one.
+The states before each step are known once the layer has run, so all steps are computed side by
+side: the reference engine takes one step of a batch of T*B rows.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def evaluate_arrays(program: Program, inputs: Mapping[str, Array | float]) -> di
 def unit_values(
     cell: Cell, layer: Layer, result: Result, units: Sequence[int]
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """What some hidden units were at every time step, [T, B, len(units)] ([N, len(units)] packed),
-    in float64: the values, of each slot f(a) and of each state; and the slopes f'(a) of each slot.
+    """Values and slopes of some hidden units at every time step, [T, B, len(units)] each
+    ([N, len(units)] packed), in float64: f(a) by slot and each state by name; f'(a) by slot.
 
     result: what a run of the layer with keep=True gave.
     """

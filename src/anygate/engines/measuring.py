@@ -1,4 +1,4 @@
-"""What engines refuse to measure, with the remedy in the words of the error."""
+"""The check of what engines without kernels of their own can measure for `record`."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class EngineError(RuntimeError):
 
 @dataclass(frozen=True)
 class Request:
-    """What one run of a layer asks for.
+    """The circumstances of a run, by which an engine is chosen.
 
     cell: the equations and activations; device: "cpu", "cuda" ...; dtype: "float32" ...; training:
     gradients will be needed.
@@ -84,7 +84,7 @@ class Layer(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a run of a layer gives.
+    """The tensors that a run of a layer gives.
 
     output [T, B, H] ([N, H] packed): the type's output state at every time step. states: S tensors
     [B, H], after each row's last step taken. kept: each state at every time step, S tensors
@@ -100,6 +100,8 @@ class Engine(ABC):
     """One way to compute a layer. One object of each class is made; it keeps no state of a run."""
 
     name: ClassVar[str]
+    has_operator: ClassVar[bool] = False
+    """`run` is an operator of torch's under torch.compile; if not, `traced.py` wraps it in one."""
 
     @abstractmethod
     def refuses(self, request: Request) -> str | None:
@@ -219,7 +221,7 @@ CREATE_GRAPH = (
 
 
 def needs_gradient(layer: Layer) -> bool:
-    """Autograd will want gradients of a run of this layer."""
+    """True if autograd will want gradients of a run of this layer."""
     if not torch.is_grad_enabled():
         return False
     tensors = (layer.x, *layer.states, *layer[2:7])

@@ -1,4 +1,4 @@
-"""How a notebook shows an activation: its formula, and f and f' drawn in a small picture."""
+"""An activation in a notebook: its formula, and f and f' drawn in a small picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a function's range means in each slot of the LSTM, in plain sentences."""
+"""Plain sentences on what a function's range means in each slot of the LSTM."""
 
 from __future__ import annotations
 

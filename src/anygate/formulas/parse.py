@@ -167,7 +167,8 @@ def _parse(
 
 
 def _in_vocabulary(text: str, result: Expr) -> Expr:
-    """What SymPy's arithmetic brought in is named in our words, or refused."""
+    """The expression with functions of SymPy's own (Abs, exp) replaced by primitives. Raises
+    FormulaError for what has no such name."""
     if result.has(sympy.I, sympy.oo, -sympy.oo, sympy.zoo, sympy.nan):
         raise FormulaError(f"the formula '{short(text)}' is not finite and real")
     if result.has(sympy.Abs):  # of sqrt(x**2)

@@ -1,4 +1,4 @@
-"""What a property sheet holds: properties, kinks, and how each of them is known."""
+"""The content of a property sheet: properties, kinks, and how each of them is known."""
 
 from __future__ import annotations
 

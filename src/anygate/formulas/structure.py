@@ -1,4 +1,4 @@
-"""What a formula's structure tells: where it may break, its parity, where it is exactly zero."""
+"""Facts from a formula's structure: where it may break, its parity, where it is exactly zero."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WORK = 100_000
 
 @dataclass(frozen=True)
 class Breaks:
-    """Where a formula may break.
+    """The places where a formula may break.
 
     points: every x, of those that were found, where f or a derivative may jump or have no value.
     known: that there are no others, each condition and denominator having been solved or shown to
@@ -265,7 +265,7 @@ def _bisect(at: Callable[[Any], Any], a: Any, b: Any) -> Any:
 
 
 def _lowest(at: Callable[[Any], Any], a: Any, b: Any) -> Any:
-    """Where |value| is least, by golden section."""
+    """The x in [a, b] at which |value| is least, by golden section."""
     ratio = (mp.sqrt(5) - 1) / 2
     for _ in range(80):
         c, d = b - ratio * (b - a), a + ratio * (b - a)

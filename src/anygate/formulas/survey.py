@@ -1,4 +1,4 @@
-"""What can be known of an activation before anything runs: the property sheet.
+"""The property sheet: all that can be known of an activation before anything runs.
 
 Each property says whether it is proved (by the formula's structure, or by interval arithmetic
 over all of float64) or sampled (computed with 25 digits on a grid from -1e300 to 1e300).
@@ -184,8 +184,8 @@ class _Maker:
         return Property(_rounded(largest), "proved" if proved else "sampled")
 
     def _extremes(self, order: int, height: Callable[[Any], Any]) -> list[Any]:
-        """Where height(value) of that derivative peaks between grid points: the highest few and
-        those nearest to 0."""
+        """The x at which height(value) of a derivative peaks between grid points: the highest few
+        and those nearest to 0."""
         values = (self.f, self.slope, self.second)[order]
         sizes = [height(v) for v in values]
         peaks = [
@@ -270,7 +270,7 @@ class _Maker:
         return Property(tuple(kinks), "proved" if self.known else "sampled")
 
     def _kind(self, x: Any) -> Literal["jump", "kink", "pole", "hole"] | None:
-        """What happens at a break, None if nothing does."""
+        """The kind of a break at x; None if nothing breaks there."""
         tiny = _tiny(x)
         if self._grows(x, -1) or self._grows(x, 1):
             return "pole"
@@ -316,7 +316,7 @@ class _Maker:
         return tuple((self._snapped(a), self._snapped(b)) for a, b in wide)
 
     def _exceptions(self, wide: list[Any], inside: Callable[[Any], bool]) -> list[Any]:
-        """Where it does not hold within intervals: of a grid four times as fine, and the peaks."""
+        """The x within intervals, of a grid four times as fine and of peaks, not `inside`."""
         points = [a + k * (b - a) / 4 for a, b in itertools.pairwise(self.grid) for k in (1, 2, 3)]
         points += self.peaks
         room = 1e-6

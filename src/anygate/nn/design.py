@@ -49,7 +49,7 @@ def shortcuts(type: CellType) -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Design:
-    """What a module computes.
+    """The cells that a module runs, and the choices that they were made from.
 
     base: the cell type before noise is added. cell: what runs in evaluation. training_cell: what
     runs in training; another one where there is noise, with masks. zoneout: rates by state.
@@ -74,12 +74,12 @@ class Design:
 
     @property
     def noisy(self) -> bool:
-        """Training differs from evaluation."""
+        """True if training differs from evaluation."""
         return self.training_key != self.key
 
     @property
     def projectable(self) -> bool:
-        """A projection of the first state can be taken out of the loop (`projection.py`)."""
+        """True if a projection of the first state can be taken out of the loop; projection.py."""
         products = all(p.input and p.recurrent for p in self.training_cell.type.products)
         same = self.training_cell.type.states == self.cell.type.states
         first = self.base.states[0]
@@ -197,8 +197,8 @@ def learnt_parameters(cell: Cell, trainable: Trainable) -> dict[str, str]:
 
 
 def summary(design: Design, type: CellType, options: Mapping[str, Any]) -> str:
-    """What differs from torch's module, as arguments: "activation=relu, peephole=True". type: the
-    one whose activations are torch's; options: further arguments with their values."""
+    """The arguments by which a module differs from torch's: "activation=relu, peephole=True".
+    type: the cell whose activations are torch's; options: further arguments with their values."""
     default = make(type).slots
     slots = design.cell.slots
     left = {slot: a for slot, a in slots.items() if a != default.get(slot)}

@@ -288,8 +288,8 @@ def _nodes(breaks: tuple[float, ...], points: int, depth: int) -> tuple[Array, A
 
 
 def _suffixes(module: Any, *kinds: str) -> list[str]:
-    """What the parameter names of each layer and direction end with, when those of these kinds
-    are all there to be written."""
+    """The endings of the parameters' names, one for each layer and direction. Raises TypeError or
+    ValueError where parameters of these kinds are not there to be written."""
     if not isinstance(module, (RecurrentLayers, StepCell, *_TORCHS)):
         raise TypeError(
             "a recurrent module of anygate or torch.nn is initialised, not "

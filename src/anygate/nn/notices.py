@@ -1,4 +1,4 @@
-"""What would pass over an anygate module in silence says so."""
+"""Warnings where other code would pass over an anygate module in silence."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _named(line: tuple[str, int]) -> tuple[str, ...]:
 
 
 def _value(dotted: str, caller: FrameType) -> Any:
-    """What a name with dots is where the caller stands; None for what is not there."""
+    """The object that a dotted name stands for in the caller's frame; None if there is none."""
     first, *rest = dotted.split(".")
     found = caller.f_locals.get(first, caller.f_globals.get(first))
     for name in rest:

@@ -19,7 +19,7 @@ __all__ = [
 
 
 def attribute(name: str, suffix: str) -> str:
-    """What a parameter of the cell is called in the module: candidate.k -> candidate_k_l0."""
+    """The name in the module of a parameter of the cell: candidate.k -> candidate_k_l0."""
     return name.replace(".", "_") + suffix
 
 

@@ -1,4 +1,4 @@
-"""Which modules are being recorded, and where their engines tell what they measure."""
+"""The modules that are being recorded, and where each call's measurements go."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Recorder:
         self.here = threading.local()
 
     def call(self, module: nn.Module) -> Call | None:
-        """What measures this call of the module; None if it is not to be measured."""
+        """The recorder of this call of the module; None if it is not to be measured."""
         inside = self._inside()
         step = self.here.step if inside else next(self.outside[module])
         if step % self.every:
@@ -134,7 +134,7 @@ ACTIVE: dict[nn.Module, Recorder] = {}
 
 
 def recorded_call(module: nn.Module) -> Call | None:
-    """What measures this call of a module, if anything does. torch.compile traces none."""
+    """The recorder of this call of a module; None if it is not recorded, as under torch.compile."""
     if torch.compiler.is_compiling() or not ACTIVE:
         return None
     recorder = ACTIVE.get(module)

@@ -1,4 +1,4 @@
-"""What `record` found: for each measured call, layer and direction, numbers per time step."""
+"""The results of `record`: for each measured call, layer and direction, numbers per time step."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class LayerRecord:
 
 @dataclass
 class Piece:
-    """What an engine measured in one call of one layer and direction (a `Measures`).
+    """The measurements of an engine in one call of one layer and direction (a `Measures`).
 
     rows: of the batch, in each of the time steps or in all. one_step: of a single-step cell; alone:
     it ran outside of a call of the model. units: hidden units whose values are kept.
@@ -148,7 +148,7 @@ class Piece:
 
     @property
     def measured(self) -> Measured:
-        """What the columns of the tables are."""
+        """The meaning of the tables' columns."""
         return measured(self.cell)
 
     @property
@@ -223,8 +223,8 @@ def _slot_record(columns: Measured, slot: str, table: Array, counts: Array) -> S
 
 
 class Recording:
-    """What `anygate.record` has measured so far: about 0.7 kB for each record, time step and
-    thread, until `clear`."""
+    """All that `anygate.record` has measured so far, kept until `clear`: about 0.7 kB for each
+    record, time step and thread."""
 
     def __init__(self) -> None:
         self.pieces: list[Piece] = []

@@ -20,6 +20,12 @@ def _check(cell: Any) -> CellType:
             f"a cell is an anygate.CellType, not {type(cell).__name__}; write its equations as "
             "anygate.CellType(name, products=..., states=..., lines=...)"
         )
+    if cell.masks:
+        raise ValueError(
+            f"{cell.name} has the mask {cell.masks[0]}, which a module has no numbers for; modules "
+            "draw those of zoneout= and recurrent_dropout= alone. Run the cell on an engine "
+            "(`anygate.engines.load`), whose `Layer.masks` are given with the input"
+        )
     return cell
 
 

@@ -23,6 +23,7 @@ from ..engines.protocol import (
     load,
     on_change,
 )
+from ..engines.traced import run_operator
 from .checks import autocasting
 from .design import Design
 from .recording import Piece
@@ -70,7 +71,11 @@ def run_layer(
         layer = _with_masks(design, layer)
     engine = LOADED[_name(key, design.engine, *_circumstances(layer.x, layer.weight_ih))]
     units = () if measures is None else measures.units
-    result = engine.run(key, layer, keep or bool(units), measures)
+    keep = keep or bool(units)
+    if torch.compiler.is_compiling() and not engine.has_operator:
+        result = run_operator(engine.name, key, layer, keep)
+    else:
+        result = engine.run(key, layer, keep, measures)
     if measures is not None and units:
         measures.values, measures.slopes = unit_values(cell_of(key), layer, result, units)
     extra = len(result.states) - len(design.base.states)  # what recurrent dropout needs inside

@@ -72,7 +72,7 @@ def _flags(name: str, flags: Any, x: Tensor, batch_first: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class Segments:
-    """Where the steps of a batch [T, B] lie in a packed batch of S segments with N steps in all.
+    """The places of a batch's steps [T, B] in a packed batch of S segments with N steps in all.
 
     place [N]: of each packed row, t*B + b. batch_sizes: of the pack. row [S]: the batch row that a
     segment is cut from. first, last [S]: no cut lies between the segment and the first, or the
@@ -151,8 +151,8 @@ class Segments:
         return layer._replace(x=x, states=states, batch_sizes=self.batch_sizes)
 
     def unpack(self, layer: Layer, result: Result) -> Result:
-        """What a run of `pack(layer)` gave, for the whole batch: zeros at steps that are not valid;
-        as final states those after the last step, or the given ones where there was none."""
+        """The result of the whole batch from that of `pack(layer)`: zeros at steps that are not
+        valid; as final states those after a row's last valid step, or the given ones without."""
         ends = self.starts if layer.reverse else self.ends
         crossed = self.crossed[1 if layer.reverse else 0]
         found = []
@@ -167,7 +167,7 @@ class Segments:
         return Result(self._spread(result.output), tuple(found), kept_all)
 
     def nothing(self, layer: Layer, size: int, keep: bool) -> Result:
-        """What a layer gives of a batch without a valid step; size: of the output."""
+        """The result for a batch without a valid step. size: features of the output."""
         start, *others = layer.states
         empty = Result(start.new_zeros(0, size), tuple(s[:0] for s in layer.states))
         if keep:

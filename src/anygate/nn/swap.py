@@ -85,7 +85,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class SwapSummary:
-    """What `swap` did with each recurrent module of the model; printed, a line for each."""
+    """The report of a `swap`: a line for each recurrent module, replaced or skipped."""
 
     replaced: tuple[Swapped, ...]
     skipped: tuple[Skipped, ...]
@@ -168,7 +168,7 @@ def swap(
 
 
 class _Cannot(Exception):
-    """Why one module cannot be changed."""
+    """The reason why one module cannot be changed."""
 
 
 def _read_to(to: Any) -> tuple[bool, str]:
@@ -364,7 +364,7 @@ class _Plan:
 def _plan(
     module: nn.Module, names: tuple[str, ...], given: dict[str, Any], back: bool
 ) -> _Plan | None:
-    """How to change a module; None if nothing changes. Raises _Cannot with the reason."""
+    """The way to change a module; None if nothing changes. Raises _Cannot with the reason."""
     base = _base(module)
     _check_kind(module, base)
     torchs = _TORCHS.get(base, base)

@@ -64,8 +64,8 @@ _INTRINSICS: dict[str, tuple[Any, ...]] = {
 
 @functools.lru_cache(maxsize=1)
 def allowed() -> bool:
-    """True if the system lets this process use tiles. Linux wants to be asked, once for a process
-    and before the first use, because tiles make what it saves of a thread 8 KiB larger."""
+    """True if the operating system lets this process use tiles. Linux must be asked once in a
+    process before their first use, since a thread's saved registers grow by 8 KiB with them."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return False
     arch_prctl, req_xcomp_perm, xtiledata = 158, 0x1023, 18
@@ -75,16 +75,19 @@ def allowed() -> bool:
 
 
 def parts_bytes(rows: int, blocks: int) -> int:
-    """Bytes of both copies of the `Parts` of so many rows and blocks of K."""
+    """Bytes of the buffer that `Parts` writes to: two copies of `rows` rows with `blocks` blocks of
+    K each."""
     return 2 * -(-rows // ROWS) * blocks * PARTS * TILE
 
 
 class Parts:
-    """The first factor A of a product, written by the kernel in parts and read by tiles.
+    """The first factor A of a time step's product (x and h forward, grad_z backward), split in
+    three bfloat16 parts, in the order in which tiles read them.
 
-    The argument `parts` is the address of two copies, of which one is read in a time step while the
-    other is written for the next. blocks: of K. Where threads share hidden units they share A, else
-    each has its own rows.
+    It lies twice in the buffer whose address is the kernel's argument `parts`: time step s reads
+    one copy while it writes the other, which step s + 1 reads. blocks: the number of blocks of 32
+    columns K. Threads that share the hidden units share one A; threads that share the batch rows
+    have one each.
     """
 
     def __init__(self, loop: Loop, blocks: Any) -> None:
@@ -97,7 +100,8 @@ class Parts:
         self.start = at(b, loop["parts"], b.mul(b.mul(place, self.size), integer(2)))
 
     def rows(self, s: Any, row: Any) -> Any:
-        """Where the block with this row is that step s writes and the step after it reads."""
+        """The address of the block of 16 rows that holds `row`, in the copy that step s writes and
+        step s + 1 reads."""
         b = self.loop.builder
         offset = b.mul(b.udiv(row, integer(ROWS)), self.row_bytes)
         return at(b, self.start, b.add(offset, b.mul(b.and_(s, integer(1)), self.size)))
@@ -110,8 +114,9 @@ class Parts:
         count: Any,
         source: Callable[[Any], Any],
     ) -> None:
-        """The parts of `count` columns, from `column` on (a multiple of 32), of a range of this
-        thread's rows; source(row) is the address of the first number. Zeros fill the last block."""
+        """Split `count` float32 columns into parts, from `column` (a multiple of 32) on, for a
+        range of this thread's rows, in the copy of step s. source(row) is the address of the row's
+        first number. Zeros fill the last block of 32."""
         b = self.loop.builder
         with counted(b, integer(0), count, DEPTH) as k, counted(b, *rows) as row:
             tile = b.mul(b.udiv(b.add(column, k), integer(DEPTH)), integer(PARTS * TILE))
@@ -124,8 +129,11 @@ class Parts:
 
 @contextmanager
 def configured(loop: Loop) -> Iterator[None]:
-    """The kernel's code, with tiles of as many rows as the thread has, at most 16. Tile 7 is always
-    B's; 6 is A's where there are so few rows that no other tile of B is read."""
+    """Around a kernel's code: tile registers are set up before it and released after it.
+
+    Tiles have as many rows as the thread, at most 16. Tile 7 always holds a part of B and has all
+    16; tile 6 holds B beside two blocks of rows (which fill their tiles) and A beside one.
+    """
     b = loop.builder
     with b.goto_entry_block():
         table = b.alloca(ir.ArrayType(I64, 8))
@@ -203,9 +211,10 @@ def emit_split_weights(module: ir.Module, target: Target) -> None:
 
 
 def _parts(e: Emitter, value: Any) -> list[Any]:
-    """Three numbers of 8 bits that sum to value, as the bits of float32. What cannot be split is 0
-    in the first two parts, so that it meets only b1, whose sign is b's: infinity times a finite
-    weight is then the infinity that float32 gives, not NaN."""
+    """a1, a2, a3 of value = a1 + a2 + a3, each in the upper 16 bits of a float32. Of infinity, NaN
+    and numbers above _BF16_MAX the first two are 0 and the third is the number itself: it is then
+    multiplied by b1 alone, whose sign is b's, so that infinity times a finite weight is the
+    infinity that float32 gives, not NaN."""
     b = e.builder
     small = b.fcmp_ordered("<=", e.call("fabs", value), e.splat(_BF16_MAX))
     parts, rest = [], value
@@ -220,8 +229,9 @@ def _parts(e: Emitter, value: Any) -> list[Any]:
 
 
 def _load_some(e: Emitter, source: Any, count: Any) -> Any:
-    """The first `count` of 16 numbers, and zeros; nothing is read beyond. Whole vectors without a
-    mask: a masked load has to wait until what was just stored is in the cache."""
+    """The first `count` of 16 numbers at an address, then zeros; nothing beyond them is read. All
+    16 are loaded without a mask, since a masked load waits for a store to the same place to reach
+    the cache."""
     b = e.builder
     with b.if_else(b.icmp_signed(">=", count, integer(ROWS))) as (then, otherwise):
         with then:
@@ -244,12 +254,12 @@ def _load_some(e: Emitter, source: Any, count: Any) -> Any:
 
 
 def at(b: Any, pointer: Any, offset: Any) -> Any:
-    """An address so many bytes on."""
+    """The address `offset` bytes after a pointer."""
     return b.gep(pointer, [offset], source_etype=I8)
 
 
 def call(b: Any, name: str, *arguments: Any) -> None:
-    """An intrinsic of AMX; a Python int is a tile's number."""
+    """Emit an AMX intrinsic; an argument that is a Python int is the number of a tile."""
     types = _INTRINSICS[name]
     callee = external(b.module, f"llvm.x86.{name}", ir.FunctionType(_VOID, types))
     values = [ir.Constant(I8, a) if isinstance(a, int) else a for a in arguments]

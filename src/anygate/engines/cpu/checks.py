@@ -1,4 +1,4 @@
-"""What a layer's tensors must be before machine code reads them."""
+"""Checks of shapes, dtypes and devices before machine code reads a layer's tensors."""
 
 from __future__ import annotations
 

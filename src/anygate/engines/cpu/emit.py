@@ -17,7 +17,7 @@ PTR = ir.PointerType()
 
 @dataclass(frozen=True)
 class Target:
-    """What code is made for.
+    """The processor and the dtype that code is made for.
 
     dtype: "float32" or "float64". vector_bytes: 64 with AVX-512, 32 with AVX2, 16 otherwise.
     rows: batch rows of the largest tile; a tile keeps rows x 4 accumulators in registers.

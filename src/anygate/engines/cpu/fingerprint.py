@@ -1,7 +1,8 @@
-"""Machine code that tells whether a weight has changed since it was packed, by its bytes.
+"""Machine code for a 64-bit hash of weights' bytes: a weight whose hash has changed is packed anew.
 
-torch's version counter misses writes into weight.data, by NumPy, by another process that shares
-the memory, and under inference mode. Reading a weight once costs a small part of a sequence.
+torch's version counter does not see writes into weight.data, by NumPy, by another process that
+shares the memory, or under inference mode; the bytes do. Hashing a weight reads it once, a small
+part of a sequence's time.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from .emit import I32, I64, PTR, Emitter, Target, counted
 __all__ = ["emit_fingerprints"]
 
 _PARTS = 8
-"""Sums that do not wait for each other."""
+"""Independent running hashes, so that one multiplication need not wait for the one before."""
 _SAMPLES = 64
 _PRIME = 0x1E3779B1
 _FACTOR = ir.Constant(I64, 6364136223846793005)
 
 
 def emit_fingerprints(module: ir.Module, target: Target) -> None:
-    """Define `fingerprint(table, count)` and `sample(table, count)`, of tensors whose addresses and
-    sizes in bytes the table holds: 64 bits."""
+    """Define `fingerprint(table, count)` and `sample(table, count)` -> 64-bit hash of `count`
+    tensors: of all their bytes, and of 64 words of each. table: address and size in bytes of each
+    tensor in turn."""
     _emit_each(module, "fingerprint", _emit_whole(module, target))
     _emit_each(module, "sample", _emit_sample(module))
 
@@ -42,9 +44,12 @@ def _emit_each(module: ir.Module, name: str, one: ir.Function) -> None:
 
 
 def _emit_whole(module: ir.Module, target: Target) -> ir.Function:
-    """It depends on every word of a tensor and on its place. Each lane is turned by 13 bits, gets a
-    word by exclusive or, and is multiplied: one change is always seen, several but by chance of
-    2^-32. (A plain h -> 31 h + word is blind to regular ones: 60 % of doubled weights.)"""
+    """Define `whole(start, size)`, the hash of all 32-bit words and their order. In each lane
+
+        h -> (rotate(h, 13) xor word) * prime,
+
+    so that one changed word always changes h, and several leave it the same with probability
+    2^-32. (h -> 31 h + word misses regular changes: 60 % of weights doubled in place.)"""
     made = ir.Function(module, ir.FunctionType(I64, [PTR, I64]), "whole")
     made.linkage = "internal"
     b = ir.IRBuilder(made.append_basic_block("entry"))
@@ -85,8 +90,8 @@ def _emit_whole(module: ir.Module, target: Target) -> ir.Function:
 
 
 def _emit_sample(module: ir.Module) -> ir.Function:
-    """64 words spread over the tensor: sees a step of an optimizer, not the change of one
-    element."""
+    """Define `some(start, size)`, the hash of 64 words spread evenly over a tensor: it sees an
+    optimizer's step, but not every change of a single element."""
     made = ir.Function(module, ir.FunctionType(I64, [PTR, I64]), "some")
     made.linkage = "internal"
     b = ir.IRBuilder(made.append_basic_block("entry"))
@@ -108,6 +113,6 @@ def _total(b: ir.IRBuilder, size: Any) -> Any:
 
 
 def _mix(b: ir.IRBuilder, total: Any, start: Any, index: Any) -> None:
-    """One word more."""
+    """Emit total = total * factor + the index-th 32-bit word at start."""
     word = b.load(b.gep(start, [index], source_etype=I32), align=4, typ=I32)
     b.store(b.add(b.mul(b.load(total, typ=I64), _FACTOR), b.zext(word, I64)), total)

@@ -1,7 +1,10 @@
-"""The weights' gradients: one product for each stretch of time steps, while its grad_z is in cache.
+"""Gradients of x, weights and biases from grad_z = dL/dz, a stretch of time steps at a time.
 
-grad_z [N, P*H] is never whole in memory: the backward time loop fills a stretch of it, the products
-use it, the next stretch overwrites it.
+    dL/dx = grad_z W    dL/dW = grad_z^T x    dL/dR = grad_z^T h_before    dL/db = sum grad_z
+
+grad_z [N, P*H] (P products, N = T*B rows) is never whole in memory: the backward time loop writes a
+stretch of about 1024 rows, the matrix products read it while it is in cache, and the next stretch
+overwrites it.
 """
 
 from __future__ import annotations
@@ -17,13 +20,15 @@ from .packing import in_order
 __all__ = ["WeightGradients", "last_rows"]
 
 _ROWS = 1024
-"""Rows of grad_z in a stretch: enough for torch.mm to reach its peak."""
+"""Most rows of grad_z in a stretch of more than one time step: enough for torch.mm to reach its
+peak."""
 
 
 class WeightGradients:
-    """The sums over time that the gradients of x, state 0, the weights and the biases are.
+    """The gradients of x, of state 0 before the first step, of the weights and of the biases,
+    summed stretch by stretch.
 
-    x [T, B, I] and states [T, B, H] (state 0 at all steps), or [N, I] and [N, H] packed with
+    x [T, B, I] and states [T, B, H] (state 0 after every step), or [N, I] and [N, H] packed with
     batch_sizes [T]; start [B, H]: state 0 before the first step.
     """
 
@@ -59,8 +64,11 @@ class WeightGradients:
         self.grad_bias: Tensor | None = None
 
     def stretches(self) -> Iterator[tuple[int, int, int]]:
-        """(first, last, address): the steps first to last - 1, in the order they were taken, are to
-        be filled in, where row 0 of grad_z would lie at the address. Then they are added up."""
+        """Yields (first, last, address) from the last stretch to the first. The caller then writes
+        grad_z of the steps first to last - 1 (counted in the order in which they were taken), row n
+        at address + n rows: the address is row 0's if all of grad_z were in memory. When the next
+        stretch is asked for, this one's products have been added up. The rows of the step after a
+        stretch are copied beside it: the backward step at its end reads them."""
         width, item = self.width, self.x.element_size()
         last, border = self.steps, self.x.new_empty(0, width)
         batch = len(self.start)
@@ -96,12 +104,12 @@ class WeightGradients:
         )
 
     def _size(self, s: int) -> int:
-        """Rows of the s-th step taken."""
+        """The number of rows of the s-th step taken."""
         t = self.steps - 1 - s if self.reverse else s
         return len(self.start) if self.sizes is None else int(self.sizes[t])
 
     def _first(self, last: int) -> int:
-        """Where the stretch that ends before step `last` begins."""
+        """The first step of the stretch that ends before step `last`."""
         rows = first = 0
         for first in range(last - 1, -1, -1):
             rows += self._size(first)
@@ -110,15 +118,16 @@ class WeightGradients:
         return first
 
     def _rows(self, first: int, last: int) -> tuple[int, int]:
-        """The rows of a stretch."""
+        """The rows of x, from and to (exclusive), of the steps first to last - 1."""
         a, z = (self.steps - last, self.steps - first) if self.reverse else (first, last)
         if self.sizes is None:
             return a * len(self.start), z * len(self.start)
         return sum(self.sizes[:a]), sum(self.sizes[:z])
 
     def _packed_rows(self) -> tuple[Tensor | None, Tensor | None]:
-        """Of a packed batch: where each batch row starts, and for each row the one before it in
-        time (itself where it starts)."""
+        """Of a packed batch: the row of x at which each batch row starts, [B], and for each row of
+        x the row of the step before it in its sequence (itself at the start), [N]; of a whole batch
+        None."""
         sizes = self.batch_sizes
         if sizes is None:
             return None, None
@@ -147,7 +156,7 @@ class WeightGradients:
             self._add_packed(of_h, lo, hi, self.starts)
 
     def _add_whole(self, grad_z: Tensor, lo: int, hi: int) -> None:
-        """The recurrent weight's share, without a copy of the shifted states."""
+        """Add dL/dR of a stretch of a whole batch: h_before is the states one step on, a view."""
         batch = len(self.start)
         if self.reverse:
             starts = hi == len(self.x)
@@ -174,17 +183,17 @@ class WeightGradients:
 
 
 def _inverse(blocks: tuple[int, ...]) -> tuple[int, ...]:
-    """The order that undoes this one."""
+    """The inverse of a permutation of blocks."""
     return tuple(blocks.index(k) for k in range(len(blocks)))
 
 
 def _plus(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
-    """total + a^T b; the first time without a fill of zeros, which a single step would see."""
+    """total + a^T b, in place; a^T b for None, since zeros to add to would slow a single step."""
     return torch.mm(a.t(), b) if total is None else total.addmm_(a.t(), b)
 
 
 def last_rows(batch_sizes: Tensor) -> Tensor:
-    """Of a packed batch: where the last time step of each batch row lies, [B]."""
+    """Of a packed batch: the row of x that holds each batch row's last time step, [B]."""
     rows = torch.arange(int(batch_sizes[0]))
     steps = (batch_sizes[:, None] > rows).sum(0) - 1
     return (batch_sizes.cumsum(0) - batch_sizes)[steps] + rows

@@ -59,7 +59,7 @@ one row reads all of W from memory at each step, a product over time reads it on
 
 
 class Forward(NamedTuple):
-    """What a run of the forward loop gives, for x of the shape [*, I].
+    """The tensors that a run of the forward loop gives, for x of the shape [*, I].
 
     output [*, H]; states: S tensors like those given, after each row's last step; saved [*, K*H],
     for training. others [S - 1, *, H]: the states but the output at every time step, for training
@@ -177,8 +177,8 @@ def forward(
 def _places(
     layout: Layout, output: Tensor, others: Tensor | None, starts: list[Tensor]
 ) -> list[Tensor]:
-    """Where the kernel writes each state. Running states begin as copies, which take the place of
-    what is in `starts`."""
+    """The tensor that the kernel writes each state to. A state that is not kept for every step is
+    updated in place, in a copy of its start that replaces it in `starts`."""
     places = []
     for k in range(layout.states):
         if k == layout.output:
@@ -316,7 +316,8 @@ def backward(
 
 @lru_cache(maxsize=64)
 def _arguments(count: int) -> Any:
-    """What the machine code reads: numbers, and addresses of tensors that live until it has run."""
+    """The C array type of a kernel's arguments: numbers, and addresses of tensors that the caller
+    keeps alive until it has run."""
     return ctypes.c_int64 * count
 
 
@@ -338,7 +339,7 @@ def _last(
 
 
 def _table(threads: int, steps: int, numbers: int) -> Tensor:
-    """What measuring kernels write to: a line for each thread and time step."""
+    """Zeros that measuring kernels write to, [threads, T, numbers]."""
     return torch.zeros(threads, steps, numbers, dtype=torch.float64)
 
 

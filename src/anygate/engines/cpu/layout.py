@@ -36,7 +36,7 @@ class Layout:
 
     @cached_property
     def weights(self) -> str:
-        """What packed weights depend on, for a key."""
+        """The part of the layout that packed weights depend on, for a key."""
         return f"{self.panels} {self.from_x} {self.from_h}"
 
     @property

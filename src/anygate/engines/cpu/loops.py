@@ -1,5 +1,5 @@
-"""What the forward and the backward time loop share: arguments by name, each thread's share of the
-work, rows of a packed batch, and the matrix product over a thread's rows.
+"""The parts common to the forward and the backward time loop: arguments by name, each thread's
+share of the work, rows of a packed batch, and the matrix product over a thread's rows.
 
 Two ways to share work. By rows: each thread takes its batch rows through all time steps and waits
 for nobody. By units: each thread computes its hidden units for all rows, and all wait for each
@@ -142,7 +142,7 @@ class Loop:
         return t, b.select(reverse, up, down), b.select(reverse, down, up)
 
     def place(self, t: Any) -> tuple[Any, Any]:
-        """Where the rows of time step t begin, and how many there are (0 outside the sequence)."""
+        """The first row of time step t, and the number of its rows (0 outside the sequence)."""
         b = self.builder
         asked = _place(self.module)
         arguments = [self["offsets"], self["steps"], self["batch"], t]
@@ -150,7 +150,7 @@ class Loop:
         return b.extract_value(pair, 0), b.extract_value(pair, 1)
 
     def thread_rows(self, count: Any) -> Any:
-        """The number of of the first `count` rows are this thread's."""
+        """The number of this thread's rows among the first `count`."""
         b = self.builder
         share = self.ceiling(b.sub(count, self.first_row), self.row_step)
         return self.maximum(share, integer(0))

@@ -152,8 +152,8 @@ def lanes_before(e: Emitter, count: Any) -> Any:
 
 
 def add_slots(sums: Sums, cell: Cell, outputs: dict[str, Any], units: Any) -> None:
-    """What the measured forward Program gave for one vector of units, of which the first `units`
-    are units of the layer."""
+    """Add the outputs of the measured forward Program for one vector of units, of which the first
+    `units` are units of the layer, to the sums of the time step."""
     e = sums.e
     b, here = e.builder, lanes_before(e, units)
     zero = e.splat(0.0)

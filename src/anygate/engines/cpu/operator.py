@@ -84,6 +84,8 @@ def _run_operator(key: str, layer: Layer, keep: bool, training: bool) -> Result:
     output, last, _, others = torch.ops.anygate.recurrent(
         x, torch.stack(states), *rest, key, reverse, training, keep
     )
+    if training:
+        output = output.clone()  # the caller may change it, and backward needs the operator's own
     return _result(key, output, [last[k] for k in range(len(states))], others if keep else None)
 
 

@@ -1,9 +1,11 @@
-"""A time step's products by tiles, while the formula runs on the sums of the group before.
+"""A time step's products on AMX tiles, interleaved with the cell's formula on vectors.
 
-The unit that multiplies tiles works beside the vector units: a block of K takes it 384 cycles for
-32 rows, in which the processor finishes two rows of the last group. One after the other, a thread
-takes 1.35 times as long at [20 32 64 128] and 1.45 times at [50 16 1 128] (Xeon). While tiles are
-multiplied one of the two vector units stands still, else it would be more.
+The products of one group of rows are multiplied on tiles while the formula (activations, new
+states) runs on the sums of the group before it. The tile unit works beside the vector units: it
+needs 384 cycles for 32 rows and a block of 32 columns K, in which the formula finishes two rows.
+Done one after the other, products and formula take a thread 1.35 times as long at [20 32 64 128]
+and 1.45 times at [50 16 1 128] (T B I H, Xeon). One of the two vector units is idle while tiles are
+multiplied, so the gain cannot be larger.
 """
 
 from __future__ import annotations
@@ -26,13 +28,17 @@ _PAIR = 2 * PARTS * TILE
 _THIRDS = 3
 _SUM_ROW = 4 * ROWS * WIDTH
 _FRACTION = 16
-"""Bits behind the point of the number of rows that are finished for each piece of a product."""
+"""Bits after the binary point in `rate`, the rows that the formula finishes for each third of a
+block's product."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Up to 32 of this thread's rows, from `first` on, and one panel of hidden units; sums is where
-    their sums lie."""
+    """Up to 32 of this thread's rows and one panel of hidden units: what is multiplied at a time.
+
+    panel: the panel's number. first, size: the rows first to first + size - 1 of the thread. sums:
+    the address of their sums, one of two buffers in turn.
+    """
 
     panel: Any
     first: Any
@@ -48,8 +54,13 @@ def multiply(
     start: Callable[[Group], None],
     finish: Callable[[Group, Any], None],
 ) -> None:
-    """For all panels and all of this thread's rows: start(group) writes what the sums begin with,
-    the products of the parts that step s wrote are added, finish(group, i) is done for each row."""
+    """Emit z = A B for every group of this thread's rows and panels, with the formula between.
+
+    start(group) writes the initial sums (the biases); A, which step s wrote to `parts`, times the
+    weights is added; finish(group, i) runs the formula on the sums of row i of the group. Pass n of
+    the loop multiplies group n and finishes the rows of group n - 1 evenly spread over it; one pass
+    more finishes the last group.
+    """
     loop, b = parts.loop, parts.loop.builder
     groups = loop.maximum(loop.ceiling(rows, integer(GROUP)), integer(1))
     count = b.mul(b.sub(panels[1], panels[0]), groups)
@@ -101,7 +112,9 @@ def _group(loop: Loop, first_panel: Any, groups: Any, rows: Any, n: Any) -> Grou
 
 
 def _sums(b: Any, start: Any, two: Any, turn: Any) -> list[Any]:
-    """Where the four tiles of sums lie: 2 x 2 with two blocks of rows, in two turns, or 1 x 4."""
+    """The addresses of a turn's four 16 x 16 tiles of sums. A group of two blocks of rows takes two
+    turns of 2 blocks x 2 vectors; one of a single block takes one turn of 1 x 4. two: true for two
+    blocks."""
     places = []
     for k in range(4):
         square = b.add(
@@ -117,8 +130,9 @@ def _call_each(b: Any, name: str, places: list[Any]) -> None:
 
 
 class _Block:
-    """Where a block of K lies: in A in one or two blocks of rows, in B in one or two pairs of
-    vectors; and what to ask for ahead."""
+    """Addresses of a block of 32 columns K. rows: in A, of its two blocks of rows; pairs: in B, of
+    two pairs of vectors. Of the second ones only one is read: rows[1] by 2 x 2 products, pairs[1]
+    by 1 x 4."""
 
     def __init__(self, parts: Parts, a: Any, weights: Any, block: Any, place: Any) -> None:
         b = parts.loop.builder
@@ -129,7 +143,7 @@ class _Block:
 
 
 def _multiply_third(b: Any, here: _Block, two: Any, third: Any) -> None:
-    """A third of the products of a block of K."""
+    """Emit a third of the products of a block of K: rows of `finish` come between the thirds."""
     done = b.append_basic_block("multiplied")
     case = b.add(b.select(two, integer(0), integer(_THIRDS)), third)
     choice = b.switch(case, done)
@@ -150,7 +164,8 @@ def _multiply_third(b: Any, here: _Block, two: Any, third: Any) -> None:
 
 
 def _two_by_two(here: _Block) -> list[list[tuple[Any, ...]]]:
-    """The instructions of each third of a block: seven times two tiles are read for 24 products."""
+    """Instructions of each third of a block, as (name, arguments...), for two blocks of rows and
+    two vectors: 14 tiles are read for 24 products."""
     rows = [
         [("tileloadd64", 4 + r, here.rows[r], part * TILE) for r in range(2)]
         for part in range(PARTS)
@@ -168,7 +183,8 @@ def _two_by_two(here: _Block) -> list[list[tuple[Any, ...]]]:
 
 
 def _one_by_four(here: _Block) -> list[list[tuple[Any, ...]]]:
-    """The same for one block of rows: 15 tiles are read for 24 products."""
+    """Instructions of each third of a block for one block of rows and four vectors: 15 tiles are
+    read for 24 products."""
     rows = [("tileloadd64", 4 + part, here.rows[0], part * TILE) for part in range(PARTS)]
 
     def column(part: int, v: int) -> list[tuple[Any, ...]]:
@@ -183,8 +199,8 @@ def _one_by_four(here: _Block) -> list[list[tuple[Any, ...]]]:
 
 
 class _Prefetch:
-    """Asks for the next block of B, a few lines at a time: 15 % more where B is larger than the
-    second-level cache."""
+    """Prefetches the next block of B, a few cache lines after each product: 15 % faster where B
+    does not fit the second-level cache."""
 
     def __init__(self, b: Any, places: tuple[Any, ...], third: int) -> None:
         self.b = b
@@ -194,7 +210,7 @@ class _Prefetch:
         self.each = -(-count // 7)
 
     def lines(self) -> None:
-        """A few lines more."""
+        """Emit the prefetch of the next few cache lines."""
         kind = ir.FunctionType(ir.VoidType(), [PTR, I32, I32, I32])
         hint = external(self.b.module, "llvm.prefetch.p0", kind)
         for place, offset in self.left[: self.each]:

@@ -38,8 +38,8 @@ _SMALL = 1 << 18
 
 @dataclass(frozen=True)
 class _Entry:
-    """What was made, and what the tensors were before it was. It is published whole and never
-    changed, so that a thread finds all of it or nothing."""
+    """A packed copy (`made`), and the state of the tensors before it was made. It is published
+    whole and never changed, so that another thread finds all of it or nothing."""
 
     storages: list[weakref.ref[torch.UntypedStorage]]
     table: Any
@@ -62,7 +62,7 @@ class _Entry:
 
 
 class _Kept:
-    """What was made of some tensors, until one of them changes or its memory is freed.
+    """A cache of packed copies of tensors, each until a tensor changes or its memory is freed.
 
     Tensors are known by where they lie and their shapes. A change is seen by their bytes
     (fingerprint.py), wherever a sequence is computed, gradients are wanted or the weights are

@@ -1,5 +1,4 @@
-"""What a step of the cell reads and writes of a row: a vector of units, or the rest of a row that
-fills none."""
+"""The call of a cell's step on a vector of a row's units, or on the rest that fills no vector."""
 
 from __future__ import annotations
 

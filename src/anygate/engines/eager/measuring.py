@@ -1,4 +1,4 @@
-"""What `record` measures, for one time step: a line of sums over rows and units."""
+"""The sums over rows and units that `record` reports of one time step: a line of numbers."""
 
 from __future__ import annotations
 

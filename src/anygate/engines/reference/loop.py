@@ -82,7 +82,7 @@ class Gradients:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Where a product's H rows lie in the weights; None where it has none."""
+    """A product's H rows of weight_ih and of weight_hh; None where it has none."""
 
     input: slice | None
     recurrent: slice | None

@@ -68,7 +68,7 @@ class _Case:
         return sheet_of(self.info.formula, self.info.label)
 
     def slots(self, *names: str) -> list[str]:
-        """Those of these slots that the study changes."""
+        """The slots among `names` that the study changes."""
         return [slot for slot in names if slot in self.results.config.slots]
 
     def setting(self, name: str) -> float:

@@ -290,7 +290,7 @@ def _decay(results: StudyResults, when: When) -> str:
 
 
 def _direct(results: StudyResults) -> str:
-    """Why the direct norm, which is easy to get, misleads."""
+    """A sentence on why the direct norm, which is easy to get, misleads."""
     found = [_states(results, label, "start", "grad_h_direct") for label in results.labels]
     known = [a for a in found if a is not None]
     if not known:
