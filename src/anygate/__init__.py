@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .formulas import ACTIVATIONS, Activation, FormulaError, resolve, sheet
-    from .nn import LSTM, LSTMCell, init, record, swap
+    from .nn import LSTM, LSTMCell, apply, build, config, describe, init, record, swap
 
 __version__ = "0.1.0"
 
@@ -28,6 +28,10 @@ _HOME = {
     "RNNCell": "nn",
     "Recurrent": "nn",
     "RecurrentCell": "nn",
+    "apply": "nn",
+    "build": "nn",
+    "config": "nn",
+    "describe": "nn",
     "init": "nn",
     "record": "nn",
     "resolve": "formulas",
@@ -50,6 +54,10 @@ __all__ = [
     "Recurrent",
     "RecurrentCell",
     "__version__",
+    "apply",
+    "build",
+    "config",
+    "describe",
     "init",
     "record",
     "resolve",

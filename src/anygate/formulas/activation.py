@@ -355,7 +355,11 @@ def _number(name: str, key: str, value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise FormulaError(f"{name}: the parameter {key} must be a number, not {value!r}") from None
+        raise FormulaError(
+            f"{name}: the parameter {key} must be a number, not {value!r:.80}"
+        ) from None
+    except OverflowError:
+        raise FormulaError(f"{name}: the parameter {key} is too large for float64") from None
     if number != number or number in (float("inf"), float("-inf")):
         raise FormulaError(f"{name}: the parameter {key} must be finite, not {value!r}")
     return number

@@ -1,6 +1,8 @@
 """torch modules whose activations, and whose cell, can be chosen."""
 
 from . import init
+from .config import apply, config
+from .description import build, describe
 from .gru import GRU, GRUCell
 from .lstm import LSTM, LSTMCell
 from .record import record
@@ -24,6 +26,10 @@ __all__ = [
     "SlotRecord",
     "SwapSummary",
     "Swapped",
+    "apply",
+    "build",
+    "config",
+    "describe",
     "init",
     "record",
     "swap",
