@@ -13,10 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from anygate.lab.tasks import TaskError, file_task
-from anygate.lab.tasks import columns as table_module
 from anygate.lab.tasks import reading as reading_module
-from anygate.lab.tasks.columns import column
+from anygate.lab.tasks import tables as table_module
+from anygate.lab.tasks.columns import choose
 from anygate.lab.tasks.reading import label
+from anygate.lab.tasks.tables import read_table
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,12 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
+
+
+def column(path: Path, target: str | None) -> tuple[str, Any]:
+    """The name and the numbers of the one target."""
+    chosen = choose(read_table(path), [] if target is None else [target])
+    return chosen.targets[0].name, chosen.targets[0].values
 
 
 def csv_file(path: Path, rows: list[str], header: str = "date,price") -> Path:
@@ -129,7 +136,7 @@ def test_a_bad_cell_is_named_with_its_line(cell: str, said: str, tmp_path: Path)
 
 def test_several_bad_cells_are_counted(tmp_path: Path) -> None:
     rows = [r if k % 20 else r.split(",")[0] + ",?" for k, r in enumerate(ROWS)]
-    refused(csv_file(tmp_path / "my.csv", rows), r"line 2, .*\(and 2 more bad cells\)")
+    refused(csv_file(tmp_path / "my.csv", rows), r"line 2, .*\(and 2 more missing values\)")
 
 
 def test_decimal_commas_between_semicolons_are_named(tmp_path: Path) -> None:
@@ -161,7 +168,7 @@ def test_a_column_that_is_not_there(
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([], "has 0 values; windows of 24 need 44 or more$"),
+        ([], "has no rows"),
         (ROWS[:20], "has 20 values; windows of 24 need 44 or more$"),
         (ROWS[:30], "has 30 values; .*: set --window 10 or less"),
         ([r.split(",")[0] + ",5" for r in ROWS], "price of my.csv is constant"),
@@ -244,8 +251,8 @@ def test_what_is_too_large_is_refused_before_it_is_read(
 
 
 def test_options_of_csv_files_are_refused_elsewhere(tmp_path: Path) -> None:
-    refused(tmp_path / "my.npz", "--target and --window belong to CSV files")
-    refused(tmp_path / "my.ts", "belong to CSV files", target=None, window=3)
+    refused(tmp_path / "my.npz", "--target belongs to tables .* says itself what its sequences")
+    refused(tmp_path / "my.ts", "--target and --window belong to tables", window=3)
     path = csv_file(tmp_path / "my.csv", ROWS)
     with pytest.raises(TaskError, match="the window must be 1 or more"):
         file_task(str(path), "price", 0)

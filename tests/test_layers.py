@@ -32,6 +32,8 @@ SYMPY = {"sympy", "mpmath"}
 ENGINES = {path.name for path in (ROOT / "engines").iterdir() if (path / "__init__.py").exists()}
 """Each has a folder, and no other knows it by name: `engines.protocol` finds it."""
 CLI_IMPORTED_AT_ONCE = sys.stdlib_module_names  # `anygate --help` must not wait for torch
+OPTION_TABLES = [ROOT / "lab" / "data_options.py"]
+"""What the command line may import at once besides: options as data."""
 
 
 def imports_of(source: str, module: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -218,6 +220,7 @@ def test_cli_waits_for_nothing(path: Path) -> None:
     )
     names = imports_of(ast.unparse(top), _module(path))
     ours = [n for n in names if n[:2] in (("anygate", "cli"), ("anygate", "__version__"))]
+    ours += [n for n in names if n[:3] in [_module(table) for table in OPTION_TABLES]]
     assert [n for n in names if n[0] not in CLI_IMPORTED_AT_ONCE and n not in ours] == []
 
 
@@ -249,3 +252,9 @@ def test_docstrings_say_what_a_thing_is(folder: str) -> None:
 def test_an_asking_docstring_is_seen() -> None:
     assert asking_docstrings('class A:\n    """What it is."""') == ["1: What it is."]
     assert asking_docstrings('def whatever():\n    """Whatever: a name."""') == []
+
+
+@pytest.mark.parametrize("path", OPTION_TABLES, ids=lambda p: p.name)
+def test_tables_of_options_wait_for_nothing_either(path: Path) -> None:
+    names = imports_of(path.read_text(encoding="utf-8"), _module(path))
+    assert {n[0] for n in names} <= set(sys.stdlib_module_names)

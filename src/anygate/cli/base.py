@@ -39,7 +39,7 @@ class UsageError(ValueError):
     """The command cannot be run as it was given; the message says what to do."""
 
 
-_LAB = ("altair", "jinja2", "joblib", "msgspec", "rich", "scipy", "sklearn", "vl_convert")
+_LAB = ("altair", "jinja2", "joblib", "msgspec", "pandas", "rich", "scipy", "sklearn", "vl_convert")
 
 
 def need_lab() -> None:

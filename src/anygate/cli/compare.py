@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..lab.data_options import DATA_OPTIONS
 from .base import Exit, UsageError, add_command, need_lab, print_json, say
 from .report import finish
 from .request import OPTIONS, SETTINGS, merged
@@ -37,9 +38,11 @@ def add(commands: Any) -> None:
     )
     activations.required = False  # they may stand in the file of --config
     training = parser.add_argument_group("training (defaults: the task's own)")
+    data = parser.add_argument_group("with --data")
     tasks = parser.add_mutually_exclusive_group()
     for name, option in OPTIONS.items():
         place = training if name in SETTINGS else tasks if name in ("task", "data") else parser
+        place = data if name in DATA_OPTIONS else place
         place.add_argument(
             f"--{name.replace('_', '-')}",
             type=option.kind,
@@ -116,7 +119,10 @@ def _tasks(request: argparse.Namespace) -> list[Task]:
     from ..lab.tasks import file_task, find_task
 
     if request.data is not None:
-        return [file_task(request.data, request.target, request.window)]
+        task = file_task(request.data, **{name: getattr(request, name) for name in DATA_OPTIONS})
+        for note in task.notes:
+            say(note, to_stderr=True)
+        return [task]
     return [find_task(name) for name in request.task]
 
 

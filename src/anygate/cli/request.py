@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from ..lab.data_options import DATA_OPTIONS, DataOption
 from .base import Bounds, UsageError, above_zero, finite, positive
 
 __all__ = ["DEFAULTS", "OPTIONS", "SETTINGS", "Option", "merged", "read_config"]
@@ -27,6 +28,11 @@ class Option:
     metavar: str = "N"
     many: bool = False
     choices: tuple[str, ...] | None = None
+
+
+def _data_option(option: DataOption) -> Option:
+    kind = Bounds(int, option.least, option.most) if option.kind is int else str
+    return Option(kind, option.help, option.metavar, option.many, option.choices)
 
 
 SETTINGS: dict[str, Option] = {
@@ -61,12 +67,11 @@ OPTIONS: dict[str, Option] = {
     ),
     "data": Option(
         str,
-        "your own data: a CSV file of which a column is to be forecast, or "
-        "sequences with classes as .npz or .ts",
+        "your own data: a table (CSV, Parquet) of which columns are to be forecast, or "
+        "sequences with classes or values (.npz, .ts)",
         "FILE",
     ),
-    "target": Option(str, "the column of the CSV file to forecast", "COLUMN"),
-    "window": Option(positive, "past values for each forecast (default 24)"),
+    **{name: _data_option(option) for name, option in DATA_OPTIONS.items()},
     "seeds": Option(Bounds(int, 1, 1_000), "seeds 0 to N-1 (default 8)"),
     "margin": Option(
         above_zero,
@@ -122,7 +127,7 @@ def merged(options: argparse.Namespace) -> argparse.Namespace:
     held = read_config(Path(options.config)) if options.config is not None else {}
     if "task" in held and "data" in held:
         raise UsageError(f"{options.config}: task and data exclude each other; keep one of them")
-    for one, other in (("task", ("data", "target", "window")), ("data", ("task",))):
+    for one, other in (("task", ("data", *DATA_OPTIONS)), ("data", ("task",))):
         if one in given:  # what the file says of the other does not count
             held = {name: value for name, value in held.items() if name not in other}
     nothing = dict.fromkeys(("activations", *OPTIONS))
@@ -134,9 +139,10 @@ def merged(options: argparse.Namespace) -> argparse.Namespace:
         )
     if found.data is None:
         found.task = found.task or ["digits"]
-        for name in ("target", "window"):
+        for name in DATA_OPTIONS:
             if getattr(found, name) is not None:
-                raise UsageError(f"--{name} belongs to a CSV file: say which with --data FILE")
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{option} belongs to a data file: say which with --data FILE")
     return found
 
 

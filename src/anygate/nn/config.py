@@ -129,7 +129,7 @@ def _read(data: Any) -> dict[str, Described]:
 
 
 def _plan(module: nn.Module, names: tuple[str, ...], described: Described) -> Plan | None:
-    """How to change one module. Raises Cannot where it is of another kind or size."""
+    """The way to change one module. Raises Cannot where it is of another kind or size."""
     base = base_class(module)
     if is_scripted(module) or base not in (*KINDS, *WRITTEN):
         raise Cannot(f"is a {base.__name__}, which no configuration changes")

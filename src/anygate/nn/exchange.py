@@ -85,7 +85,7 @@ class Swapped:
 
 
 class Cannot(Exception):
-    """Why one module cannot be changed."""
+    """The reason why one module cannot be changed."""
 
 
 def arguments_added(ours: type) -> tuple[str, ...]:
@@ -177,7 +177,7 @@ class Plan:
 def plan_change(
     module: nn.Module, names: tuple[str, ...], given: dict[str, Any], back: bool
 ) -> Plan | None:
-    """How to change a module; None if nothing changes. Raises Cannot with the reason."""
+    """The way to change a module; None if nothing changes. Raises Cannot with the reason."""
     base = base_class(module)
     _check_kind(module, base)
     torchs = TORCHS.get(base, base)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from ...nn import LSTM, record
 
@@ -41,7 +42,7 @@ _OF_STATES: dict[str, Callable[[Array], Any]] = {
 }
 
 
-def snapshot(model: nn.Module, x: Tensor, loss: Loss) -> dict[str, Any]:
+def snapshot(model: nn.Module, x: Tensor | PackedSequence, loss: Loss) -> dict[str, Any]:
     """One recorded forward and backward pass of `model` on x [T, B, I]; its gradients are cleared.
 
     Of its first LSTM layer: "edges", where bin k holds time steps edges[k] to edges[k+1] - 1, and
@@ -79,7 +80,7 @@ def _binned(
     return found
 
 
-def health(lstm: LSTM, x: Tensor) -> dict[str, Any]:
+def health(lstm: LSTM, x: Tensor | PackedSequence) -> dict[str, Any]:
     """Of the first layer on x [T, B, I]: "max_abs_cell", the largest |c|, and "slots", slot ->
     {"saturated", "dead"}: the share of all (unit, step, sequence) whose |f'| is below a tenth of
     its largest value (NaN where that is infinite), and the share of dead units. Both rest on the
@@ -95,17 +96,20 @@ def health(lstm: LSTM, x: Tensor) -> dict[str, Any]:
     return {"max_abs_cell": float(np.max(first.max_abs_c)), "slots": slots}
 
 
-def dead_units(lstm: LSTM, x: Tensor) -> dict[str, float]:
+def dead_units(lstm: LSTM, x: Tensor | PackedSequence) -> dict[str, float]:
     """Slot -> the share of units of the first layer whose f' is exactly zero at every step of every
     sequence of x [T, B, I]. A recording, which keeps sums over the units, cannot say this: the same
     slopes are taken before they are summed up."""
     with record(lstm, units=range(lstm.hidden_size)) as recording, torch.no_grad():
         lstm(x)
     slopes = recording.records[0].slopes
-    return {slot: float((slope == 0).all((0, 1)).mean()) for slot, slope in slopes.items()}
+    return {  # packed, a slope is [all steps of all sequences, units]
+        slot: float((slope == 0).reshape(-1, slope.shape[-1]).all(0).mean())
+        for slot, slope in slopes.items()
+    }
 
 
-def place_of_divergence(model: nn.Module, x: Tensor, loss: Loss) -> dict[str, Any]:
+def place_of_divergence(model: nn.Module, x: Tensor | PackedSequence, loss: Loss) -> dict[str, Any]:
     """The place where the first number that is not finite appears on the batch x [T, B, I]: its
     "slot" and "time_step" (from 1) and "max_abs_cell_before", the largest |c| at the steps before
     it.

@@ -90,7 +90,7 @@ def trial_seconds(spec: TrialSpec) -> float:
     started = time.perf_counter()
     data = spec.task.load(spec.seed)
     loading = time.perf_counter() - started
-    part = _cut(data, STEPS * spec.settings.batch_size)
+    part = data.first(STEPS * spec.settings.batch_size, _TESTED)
     with one_thread():
         _timed(spec, part, 1)  # compiles
         once, _ = _timed(spec, part, 1)
@@ -101,12 +101,6 @@ def trial_seconds(spec: TrialSpec) -> float:
     testing = max(epoch - taken * step, 0.0) * len(data.test_y) / len(part.test_y)
     per_trial = max(once - epoch, 0.0)
     return loading + per_trial + spec.settings.epochs * (steps * step + testing)
-
-
-def _cut(data: Data, train: int) -> Data:
-    return Data(
-        data.train_x[:train], data.train_y[:train], data.test_x[:_TESTED], data.test_y[:_TESTED]
-    )
 
 
 def _timed(spec: TrialSpec, data: Data, epochs: int) -> tuple[float, float]:

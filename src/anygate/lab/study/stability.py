@@ -123,5 +123,4 @@ def _seed_by_seed(planned: Mapping[Any, tuple[TrialSpec, ...]]) -> tuple[TrialSp
 def _first(make: Callable[[int], Data], kept: int, seed: int) -> Data:
     """A part of the data: the first sequences for training, and as many for testing as are
     measured."""
-    data = make(seed)
-    return Data(data.train_x[:kept], data.train_y[:kept], data.test_x[:PROBE], data.test_y[:PROBE])
+    return make(seed).first(kept, PROBE)

@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from ...cells import LSTM as LSTM_TYPE
 from ...formulas import Activation
 from ...nn import LSTM
 from ...nn.design import shortcuts
 from ...nn.init import chrono_, forget_bias_, identity_
-from ..tasks import Settings, Task, TaskError
+from ..tasks import Data, Settings, Task, TaskError, packed
 from .measure import health, place_of_divergence, snapshot
 from .store.files import LARGEST_NUMBER, SCHEMA
 
@@ -83,12 +84,14 @@ class TrialSpec:
 class Model(nn.Module):
     """An LSTM and a linear head after its last step, or after every one.
 
-    x [T, B, I] -> [B, outputs], or [B, T, outputs] if every_step.
+    x [T, B, I] -> [B, outputs], or [B, T, outputs] if every_step. x may be packed: then the last
+    step is each sequence's own, and the outputs after it are those of a state 0.
     """
 
     def __init__(self, spec: TrialSpec, features: int, every_step: bool) -> None:
         super().__init__()
         self.every_step = every_step
+        self.steps = spec.task.steps
         size = spec.settings.hidden_size
         choice: Any = {spec.slot: spec.activation, "engine": spec.settings.engine}
         if spec.settings.variant:
@@ -101,16 +104,27 @@ class Model(nn.Module):
         elif spec.settings.initial == "chrono":
             chrono_(self.lstm, spec.task.steps)
 
-    def forward(self, x: Tensor) -> Tensor:
-        output, _ = self.lstm(x)
+    def forward(self, x: Tensor | PackedSequence) -> Tensor:
+        output, (h, _) = self.lstm(x)
+        if isinstance(output, PackedSequence):
+            if self.every_step:
+                output, _ = pad_packed_sequence(output, total_length=self.steps)
+            else:
+                output = h  # after the last step of each sequence
         seen = output.transpose(0, 1) if self.every_step else output[-1]
         return self.head(seen)  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def answers(self, x: Tensor) -> Tensor:
+    def answers(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The outputs for x [T, N, I] of any N, a part at a time: the states of all steps of all
-        test sequences at once would not fit into memory for MNIST."""
-        return torch.cat([self(part) for part in torch.split(x, TESTED_AT_ONCE, dim=1)])
+        test sequences at once would not fit into memory for MNIST. lengths [N]: see Data."""
+        parts = range(0, x.size(1), TESTED_AT_ONCE)
+        return torch.cat([self(chosen(x, lengths, slice(k, k + TESTED_AT_ONCE))) for k in parts])
+
+
+def chosen(x: Tensor, lengths: Tensor | None, rows: Tensor | slice) -> Tensor | PackedSequence:
+    """These sequences of x [T, N, I] as the model takes them."""
+    return packed(x[:, rows], None if lengths is None else lengths[rows])
 
 
 def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -149,9 +163,9 @@ def one_thread() -> Iterator[None]:
 def _run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     data = spec.task.load(spec.seed)
     model = Model(spec, data.train_x.size(-1), data.every_step)
-    run = _Training(spec, model, data.train_x.transpose(0, 1), data.train_y)
+    run = _Training(spec, model, data)
     test_x = data.test_x.transpose(0, 1)
-    probe, wanted = test_x[:, :PROBE], data.test_y[:PROBE]
+    probe, wanted = chosen(test_x, data.test_lengths, slice(PROBE)), data.test_y[:PROBE]
 
     inside: dict[str, Any] = {}
 
@@ -167,7 +181,8 @@ def _run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
         record = run.epoch(epoch)
         if run.diverged is not None:
             break
-        record["metric"] = spec.task.score(model.answers(test_x), data.test_y)
+        answers = model.answers(test_x, data.test_lengths)
+        record["metric"] = spec.task.score(answers, data.test_y)
         last = epoch == spec.settings.epochs
         if spec.health_every and (last or epoch % spec.health_every == 0):
             record |= health(model.lstm, probe)
@@ -199,8 +214,10 @@ def _run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 class _Training:
-    def __init__(self, spec: TrialSpec, model: Model, x: Tensor, y: Tensor) -> None:
-        self.spec, self.model, self.x, self.y = spec, model, x, y
+    def __init__(self, spec: TrialSpec, model: Model, data: Data) -> None:
+        self.spec, self.model = spec, model
+        self.x, self.y = data.train_x.transpose(0, 1), data.train_y
+        self.lengths = data.train_lengths
         self.optimizer = torch.optim.Adam(model.parameters(), lr=spec.settings.learning_rate)
         self.order = torch.Generator().manual_seed(spec.seed)
         self.step = 0
@@ -213,7 +230,7 @@ class _Training:
         for batch in self._batches():
             started = time.perf_counter()
             self.step += 1
-            x = self.x[:, batch]
+            x = chosen(self.x, self.lengths, batch)
             loss = self.spec.task.loss(self.model(x), self.y[batch])
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -240,7 +257,9 @@ class _Training:
         what, value = ("gradient", norm) if math.isfinite(loss) else ("loss", loss)
         wanted = self.y[batch]
         found = place_of_divergence(
-            self.model, self.x[:, batch], lambda y: self.spec.task.loss(y, wanted)
+            self.model,
+            chosen(self.x, self.lengths, batch),
+            lambda y: self.spec.task.loss(y, wanted),
         )
         place = f", first at time step {found['time_step']}" if "slot" in found else ""
         self.diverged = {

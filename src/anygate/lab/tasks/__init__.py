@@ -1,6 +1,7 @@
 """Tasks: data as sequences, a metric with its baseline and a solved level, sensible settings.
 
-find_task(name) knows all but data files, which file_task(path) reads.
+find_task(name) knows all but data files, which file_task(path) reads; frame_task and sequence_task
+make tasks of a DataFrame and of arrays.
 """
 
 from __future__ import annotations
@@ -11,33 +12,37 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from . import grammars, synthetic
-from .base import (
+from .base import Data, Settings, Task, TaskError, packed
+from .characters import characters
+from .files import file_task, frame_task
+from .images import DIGITS, MNIST_FORMS, mnist
+from .metrics import (
     ACCURACY,
+    BALANCED_ACCURACY,
     BITS,
     CROSS_ENTROPY,
     IGNORE,
+    MAE,
+    METRICS,
     MSE,
     RELATIVE_ERROR,
     SEQUENCE_ACCURACY,
-    Data,
     Metric,
-    Settings,
-    Task,
-    TaskError,
 )
-from .characters import characters
-from .files import file_task
-from .images import DIGITS, MNIST_FORMS, mnist
-from .own import is_reference, own_task
+from .own import find_metric, is_reference, own_task
+from .sequences import sequence_task
 from .series import SERIES
 from .synthetic import Form, build
 
 __all__ = [
     "ACCURACY",
+    "BALANCED_ACCURACY",
     "BITS",
     "CROSS_ENTROPY",
     "FORMS",
     "IGNORE",
+    "MAE",
+    "METRICS",
     "MSE",
     "OTHERS",
     "RELATIVE_ERROR",
@@ -50,7 +55,11 @@ __all__ = [
     "Task",
     "TaskError",
     "file_task",
+    "find_metric",
     "find_task",
+    "frame_task",
+    "packed",
+    "sequence_task",
 ]
 
 FORMS: dict[str, Form] = {**synthetic.FORMS, **grammars.FORMS}
@@ -72,12 +81,14 @@ OTHERS: dict[str, str] = {
     },
     "sunspots": "forecast the yearly sunspot numbers (needs statsmodels)",
     "co2": "forecast the monthly CO2 at Mauna Loa (needs statsmodels)",
+    "nile": "forecast the yearly flow of the Nile (needs statsmodels)",
+    "elnino": "forecast the monthly temperature of the sea off Peru (needs statsmodels)",
     "chars:FILE": "predict the next character of a text file",
     "mnist:FOLDER": "MNIST pixel by pixel, from its four IDX files; also mnist-rows, "
     "mnist-permuted",
     "MODULE:NAME": "a Task of your own, or a function that returns one",
-    "--data FILE": "forecast the column --target of a CSV file, or tell apart the classes of a "
-    ".npz (x [N, T, I], y [N]) or .ts file",
+    "--data FILE": "forecast the columns --target of a CSV or Parquet file, or tell the classes or "
+    "values of the sequences of a .npz (x [N, T, I], y [N], perhaps lengths [N]) or .ts file",
 }
 """Other names that can be asked for -> their meaning."""
 

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-__all__ = [
-    "ACCURACY",
-    "BITS",
-    "CROSS_ENTROPY",
-    "IGNORE",
-    "MSE",
-    "RELATIVE_ERROR",
-    "SEQUENCE_ACCURACY",
-    "Data",
-    "Metric",
-    "Settings",
-    "Task",
-    "TaskError",
-]
+from .metrics import IGNORE, Metric
 
-IGNORE = -100
-"""The class of a time step that does not count, as in torch's cross_entropy. For values: NaN."""
-
+__all__ = ["Data", "Settings", "Task", "TaskError", "packed"]
 
 INITIAL = ("", "identity", "chrono")
 """Initial weights that a trial can start from."""
@@ -88,17 +72,25 @@ class Data:
     """Sequences x [N, T, I] float32 and targets y: [N] for an output after the last step, [N, T]
     for one at every step. Targets are int64 classes or float32 values; steps with the class
     IGNORE or the value NaN do not count. test_y may count fewer steps than train_y: the metric is
-    taken where it counts, the training where it helps."""
+    taken where it counts, the training where it helps.
+
+    train_lengths, test_lengths [N] int64: the steps that each sequence has, from 1 to T, where they
+    are uneven; what x holds after them is never seen. values: the numbers of one target; where it
+    has several, such as the next twelve months, y has a last axis of so many.
+    """
 
     train_x: Tensor
     train_y: Tensor
     test_x: Tensor
     test_y: Tensor
+    train_lengths: Tensor | None = None
+    test_lengths: Tensor | None = None
+    values: int = 1
 
     @property
     def every_step(self) -> bool:
         """True if there is an output at every time step."""
-        return self.train_y.dim() == 2
+        return self.train_y.dim() == (2 if self.values == 1 else 3)
 
     @property
     def digest(self) -> str:
@@ -106,87 +98,27 @@ class Data:
         content = hashlib.sha256()
         for part in fields(self):
             tensor = getattr(self, part.name)
-            content.update(f"{part.name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            content.update(tensor.contiguous().numpy().tobytes())
+            if isinstance(tensor, Tensor):
+                content.update(f"{part.name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                content.update(tensor.contiguous().numpy().tobytes())
         return content.hexdigest()[:16]
 
-
-@dataclass(frozen=True)
-class Metric:
-    """The measure that judges a task.
-
-    loss(output, target) is what training makes small, a tensor; score(output, target) is what
-    study and report show, a number. output: [N, outputs], or [N, T, outputs] with targets [N, T].
-    unit: shown after a value.
-    """
-
-    name: str
-    higher_is_better: bool
-    loss: Callable[[Tensor, Tensor], Tensor]
-    score: Callable[[Tensor, Tensor], float]
-    of_classes: bool
-    unit: str = ""
+    def first(self, train: int, test: int) -> Data:
+        """The first so many sequences for training and for testing."""
+        cut = {"train": train, "test": test}
+        tensors: dict[str, Any] = {
+            part.name: tensor[: cut[part.name.partition("_")[0]]]
+            for part in fields(self)
+            if isinstance(tensor := getattr(self, part.name), Tensor)
+        }
+        return replace(self, **tensors)
 
 
-def _counted(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The outputs [M, outputs] and targets [M] that count."""
-    kept = ~target.isnan() if target.is_floating_point() else target != IGNORE
-    return output[kept], target[kept]
-
-
-def _cross_entropy(output: Tensor, target: Tensor) -> Tensor:
-    return functional.cross_entropy(*_counted(output, target))
-
-
-def _squared_error(output: Tensor, target: Tensor) -> Tensor:
-    found, wanted = _counted(output, target)
-    return functional.mse_loss(found.squeeze(-1), wanted)
-
-
-def _mean_cross_entropy(output: Tensor, target: Tensor) -> float:
-    return _cross_entropy(output.double(), target).item()
-
-
-def _bits(output: Tensor, target: Tensor) -> float:
-    return _mean_cross_entropy(output, target) / math.log(2)
-
-
-def _mean_squared_error(output: Tensor, target: Tensor) -> float:
-    found, wanted = _counted(output, target)
-    return (found.squeeze(-1) - wanted).double().square().mean().item()
-
-
-def _relative_error(output: Tensor, target: Tensor) -> float:
-    _, wanted = _counted(output, target)
-    return math.sqrt(_mean_squared_error(output, target) / wanted.double().square().mean().item())
-
-
-def _accuracy(output: Tensor, target: Tensor) -> float:
-    found, wanted = _counted(output, target)
-    return (found.argmax(-1) == wanted).double().mean().item()
-
-
-def _sequence_accuracy(output: Tensor, target: Tensor) -> float:
-    right = (output.argmax(-1) == target) | (target == IGNORE)
-    return right.flatten(1).all(1).double().mean().item()
-
-
-ACCURACY = Metric("accuracy", True, _cross_entropy, _accuracy, of_classes=True)
-"""The share of right classes."""
-SEQUENCE_ACCURACY = Metric(
-    "sequence accuracy", True, _cross_entropy, _sequence_accuracy, of_classes=True
-)
-"""The share of sequences in which every step that counts is right."""
-CROSS_ENTROPY = Metric(
-    "cross entropy", False, _cross_entropy, _mean_cross_entropy, of_classes=True, unit="nats"
-)
-"""Mean of -ln p(target)."""
-BITS = Metric("bits per character", False, _cross_entropy, _bits, of_classes=True)
-"""Mean of -log2 p(target)."""
-MSE = Metric("mse", False, _squared_error, _mean_squared_error, of_classes=False)
-"""Mean squared error."""
-RELATIVE_ERROR = Metric("relative error", False, _squared_error, _relative_error, of_classes=False)
-"""Root mean square of (output - target) over that of the target: 1 is reached by answering 0."""
+def packed(x: Tensor, lengths: Tensor | None) -> Tensor | PackedSequence:
+    """x [T, B, I] as a layer takes it: itself, or packed where the B lengths are uneven."""
+    if lengths is None:
+        return x
+    return pack_padded_sequence(x, lengths, enforce_sorted=False)
 
 
 @dataclass(frozen=True)
@@ -195,10 +127,12 @@ class Task:
 
     baseline: what the best answer reaches that does not look at the sequence (it may depend on the
     time step), or what baseline_name says instead. solved: the level that counts as solved, None
-    if there is none. steps: T. outputs: the number of classes, or 1 for values. make: seed -> Data;
+    if there is none. steps: T, of the longest sequence where they are uneven. outputs: the number
+    of classes, or of the values of a target. make: seed -> Data;
     the seed decides which sequences are for training, unless same_data. data: what identifies data
     that do not follow from the name and the seed, such as a digest; part of every trial's key.
-    source: who defined the task. needs: modules that must be installed.
+    source: who defined the task. needs: modules that must be installed. notes: sentences on the
+    data that whoever starts a study should read, such as the columns that are not used.
     """
 
     name: str
@@ -216,6 +150,7 @@ class Task:
     needs: tuple[str, ...] = ()
     baseline_name: str = "guessing"
     same_data: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def higher_is_better(self) -> bool:
@@ -236,8 +171,10 @@ class Task:
         data = self.make(seed)
         if not isinstance(data, Data):
             raise TaskError(f"{self._make_name} must return Data, not {type(data).__name__}")
-        self._check(data, "train", data.train_x, data.train_y)
-        self._check(data, "test", data.test_x, data.test_y)
+        for part in ("train", "test"):
+            x, y, lengths = (getattr(data, f"{part}_{name}") for name in ("x", "y", "lengths"))
+            self._check(data, part, x, y)
+            self._check_lengths(data, part, lengths)
         if data.train_x.shape[2] != data.test_x.shape[2]:
             raise TaskError(
                 f"{self._make_name}: train_x has {data.train_x.shape[2]} features, test_x has "
@@ -245,6 +182,8 @@ class Task:
             )
         if data.train_y.dim() != data.test_y.dim():
             raise TaskError(f"{self._make_name}: train_y and test_y must both be [N], or [N, T]")
+        if (data.train_lengths is None) != (data.test_lengths is None):
+            raise TaskError(f"{self._make_name}: give both train_lengths and test_lengths, or none")
         if data.train_x.shape[1] != self.steps:
             raise TaskError(
                 f"{self._make_name}: train_x has {data.train_x.shape[1]} steps, the task says "
@@ -268,14 +207,41 @@ class Task:
                 f"{self._make_name}: {part}_x must be [N, T, I] with nothing of length 0, not "
                 f"{list(x.shape)}"
             )
-        if y.shape not in {x.shape[:1], x.shape[:2]}:
+        last = () if data.values == 1 else (data.values,)
+        allowed = [[*x.shape[:1], *last], [*x.shape[:2], *last]]
+        if list(y.shape) not in allowed:
             raise TaskError(
-                f"{self._make_name}: {part}_y must be [N] or [N, T], here [{x.shape[0]}] or "
-                f"[{x.shape[0]}, {x.shape[1]}], not {list(y.shape)}"
+                f"{self._make_name}: {part}_y must be [N{', values' * bool(last)}] or "
+                f"[N, T{', values' * bool(last)}], here {allowed[0]} or {allowed[1]}, not "
+                f"{list(y.shape)}"
             )
         if not torch.isfinite(x).all():
             raise TaskError(f"{self._make_name}: {part}_x holds numbers that are not finite")
         self._check_targets(part, y)
+
+    def _check_lengths(self, data: Data, part: str, lengths: Tensor | None) -> None:
+        """The lengths of one part, and that no step after a sequence's end counts."""
+        if lengths is None:
+            return
+        x, y = getattr(data, f"{part}_x"), getattr(data, f"{part}_y")
+        if lengths.shape != x.shape[:1] or lengths.dtype != torch.int64:
+            raise TaskError(f"{self._make_name}: {part}_lengths must be [{len(x)}] of torch.int64")
+        if not 1 <= int(lengths.min()) <= int(lengths.max()) <= x.shape[1]:
+            raise TaskError(
+                f"{self._make_name}: {part}_lengths must lie between 1 and the {x.shape[1]} steps "
+                f"of {part}_x"
+            )
+        if not data.every_step:
+            return
+        if x.shape[1] != self.steps:
+            raise TaskError(f"{self._make_name}: {part}_x must be padded to {self.steps} steps")
+        after = torch.arange(self.steps) >= lengths[:, None]
+        rest = y[after]
+        if not (rest.isnan() if y.is_floating_point() else rest == IGNORE).all():
+            raise TaskError(
+                f"{self._make_name}: {part}_y counts steps after the end of a sequence; they must "
+                "be NaN, of classes IGNORE"
+            )
 
     def _check_targets(self, part: str, y: Tensor) -> None:
         counts = ~y.isnan() if y.is_floating_point() else y != IGNORE

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .base import BITS, Data, Settings, Task, TaskError
+from .base import Data, Settings, Task, TaskError
+from .metrics import BITS
 from .reading import digest, label, text
-from .series import passes
+from .sizes import passes
 from .synthetic import one_hot
 
 LARGEST = 64 * 2**20

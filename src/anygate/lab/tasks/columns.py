@@ -1,183 +1,302 @@
-"""One column of numbers from a CSV file, or a sentence that says what is wrong with it, and where.
+"""What the columns of a table are: numbers, categories or dates, and which of them a task sees.
 
-Numbers are 1, -1.5, .5 or 1e-3. Nothing is guessed: no missing value is filled, no row is dropped,
-no decimal comma is read.
+Numbers are 1, -1.5, .5 or 1e-3, dates 2024-05-31 with or without a time. Nothing is guessed: a
+decimal comma, a text among numbers and an infinity are refused with their place.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
-import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .base import TaskError
-from .reading import text, too_many
+from .reading import shown
+from .tables import MISSING_WORDS, NUMBER, Table
 
-LARGEST, MOST_ROWS, MOST_COLUMNS, MOST_CELLS = 64 * 2**20, 1_000_000, 10_000, 20_000_000
-"""Bytes, rows, columns and cells that are read."""
-LONGEST_LINE = 1_000_000
-"""Characters."""
-_SEPARATORS = ",;\t|"
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+if TYPE_CHECKING:
+    from pandas import Series
+
+__all__ = ["MOST_LEVELS", "Column", "Columns", "choose"]
+
+MOST_LEVELS = 32
+"""Different texts of a column that is a category: each becomes a feature of its own."""
 _COMMA = re.compile(r"[+-]?[0-9]+(,[0-9]+)+(\.[0-9]+)?|[+-]?[0-9]{1,3}(\.[0-9]{3})*,[0-9]+")
-_MISSING = {"", "na", "n/a", "nan", "null", "none", "nil", "-", "--", "?", ".", "#n/a", "missing"}
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]+)?")
-_SAMPLE, _SAMPLE_CHARACTERS = 20, 100_000  # rows by which the separator is chosen
+_INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}\b.*")
 
 
-_TOO_LONG = re.compile(rf"[^\n]{{{LONGEST_LINE + 1}}}")
+@dataclass(frozen=True)
+class Column:
+    """One column. kind: "number" with values float64 (missing: NaN), "category" with the numbers
+    of its levels (missing: -1), "date" with datetime64 (missing: NaT), or "" for one that cannot
+    be used, with the reason in `why`."""
+
+    name: str
+    kind: str
+    values: NDArray[Any]
+    levels: tuple[str, ...] = ()
+    why: str = ""
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """True where there is no value."""
+        if self.kind == "category":
+            gaps = self.values < 0
+        else:
+            gaps = np.isnat(self.values) if self.kind == "date" else np.isnan(self.values)
+        return np.asarray(gaps, dtype=bool)
 
 
-@dataclass
-class _Dates:
-    """The ISO dates of a column: how many, the last, and the first two that fall, if any."""
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table by their use. time: dates that rise with the rows, if there are such.
+    group: which series a row belongs to. unused: name -> reason."""
 
-    count: int = 0
-    last: str = ""
-    fall: tuple[str, ...] = ()
-
-    def add(self, cell: str) -> None:
-        """Count the cell if it is one."""
-        if _DATE.fullmatch(cell):
-            if cell < self.last and not self.fall:
-                self.fall = (self.last, cell)
-            self.count, self.last = self.count + 1, cell
+    targets: list[Column]
+    features: list[Column]
+    time: Column | None = None
+    time_is_feature: bool = False
+    group: Column | None = None
+    unused: dict[str, str] = field(default_factory=dict)
 
 
-def column(path: Path, target: str | None) -> tuple[str, NDArray[np.float64]]:
-    """The column's name and its numbers, in the order of the file. `target` may be None if there
-    is one column only. Raises TaskError."""
-    content = text(path, LARGEST)
-    if _TOO_LONG.search(content):
-        raise TaskError(
-            too_many(path, f"a line of more than {LONGEST_LINE:,} characters", "that many")
-        )
-    rows = _rows(path, content, _separator(content))
-    line, first = next(rows, (1, []))
-    header = [name.strip() for name in first]
-    if len(header) > MOST_COLUMNS:
-        raise TaskError(too_many(path, f"{len(header):,} columns", f"{MOST_COLUMNS:,}"))
-    k = _choose(path, header, target)
-    values: list[float] = []
-    dates = [_Dates() for _ in header]
-    bad, first_bad = 0, ""
-    for line, row in rows:
-        if len(row) != len(header):
-            raise TaskError(_ragged(path, line, row, header))
-        if len(values) == MOST_ROWS:
-            raise TaskError(too_many(path, f"more than {MOST_ROWS:,} rows", "that many"))
-        if len(values) * len(header) > MOST_CELLS:
-            raise TaskError(too_many(path, f"more than {MOST_CELLS:,} cells", "that many"))
-        value, complaint = _value(row[k].strip())
-        values.append(value)
-        if complaint:
-            bad += 1
-            first_bad = first_bad or f"{path}, line {line}, column {header[k]!r}: {complaint}"
-        for seen, cell in zip(dates, row, strict=True):
-            seen.add(cell.strip())
-    if bad:
-        raise TaskError(first_bad + (f" (and {bad - 1} more bad cells)" if bad > 1 else ""))
-    _check_order(path, header, dates, len(values))
-    return header[k], np.array(values, dtype=np.float64)
+def choose(
+    table: Table,
+    target: Sequence[str] = (),
+    features: Sequence[str] | None = None,
+    group: str | None = None,
+    allow_missing: bool = False,
+) -> Columns:
+    """The columns by their use. features: None for all that can be used. Raises TaskError, also
+    for missing values unless they are allowed."""
+    if table.frame.empty:
+        raise TaskError(f"{table.title} has no rows")
+    targets = [_index(table, name) for name in target] or [_only(table)]
+    grouping = None if group is None else _index(table, group)
+    if len(set(targets)) < len(targets) or grouping in targets:
+        raise TaskError(f"{table.title}: a column is given twice among --target and --group")
+    named = None if features is None else [_index(table, name) for name in features]
+    read = {k: _column(table, k) for k in targets}
+    for column in read.values():
+        if column.kind not in ("number", "category"):
+            reason = column.why or "holds dates"
+            raise TaskError(f"{table.title}: {column.name!r} cannot be forecast: it {reason}")
+    groups = None if grouping is None else _groups(table, grouping)
+    unused = dict.fromkeys(table.nested, "holds lists")
+    seen: list[Column] = []
+    dates: list[Column] = []
+    codes = None if groups is None else groups.values
+    for k in range(len(table.names)):
+        if k in read or k == grouping:
+            continue
+        column = _column(table, k)
+        asked = named is not None and k in named
+        if column.kind == "date":
+            dates.append(column)
+        elif named is not None and not asked:
+            unused[column.name] = "is not among --features"
+        elif not column.kind:
+            if asked:
+                raise TaskError(f"{table.title}: {column.name!r} cannot be used: it {column.why}")
+            unused[column.name] = column.why
+        elif not asked and _counts_rows(column, codes):
+            unused[column.name] = "counts the rows"
+        else:
+            seen.append(column)
+    time = _time(table, dates, codes)
+    wanted = {table.names[k] for k in named} if named is not None else None
+    unused |= {
+        d.name: "lacks dates" if d.missing.any() else "holds more dates"
+        for d in dates
+        if d is not time
+    }
+    found = Columns(
+        list(read.values()),
+        seen,
+        time,
+        time is not None and (wanted is None or time.name in wanted),
+        groups,
+        unused,
+    )
+    if not allow_missing:
+        _refuse_missing(table, [*found.targets, *seen])
+    return found
 
 
-def _separator(content: str) -> str:
-    """The one that splits the first line, and the lines after it alike."""
-    lines = content[:_SAMPLE_CHARACTERS].splitlines()[: _SAMPLE + 1]
-
-    def quality(separator: str) -> tuple[int, int]:
-        try:
-            counts = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
-        except csv.Error:
-            return (0, 0)
-        if not counts or counts[0] < 2:
-            return (0, 0)
-        return (sum(c == counts[0] for c in counts), counts[0])
-
-    return max(_SEPARATORS, key=quality)
+def _names(table: Table) -> str:
+    names = ", ".join(repr(shown(name)) for name in table.names[:30])
+    return names + (", ..." if len(table.names) > 30 else "")
 
 
-def _rows(path: Path, content: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and cells. Blank lines are allowed at the end only."""
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
-    blank = 0
-    try:
-        for row in reader:
-            if not row or row == [""]:
-                blank = blank or reader.line_num
-                continue
-            if blank:
-                raise TaskError(f"{path}, line {blank} is blank; remove it")
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise TaskError(f"{path}, line {reader.line_num} cannot be read as CSV: {error}") from None
+def _only(table: Table) -> int:
+    if len(table.names) == 1:
+        return 0
+    raise TaskError(
+        f"say which column of {table.title} to forecast: --target NAME. It has {_names(table)}"
+    )
 
 
-def _choose(path: Path, header: list[str], target: str | None) -> int:
-    """The index of the target column."""
-    names = ", ".join(repr(name) for name in header[:30]) + (", ..." if len(header) > 30 else "")
-    if not any(header):
-        raise TaskError(f"{path} has no first line with the names of its columns")
-    if all(_NUMBER.fullmatch(name) for name in header):
-        raise TaskError(
-            f"{path}: the first line must hold the names of the columns, and holds numbers "
-            f"({names}); write names above them"
-        )
-    if target is None:
-        if len(header) == 1:
-            return 0
-        raise TaskError(f"say which column of {path} to forecast: --target NAME. It has {names}")
-    if target.strip() not in header:
-        near = difflib.get_close_matches(target.lower(), [n.lower() for n in header], 1, 0.6)
-        meant = next((n for n in header if near and n.lower() == near[0]), None)
+def _index(table: Table, name: str) -> int:
+    """The place of a named column."""
+    wanted, names = name.strip(), list(table.names)
+    if wanted not in names:
+        near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], 1, 0.6)
+        meant = next((n for n in names if near and n.lower() == near[0]), None)
         hint = f" (did you mean {meant!r}?)" if meant else ""
-        raise TaskError(f"{path} has no column '{target}'{hint}; it has {names}")
-    if header.count(target.strip()) > 1:
-        raise TaskError(f"{path} has {header.count(target.strip())} columns '{target}'; rename one")
-    return header.index(target.strip())
-
-
-def _ragged(path: Path, line: int, row: list[str], header: list[str]) -> str:
-    sentence = f"{path}, line {line} has {_cells(len(row))}, the first line has {len(header)}"
-    if len(row) > len(header) and any(re.fullmatch(r"\s*[0-9]+\s*", cell) for cell in row):
-        sentence += "; if a comma stands for the decimal point, write a point"
-    return sentence
-
-
-def _cells(count: int) -> str:
-    return "1 cell" if count == 1 else f"{count} cells"
-
-
-def _value(cell: str) -> tuple[float, str]:
-    """The number of a cell and "", or 0 and what is wrong with it."""
-    told = repr(cell if len(cell) <= 40 else cell[:37] + "...")
-    if _NUMBER.fullmatch(cell):
-        value = float(cell)
-        return (value, "") if math.isfinite(value) else (0.0, f"{told} is too large for a number")
-    if cell.lower() in _MISSING:
-        return 0.0, f"the value is missing ({told}); fill it in or remove the row"
-    if cell.lower().lstrip("+-") in ("inf", "infinity"):
-        return 0.0, f"{told} is not finite; fill in a number or remove the row"
-    if _COMMA.fullmatch(cell):
-        return 0.0, f"{told} has a comma; write a decimal point, and nothing between thousands"
-    return 0.0, f"{told} is not a number"
-
-
-def _check_order(path: Path, header: list[str], dates: list[_Dates], count: int) -> None:
-    """Refuse rows that are not in the order of any of their columns of ISO dates, if there are
-    some; the order of such text is that of time."""
-    whole = [(name, seen) for name, seen in zip(header, dates, strict=True) if seen.count == count]
-    if whole and all(seen.fall for _, seen in whole):
-        name, seen = whole[0]
         raise TaskError(
-            f"{path}: the rows are not in the order of time ('{seen.fall[0]}' comes before "
-            f"'{seen.fall[1]}' in column {name!r}); sort them, oldest first"
+            f"{table.title} has no column '{shown(name)}'{hint}; it has {_names(table)}"
         )
+    if names.count(wanted) > 1:
+        raise TaskError(f"{table.title} has {names.count(wanted)} columns '{wanted}'; rename one")
+    return names.index(wanted)
+
+
+def _column(table: Table, k: int) -> Column:
+    """Column k as what it is. Raises TaskError for bad cells among numbers."""
+    from pandas.api import types
+
+    series: Series[Any] = table.frame.iloc[:, k]
+    name, kind = table.names[k], series.dtype
+    if types.is_datetime64_any_dtype(kind):
+        return Column(name, "date", _as_dates(series))
+    if types.is_numeric_dtype(kind) and not types.is_bool_dtype(kind):
+        if types.is_complex_dtype(kind):
+            return _unusable(name, "holds complex numbers")
+        values = series.to_numpy(np.float64, na_value=np.nan)
+        if series.isna().all():
+            return _unusable(name, "is empty")
+        _refuse_bad(table, k, np.isinf(values))
+        return Column(name, "number", values)
+    return _of_texts(table, k, series)
+
+
+def _unusable(name: str, why: str) -> Column:
+    return Column(name, "", np.empty(0), (), why)
+
+
+def _of_texts(table: Table, k: int, series: Series[Any]) -> Column:
+    import pandas
+
+    texts = series.astype(object).astype(str).str.strip()
+    missing = np.asarray(series.isna() | texts.str.lower().isin(MISSING_WORDS), dtype=bool)
+    present, name = texts[~missing], table.names[k]
+    if present.empty:
+        return _unusable(name, "is empty")
+    number = np.zeros(len(texts), dtype=bool)
+    number[~missing] = present.str.fullmatch(NUMBER)
+    meant = number.copy()
+    meant[~missing] |= present.str.fullmatch(_COMMA) | present.str.fullmatch(_INFINITE)
+    if 2 * meant.sum() >= len(present):
+        _refuse_bad(table, k, ~number & ~missing)
+        values = np.full(len(texts), np.nan)
+        values[number] = texts[number].astype(np.float64)
+        _refuse_bad(table, k, np.isinf(values))
+        return Column(name, "number", values)
+    if 2 * present.str.fullmatch(_DATE).sum() >= len(present):
+        dates = pandas.to_datetime(present, format="ISO8601", errors="coerce", utc=True)
+        if not dates.isna().any():
+            return Column(name, "date", _as_dates(dates.reindex(texts.index)))
+    codes, levels = pandas.factorize(present, sort=True)
+    if len(levels) > MOST_LEVELS:
+        return _unusable(name, f"is text with {len(levels):,} different values")
+    values = np.full(len(texts), -1)
+    values[~missing] = codes
+    return Column(name, "category", values, tuple(levels))
+
+
+def _as_dates(series: Series[Any]) -> NDArray[np.datetime64]:
+    if series.dt.tz is not None:
+        series = series.dt.tz_convert("UTC").dt.tz_localize(None)
+    return np.asarray(series.to_numpy("datetime64[us]"))
+
+
+def _refuse_bad(table: Table, k: int, bad: NDArray[np.bool_]) -> None:
+    """Raise TaskError for the first cell that is no number, if there is one."""
+    if not bad.any():
+        return
+    place, cell = table.cell(int(bad.argmax()), k)
+    others = int(bad.sum()) - 1
+    raise TaskError(
+        f"{place}, column {table.names[k]!r}: {_complaint(cell)}"
+        + (f" (and {others} more bad cells)" if others else "")
+    )
+
+
+def _complaint(cell: str) -> str:
+    told = repr(cell if len(cell) <= 40 else cell[:37] + "...")
+    if NUMBER.fullmatch(cell):
+        return f"{told} is too large for a number"
+    if _INFINITE.fullmatch(cell):
+        return f"{told} is not finite; fill in a number or remove the row"
+    if _COMMA.fullmatch(cell):
+        return f"{told} has a comma; write a decimal point, and nothing between thousands"
+    return f"{told} is not a number"
+
+
+def _refuse_missing(table: Table, columns: Sequence[Column]) -> None:
+    """Raise TaskError for the first missing value, if there is one."""
+    for column in columns:
+        if not (missing := column.missing).any():
+            continue
+        place, cell = table.cell(int(missing.argmax()), table.names.index(column.name))
+        others = sum(int(c.missing.sum()) for c in columns) - 1
+        raise TaskError(
+            f"{place}, column {column.name!r}: the value is missing ({cell!r}); fill it in, or say "
+            "--missing forward, linear, drop or mask"
+            + (f" (and {others} more missing values)" if others else "")
+        )
+
+
+def _groups(table: Table, k: int) -> Column:
+    """The group of every row: any text or number, but none missing."""
+    import pandas
+
+    series = table.frame.iloc[:, k]
+    if series.isna().any():
+        place, _ = table.cell(int(np.asarray(series.isna()).argmax()), k)
+        raise TaskError(f"{place}, column {table.names[k]!r}: the group is missing")
+    codes, levels = pandas.factorize(series.astype(object).astype(str), sort=True)
+    return Column(table.names[k], "category", codes, tuple(levels))
+
+
+def _counts_rows(column: Column, groups: NDArray[Any] | None) -> bool:
+    """True for 1, 2, 3, ... and the like, within each group."""
+    if column.kind != "number" or len(column.values) < 3:
+        return False
+    step = np.diff(column.values)
+    if groups is not None:
+        step = step[groups[1:] == groups[:-1]]
+    return len(step) > 0 and step[0] != 0 and bool((step == step[0]).all())
+
+
+def _time(table: Table, dates: list[Column], groups: NDArray[Any] | None) -> Column | None:
+    """The first column of dates, whole and rising with the rows of each group. Raises TaskError if
+    there are dates and none rises."""
+    order = np.arange(len(table.frame)) if groups is None else np.argsort(groups, kind="stable")
+    first_fall = None
+    for column in dates:
+        if np.isnat(column.values).any():
+            continue
+        ordered = column.values[order]
+        falls = ordered[1:] < ordered[:-1]
+        if groups is not None:
+            falls &= groups[order][1:] == groups[order][:-1]
+        if not falls.any():
+            return column
+        row = int(falls.argmax())
+        first_fall = first_fall or (column, order[row], order[row + 1])
+    if first_fall is None:
+        return None
+    column, before, after = first_fall
+    k = table.names.index(column.name)
+    raise TaskError(
+        f"{table.title}: the rows are not in the order of time ('{table.cell(before, k)[1]}' comes "
+        f"before '{table.cell(after, k)[1]}' in column {column.name!r}); sort them, oldest first"
+        + ("" if groups is not None else ", or name the column that tells series apart: --group")
+    )

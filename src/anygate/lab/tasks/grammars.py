@@ -6,7 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from .base import ACCURACY, IGNORE, SEQUENCE_ACCURACY, Data, Settings, Task
+from .base import Data, Settings, Task
+from .metrics import ACCURACY, IGNORE, SEQUENCE_ACCURACY
 from .synthetic import Form, halves, one_hot
 
 __all__ = ["FORMS", "reber_string"]

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .base import ACCURACY, Data, Settings, Task, TaskError
+from .base import Data, Settings, Task, TaskError
+from .metrics import ACCURACY
 from .reading import contents, digest
 
 __all__ = ["DIGITS", "MNIST_FORMS", "mnist"]
@@ -155,7 +156,7 @@ def _mnist(
         if permuted:
             pixels = pixels[:, scattered(pixels.size(1))]
         halves += [pixels.view(len(images), steps, -1), torch.from_numpy(labels.astype(np.int64))]
-    return Data(*halves)
+    return Data(halves[0], halves[1], halves[2], halves[3])
 
 
 def _find(folder: Path, part: str, dimensions: int) -> Path:

@@ -1,7 +1,9 @@
-"""A task of one's own: module:name, where the name is a Task or a function that returns one."""
+"""What is one's own: module:name, where the name is a Task or a function that returns one, or a
+Metric."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import re
 import sys
@@ -9,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from .base import Task, TaskError
+from .metrics import METRICS, Metric
 
-__all__ = ["is_reference", "own_task"]
+__all__ = ["find_metric", "is_reference", "own_task"]
 
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -21,9 +24,39 @@ def is_reference(name: str) -> bool:
 
 
 def own_task(reference: str) -> Task:
-    """Import the module, from the current directory too, and check the task by making its data
-    once; their digest becomes the task's `data` where it says none. Raises TaskError for what is
-    not there or no task; what the user's own code raises is left as it is."""
+    """Import the task and check it by making its data once; their digest becomes the task's `data`
+    where it says none. Raises TaskError for what is not there or no task; what the user's own code
+    raises is left as it is."""
+    found = _imported(reference)
+    if callable(found) and not isinstance(found, Task):
+        found = found()
+    if not isinstance(found, Task):
+        raise TaskError(
+            f"{reference} must be an anygate.lab.tasks.Task or a function that returns one, not "
+            f"{type(found).__name__}"
+        )
+    data = found.load(0)
+    return found if found.data else replace(found, data=f"seed 0: {data.digest}")
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of this name in METRICS, or of one's own by module:name. Raises TaskError."""
+    if name in METRICS:
+        return METRICS[name]
+    if not is_reference(name):
+        near = difflib.get_close_matches(name.lower(), METRICS, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise TaskError(
+            f"no metric is called '{name}'{hint}; there are: {', '.join(METRICS)}, MODULE:NAME"
+        )
+    found = _imported(name)
+    if not isinstance(found, Metric):
+        raise TaskError(f"{name} must be an anygate.lab.tasks.Metric, not {type(found).__name__}")
+    return found
+
+
+def _imported(reference: str) -> object:
+    """What module:name is, from the current directory too."""
     module_name, _, path = reference.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # workers inherit sys.path
@@ -34,7 +67,7 @@ def own_task(reference: str) -> Task:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise TaskError(
                 f"there is no module {error.name} in the current directory or among what is "
-                f"installed, so no task {reference}"
+                f"installed, so no {reference}"
             ) from None
         raise TaskError(f"{module_name} cannot be imported: {error}") from error
     except (ImportError, SyntaxError) as error:
@@ -44,12 +77,4 @@ def own_task(reference: str) -> Task:
             found = getattr(found, part)
         except AttributeError:
             raise TaskError(f"{module_name} has no '{path}'") from None
-    if callable(found) and not isinstance(found, Task):
-        found = found()
-    if not isinstance(found, Task):
-        raise TaskError(
-            f"{reference} must be an anygate.lab.tasks.Task or a function that returns one, not "
-            f"{type(found).__name__}"
-        )
-    data = found.load(0)
-    return found if found.data else replace(found, data=f"seed 0: {data.digest}")
+    return found

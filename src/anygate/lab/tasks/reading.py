@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .base import TaskError
 
-__all__ = ["contents", "digest", "label", "shown", "text", "too_many"]
+__all__ = ["contents", "digest", "label", "listed", "shown", "text", "too_many"]
 
 _PACKED = {b"PK": "a zip archive or spreadsheet", b"\x1f\x8b": "packed with gzip"}
 
@@ -91,3 +91,9 @@ def shown(text: str) -> str:
 def label(*words: str) -> str:
     """A task name from a file's name and column: letters, digits and dots, joined by hyphens."""
     return "-".join(re.sub(r"[^\w.]+", "-", w).strip("-.") or "data" for w in words)[:80]
+
+
+def listed(words: list[str], most: int = 12) -> str:
+    """The words with commas; of more than so many, the number of the others."""
+    more = len(words) - most
+    return ", ".join(words[:most]) + (f" and {more:,} more" if more > 0 else "")

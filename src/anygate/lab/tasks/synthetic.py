@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .base import ACCURACY, CROSS_ENTROPY, IGNORE, MSE, Data, Settings, Task, TaskError
+from .base import Data, Settings, Task, TaskError
+from .metrics import ACCURACY, CROSS_ENTROPY, IGNORE, MSE
 
 __all__ = ["FORMS", "Form", "build"]
 
