@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .formulas import ACTIVATIONS, Activation, FormulaError, resolve, sheet
+    from .lab.compare import compare
     from .nn import LSTM, LSTMCell, init, record, swap
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ _HOME = {
     "RNNCell": "nn",
     "Recurrent": "nn",
     "RecurrentCell": "nn",
+    "compare": "lab.compare",
     "init": "nn",
     "record": "nn",
     "resolve": "formulas",
@@ -50,6 +52,7 @@ __all__ = [
     "Recurrent",
     "RecurrentCell",
     "__version__",
+    "compare",
     "init",
     "record",
     "resolve",
