@@ -23,7 +23,6 @@ from anygate.lab.study.executors import (
     Executor,
     ExecutorGone,
     Progress,
-    cores,
     in_processes,
     missing,
     on_this_machine,
@@ -31,7 +30,7 @@ from anygate.lab.study.executors import (
     run_one,
     run_trials,
 )
-from anygate.lab.study.plan import machine
+from anygate.lab.study.machine import cores, machine
 from anygate.lab.study.progress import progress_bar, waiting
 from anygate.lab.study.store.files import StudyError, WriteError, write_json, write_text, writing
 from anygate.lab.study.store.folder import FolderInUse, StudyConflict, locked, refuse_if_running

@@ -23,7 +23,7 @@ MAY_USE: dict[str, set[str]] = {
     "cli": {"formulas", "cells", "engines", "nn", "interop", "lab", "explorer"},
     "__main__": {"formulas", "cells", "engines", "nn", "interop", "lab", "explorer", "cli"},
     # The face of the package: only public names, and imported when they are used.
-    "__init__": {"formulas", "cells", "engines", "nn"},
+    "__init__": {"formulas", "cells", "engines", "nn", "lab"},
 }
 """What each layer may import besides itself and the bare package."""
 WITHOUT_FRAMEWORKS = {"formulas", "cells"}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .formulas import ACTIVATIONS, Activation, FormulaError, resolve, sheet
+    from .lab.compare import compare
     from .nn import LSTM, LSTMCell, apply, build, config, describe, init, record, swap
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ _HOME = {
     "RecurrentCell": "nn",
     "apply": "nn",
     "build": "nn",
+    "compare": "lab.compare",
     "config": "nn",
     "describe": "nn",
     "init": "nn",
@@ -56,6 +58,7 @@ __all__ = [
     "__version__",
     "apply",
     "build",
+    "compare",
     "config",
     "describe",
     "init",

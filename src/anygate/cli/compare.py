@@ -258,7 +258,7 @@ def _dry_run(
     placed: Mapping[Path, Study | TunedStudy], jobs: int | None, options: argparse.Namespace
 ) -> int:
     """Print what is left of each study and about how long it takes; write nothing."""
-    from ..lab.study.executors import cores
+    from ..lab.study.machine import cores
     from ..lab.study.outlook import left_seconds, outlook
     from ..lab.study.progress import waiting
 

@@ -72,7 +72,7 @@ def _load_all(folders: Sequence[Path]) -> tuple[dict[Path, StudyResults], dict[P
 def _print(results: StudyResults, short: bool) -> None:
     """Table and verdict; of a study among several what matters most, under its name."""
     from ..lab.findings.verdict import judge
-    from ..lab.report.terminal import table
+    from ..lab.report.terminal import table, wrapped
 
     found = judge(results)
     sentences = found.sentences()
@@ -85,10 +85,4 @@ def _print(results: StudyResults, short: bool) -> None:
         say(f"\nat each one's own learning rate:\n\n{table(results.own)}")
     say("")
     for sentence in sentences:
-        say(_wrapped(sentence))
-
-
-def _wrapped(sentence: str) -> str:
-    import textwrap
-
-    return textwrap.fill(sentence, 96, initial_indent="- ", subsequent_indent="  ")
+        say(wrapped(sentence))

@@ -277,13 +277,15 @@ def _caveats(
     order = "order."
     if results.config.learning_rates is None:
         order += " A rate shared by all suits some activations better than others."
-    varied = "data (how it is drawn or split, and its order)"
-    if results.task.same_data:
-        varied = "order of the training data, which are the same in every seed"
+    varied = "the data (how it is drawn or split, and its order)"
+    if results.task.own:
+        varied = "whatever else train draws with them"
+    elif results.task.same_data:
+        varied = "the order of the training data, which are the same in every seed"
     caveats = [
         f"{scope}: another task, rate or size can change the "
         + (order if results.rivals else "result."),
-        f"The seeds vary the initial weights and the {varied}; the conclusions reach no further "
+        f"The seeds vary the initial weights and {varied}; the conclusions reach no further "
         "than that.",
     ]
     if len(results.rivals) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from io import StringIO
 
@@ -18,8 +19,15 @@ from ..study.store.schema import TaskInfo
 
 
 def table(results: StudyResults) -> str:
-    """One row an activation: mean final metric with its interval (the range below six seeds),
-    interquartile mean, worst and best seed, diverged runs, milliseconds per training step."""
+    """One row an activation, see :func:`cells`."""
+    header, rows = cells(results)
+    return text_table(header, rows, right=range(1, len(header)), rule=True)
+
+
+def cells(results: StudyResults) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The head and the rows of the table: mean final metric with its interval (the range below six
+    seeds), interquartile mean, worst and best seed, diverged runs, and milliseconds per training
+    step where they were measured."""
     spans = {x: mean_interval(v) for x in results.labels if len(v := results.final(x)) > 1}
     name = interval_names(list(spans.values()))
     header = (
@@ -32,7 +40,14 @@ def table(results: StudyResults) -> str:
         "ms/step",
     )
     rows = [_row(results, x, _span(results.task, spans.get(x), name)) for x in results.labels]
-    return text_table(header, rows, right=range(1, len(header)), rule=True)
+    if results.task.own:  # a step of the user's own was not timed
+        return header[:-1], [row[:-1] for row in rows]
+    return header, rows
+
+
+def wrapped(sentence: str) -> str:
+    """A sentence of the verdict in lines of 96 characters."""
+    return textwrap.fill(sentence, 96, initial_indent="- ", subsequent_indent="  ")
 
 
 def text_table(

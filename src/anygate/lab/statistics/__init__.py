@@ -85,6 +85,8 @@ What the intervals cover
     =================================  ===========  ===========
 """
 
+from typing import TYPE_CHECKING
+
 from .aggregate import (
     aggregate_iqm,
     bootstrap_interval,
@@ -116,9 +118,18 @@ from .evidence import (
     seeds_needed,
     smallest_reachable_p,
 )
-from .paired import ENUMERATE_UP_TO, PairedDifference, mean_interval, paired_difference, sign_flip_p
 from .proportions import probability_of_improvement, wilson
+from .signflips import (
+    ENUMERATE_UP_TO,
+    PairedDifference,
+    mean_interval,
+    paired_difference,
+    sign_flip_p,
+)
 from .values import Array, Estimate, Interval, NominalInterval, Scores, Values
+
+if TYPE_CHECKING:
+    from ..comparison import paired
 
 __all__ = [
     "ENUMERATE_UP_TO",
@@ -150,6 +161,7 @@ __all__ = [
     "mean_interval",
     "median_interval",
     "normalised",
+    "paired",
     "paired_difference",
     "paired_times",
     "performance_profile",
@@ -160,3 +172,12 @@ __all__ = [
     "time_to_solve",
     "wilson",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """`paired`, on first use: it makes the sentences too, which rest on this package."""
+    if name == "paired":
+        from ..comparison import paired
+
+        return paired
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from .paired import PairedDifference, mean_interval, paired_difference
 from .proportions import probability_of_improvement
+from .signflips import PairedDifference, mean_interval, paired_difference
 from .values import Array, Estimate, Interval, check_confidence, check_positive
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from .paired import PairedDifference, mean_interval, sign_flip_p
+from .signflips import PairedDifference, mean_interval, sign_flip_p
 from .values import Interval, Values, check_positive, paired
 
 MIN_SEEDS_FOR_CLAIM = 6

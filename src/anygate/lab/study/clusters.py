@@ -20,9 +20,9 @@ import cloudpickle
 import torch
 
 from ... import __version__
-from ..tasks import Task
-from .executors import Executor, ExecutorGone, Outcome, cores, run_one
-from .trial import TrialSpec
+from .executors import Executor, ExecutorGone, run_one
+from .machine import cores
+from .trial import Outcome, Runnable
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -37,7 +37,7 @@ OBJECT_STORE = 10**8
 Submit = Callable[[bytes], "Future[Outcome]"]
 
 
-def _as_they_come(submit: Submit, specs: Sequence[TrialSpec], limit: int) -> Iterator[Outcome]:
+def _as_they_come(submit: Submit, specs: Sequence[Runnable], limit: int) -> Iterator[Outcome]:
     """The outcomes of all trials, of which at most `limit` are on the cluster at once."""
     left = iter(specs)
     running = {submit(pack(spec)) for spec in islice(left, limit)}
@@ -54,9 +54,9 @@ def _as_they_come(submit: Submit, specs: Sequence[TrialSpec], limit: int) -> Ite
                 ) from error
 
 
-def pack(spec: TrialSpec) -> bytes:
-    """The trial as bytes, with the code of a task of the user's own."""
-    modules = [sys.modules[name] for name in _own_modules(spec.task)]
+def pack(spec: Runnable) -> bytes:
+    """The trial as bytes, with the code of a task or training of the user's own."""
+    modules = [sys.modules[name] for name in _own_modules(spec)]
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -66,15 +66,14 @@ def pack(spec: TrialSpec) -> bytes:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def _own_modules(task: Task) -> set[str]:
-    """The modules that define the task and are neither of anygate nor of Python."""
-    functions = (task.make, task.metric.loss, task.metric.score)
-    homes = {getattr(getattr(f, "func", f), "__module__", None) for f in functions}
+def _own_modules(spec: Runnable) -> set[str]:
+    """The modules with the user's part of a trial, which are neither of anygate nor of Python."""
+    homes = {getattr(getattr(f, "func", f), "__module__", None) for f in spec.functions}
     known = {"anygate", "torch", *sys.stdlib_module_names}
     return {h for h in homes if h in sys.modules and h.partition(".")[0] not in known}
 
 
-def unpack(packed: bytes) -> TrialSpec:
+def unpack(packed: bytes) -> Runnable:
     """The trial of such bytes. Raises ExecutorGone if the versions here are others than there."""
     versions, spec = pickle.loads(packed)
     if versions != VERSIONS:
@@ -94,7 +93,7 @@ def ray_executor(address: str | None, jobs: int | None) -> Iterator[Executor]:
     """Trials on the Ray cluster at `address`, else RAY_ADDRESS, else one started here."""
     import ray
 
-    def run(specs: Sequence[TrialSpec], jobs: int | None = None) -> Iterator[Outcome]:
+    def run(specs: Sequence[Runnable], jobs: int | None = None) -> Iterator[Outcome]:
         task = ray.remote(num_cpus=1, max_retries=STARTS, scheduling_strategy="SPREAD")(_run_packed)
         limit = jobs or int(ray.cluster_resources().get("CPU", 1))
         try:
@@ -139,7 +138,7 @@ def dask_executor(address: str | None, jobs: int | None) -> Iterator[Executor]:
     """Trials on the Dask cluster at `address`, else on one started here."""
     from distributed import Client, KilledWorker, LocalCluster
 
-    def run(specs: Sequence[TrialSpec], limit: int | None = None) -> Iterator[Outcome]:
+    def run(specs: Sequence[Runnable], limit: int | None = None) -> Iterator[Outcome]:
         pool = client.get_executor(pure=False)
         try:
             yield from _as_they_come(

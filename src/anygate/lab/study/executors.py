@@ -19,10 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .machine import cores
 from .store.files import StudyError, read, write_json
 from .store.folder import locked
 from .store.schema import Timing, Trial
-from .trial import TrialSpec, one_thread, run_trial
+from .trial import Outcome, Runnable
 
 IDLE_SECONDS = 30.0
 """Seconds after which a worker process without work ends."""
@@ -30,11 +31,9 @@ _PARENT_CHECK_SECONDS = 0.5
 """Seconds between two times that a worker asks whether its parent lives."""
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Runnable)
 
-Outcome = tuple[dict[str, Any], dict[str, Any]]
-"""A trial's result and its timing, as run_trial returns them."""
-
-Executor = Callable[[Sequence[TrialSpec], int | None], Iterator[Outcome]]
+Executor = Callable[[Sequence[Runnable], int | None], Iterator[Outcome]]
 """(trials, processes) -> their outcomes in the order in which they come. None: all cores."""
 
 
@@ -43,13 +42,7 @@ class ExecutorGone(ValueError):
     do."""
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def on_this_machine(specs: Sequence[TrialSpec], jobs: int | None = None) -> Iterator[Outcome]:
+def on_this_machine(specs: Sequence[Runnable], jobs: int | None = None) -> Iterator[Outcome]:
     """One trial at a time in each of `jobs` processes of one thread; in this one if jobs is 1."""
     jobs = min(jobs or cores(), len(specs))
     if jobs == 1:
@@ -97,15 +90,16 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=end_when_orphaned, name="anygate-parent", daemon=True).start()
 
 
-_ONE_AT_A_TIME = threading.Lock()
+_ONE_AT_A_TIME = threading.RLock()
+"""Reentrant: a user's own training may run a study itself."""
 
 
-def run_one(spec: TrialSpec) -> Outcome:
+def run_one(spec: Runnable) -> Outcome:
     """One trial, alone in its process: torch has one number of threads and one source of random
     numbers for a process, so two trials in threads of one (as Dask's workers have) would not be
     what their seeds say. Whoever called finds both as they were."""
-    with _ONE_AT_A_TIME, one_thread():
-        return run_trial(spec)
+    with _ONE_AT_A_TIME:
+        return spec.run()
 
 
 EXECUTORS = {"local": "joblib", "ray": "ray", "dask": "distributed"}
@@ -145,7 +139,7 @@ Progress = Callable[[int, int, str], None]
 
 
 def run_trials(
-    specs: Iterable[TrialSpec],
+    specs: Iterable[Runnable],
     directory: Path,
     *,
     jobs: int | None = None,
@@ -163,7 +157,7 @@ def run_trials(
 
 
 def run_placed(
-    planned: Mapping[Path, Sequence[TrialSpec]],
+    planned: Mapping[Path, Sequence[Runnable]],
     *,
     jobs: int | None = None,
     executor: Executor = on_this_machine,
@@ -191,12 +185,12 @@ def run_placed(
             progress(done, total, key)
 
 
-def missing(specs: Sequence[TrialSpec], directory: Path) -> tuple[TrialSpec, ...]:
+def missing(specs: Sequence[R], directory: Path) -> tuple[R, ...]:
     """Trials without a sound result in the folder; a damaged file is as good as none."""
     return tuple(s for s in specs if not _is_done(directory, s))
 
 
-def result_of(spec: TrialSpec, directory: Path) -> Trial:
+def result_of(spec: Runnable, directory: Path) -> Trial:
     """The trial's result. Raises StudyError if it is not there or damaged."""
     path = directory / "trials" / f"{spec.key}.json"
     try:
@@ -205,7 +199,7 @@ def result_of(spec: TrialSpec, directory: Path) -> Trial:
         raise StudyError(f"{path}: {error}") from error
 
 
-def _is_done(directory: Path, spec: TrialSpec) -> bool:
+def _is_done(directory: Path, spec: Runnable) -> bool:
     """True if the folder holds the trial's result, whole, and no damaged timing beside it."""
     timing = directory / "timing" / f"{spec.key}.json"
     try:
@@ -214,5 +208,5 @@ def _is_done(directory: Path, spec: TrialSpec) -> bool:
             read(timing, Timing)
     except (StudyError, OSError):
         return False
-    wanted = (spec.key, spec.activation.label, spec.seed)
+    wanted = (spec.key, spec.label, spec.seed)
     return (trial.key, trial.activation, trial.seed) == wanted

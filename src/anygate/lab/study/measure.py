@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from ...nn import LSTM, record
+from ...nn.recording import LayerRecord
 
 BINS = 64
 """Time steps are averaged into at most so many bins, so that a file stays small."""
@@ -55,7 +56,11 @@ def snapshot(model: nn.Module, x: Tensor | PackedSequence, loss: Loss) -> dict[s
     with record(model) as recording:
         loss(model(x)).backward()  # type: ignore[no-untyped-call]
     model.zero_grad()
-    first = recording.records[0]
+    return inside_of(recording.records[0])
+
+
+def inside_of(first: LayerRecord) -> dict[str, Any]:
+    """One recorded pass of a layer in bins, as :func:`snapshot` gives it."""
     edges = bin_edges(first.time_steps)
     slots = {slot: _binned(seen, _OF_SLOTS, edges) for slot, seen in first.slots.items()}
     return {"edges": edges, "slots": slots, **_binned(first, _OF_STATES, edges)}
@@ -72,7 +77,7 @@ def _binned(
 ) -> dict[str, list[float]]:
     found = {}
     for name, reduce in reductions.items():
-        values = getattr(seen, _RECORDED.get(name, name))
+        values = getattr(seen, _RECORDED.get(name, name), None)
         if values is None or np.isnan(values).all() or (name == "not_finite" and not values.any()):
             continue
         parts = np.split(np.asarray(values, dtype=np.float64), edges[1:-1])

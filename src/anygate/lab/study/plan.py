@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ... import __version__
 from ...formulas import Activation
-from ...nn import LSTM
 from ..tasks import Settings, Task
 from ..wording import Notice, to_stderr
-from .executors import Executor, Progress, cores, missing, on_this_machine, run_trials
+from .executors import Executor, Progress, missing, on_this_machine, run_trials
+from .machine import machine
 from .store.files import SCHEMA
 from .store.folder import claim
-from .trial import TrialSpec, seeded, slots_of
+from .trial import TrialSpec, slots_of
+
+if TYPE_CHECKING:
+    from ..comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,13 @@ class Study:
             raise ValueError(f"'{twice}' is given twice")
         if not labels or not self.seeds:
             raise ValueError("a study needs at least one activation and one seed")
+
+    @staticmethod
+    def load(directory: Path | str) -> Comparison:
+        """The results in a folder: ``Study.load(DIR).frame()``; see Comparison.load."""
+        from ..comparison import Comparison
+
+        return Comparison.load(directory)
 
     @property
     def trials(self) -> tuple[TrialSpec, ...]:
@@ -117,28 +123,3 @@ def _describe(activation: Activation) -> dict[str, str]:
         "latex_derivative": activation.derivative().latex_closed(),
         "source": activation.source,
     }
-
-
-def machine(engine: str = "auto") -> dict[str, Any]:
-    """The machine and the versions as study.json holds them, with the engine that runs. Raises
-    EngineError if the one asked for is unknown or does not run here."""
-    with seeded(0):  # its weights are drawn
-        name = LSTM(1, 1, engine=engine).explain(torch.zeros(1, 1, 1)).name
-    return {
-        "cpu": _cpu_name(),
-        "cores": cores(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "anygate": __version__,
-        "engine": name,
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return platform.machine()

@@ -8,10 +8,10 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from ...nn import LSTM
 from ...nn.design import shortcuts
 from ...nn.init import chrono_, forget_bias_, identity_
 from ..tasks import Data, Settings, Task, TaskError, packed
+from .machine import machine
 from .measure import health, place_of_divergence, snapshot
 from .store.files import LARGEST_NUMBER, SCHEMA
 
@@ -44,6 +45,28 @@ def slots_of(slot: str) -> tuple[str, ...]:
     raise TaskError(f"no slot is called '{slot}'; there are: {known}")
 
 
+Outcome = tuple[dict[str, Any], dict[str, Any]]
+"""A trial's result, which depends on the trial alone, and its timing."""
+
+
+class Runnable(Protocol):
+    """A trial that can be run and stored: of the lab's own model, or of a user's own training."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def functions(self) -> tuple[Callable[..., object], ...]: ...
+
+    def run(self) -> Outcome: ...
+
+
 @dataclass(frozen=True)
 class TrialSpec:
     """All that decides a trial's result.
@@ -62,6 +85,21 @@ class TrialSpec:
     health_every: int = 1
 
     @property
+    def label(self) -> str:
+        """The name of its arm in tables."""
+        return self.activation.label
+
+    @property
+    def functions(self) -> tuple[Callable[..., object], ...]:
+        """Those that the user may have written."""
+        return (self.task.make, self.task.metric.loss, self.task.metric.score)
+
+    def run(self) -> Outcome:
+        """Train and measure in one thread; see :func:`run_trial`."""
+        with one_thread():
+            return run_trial(self)
+
+    @property
     def key(self) -> str:
         """A file name for the result: readable, and different for any different setting."""
         a = self.activation
@@ -76,9 +114,14 @@ class TrialSpec:
         }
         if self.task.data:  # else name and seed say all, and earlier results keep their names
             content["data"] = self.task.data
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
-        slug = re.sub(r"[^A-Za-z0-9]+", "-", a.label).strip("-")[:40] or "formula"
-        return f"{slug}-seed{self.seed}-{digest}"
+        return file_key(self.label, self.seed, content)
+
+
+def file_key(label: str, seed: int, content: Mapping[str, object]) -> str:
+    """A file name for a trial: readable, and different for any different content."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-")[:40] or "formula"
+    return f"{slug}-seed{seed}-{digest}"
 
 
 class Model(nn.Module):
@@ -127,7 +170,7 @@ def chosen(x: Tensor, lengths: Tensor | None, rows: Tensor | slice) -> Tensor | 
     return packed(x[:, rows], None if lengths is None else lengths[rows])
 
 
-def run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+def run_trial(spec: TrialSpec) -> Outcome:
     """Train and measure. Returns the result, which depends on the spec alone, and the timing.
 
     Initial weights, the split of the data and its order follow from the seed, so that trials with
@@ -160,7 +203,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+def _run_trial(spec: TrialSpec) -> Outcome:
     data = spec.task.load(spec.seed)
     model = Model(spec, data.train_x.size(-1), data.every_step)
     run = _Training(spec, model, data)
@@ -172,7 +215,7 @@ def _run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     def take_snapshot(when: str) -> None:
         if spec.snapshots:
             seen = snapshot(model, probe, lambda y: spec.task.loss(y, wanted))
-            inside[when] = _tidy(seen, _FEW_DIGITS)
+            inside[when] = tidy(seen, _FEW_DIGITS)
 
     take_snapshot("start")
     epochs: list[dict[str, Any]] = []
@@ -186,7 +229,7 @@ def _run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
         last = epoch == spec.settings.epochs
         if spec.health_every and (last or epoch % spec.health_every == 0):
             record |= health(model.lstm, probe)
-        epochs.append(_tidy({"epoch": epoch, **record}))
+        epochs.append(tidy({"epoch": epoch, **record}))
     take_snapshot("end")
     final = spec.task.baseline if run.diverged else epochs[-1]["metric"]
     if final is None:  # the metric overflowed though the loss did not
@@ -203,12 +246,14 @@ def _run_trial(spec: TrialSpec) -> tuple[dict[str, Any], dict[str, Any]]:
         "epochs": epochs,
         "inside": inside,
         "final_metric": final,
+        "settings": {**spec.settings.describe(), "optimizer": "Adam"},
     }
     timing = {
         "schema": SCHEMA,
         "key": spec.key,
         "seconds_per_step": statistics.median(run.seconds) if run.seconds else None,
         "seconds_total": time.perf_counter() - started,
+        "machine": machine(spec.settings.engine),
     }
     return result, timing
 
@@ -267,17 +312,17 @@ class _Training:
             "step": self.step,
             "what": f"the {what} is not finite{place}",
             "value": str(value),
-            **_tidy(found),
+            **tidy(found),
         }
 
 
-def _tidy(value: Any, digits: int = _DIGITS) -> Any:
+def tidy(value: Any, digits: int = _DIGITS) -> Any:
     """For JSON: numbers to seven digits, or fewer, and null for those that are not finite, or so
     large that their squares would not be."""
     if isinstance(value, dict):
-        return {k: _tidy(v, digits) for k, v in value.items()}
+        return {k: tidy(v, digits) for k, v in value.items()}
     if isinstance(value, list):
-        return [_tidy(v, digits) for v in value]
+        return [tidy(v, digits) for v in value]
     if isinstance(value, float):
         return float(f"{value:.{digits}g}") if abs(value) <= LARGEST_NUMBER else None
     return value

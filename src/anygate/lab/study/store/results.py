@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .files import StudyError, read
 from .schema import (
+    Divergence,
     LearningRates,
     Snapshot,
     StabilityPlan,
@@ -42,6 +43,7 @@ class StudyResults:
 
     ``trials`` holds planned runs only, at most one per (activation, seed). ``timing`` maps a
     trial's key to its seconds per training step. ``ignored`` counts trial files outside the plan.
+    ``timings``: by key, with the machine.
     ``stability`` holds the short runs of the stability map, if there is one.
     ``own``: the same comparison at each activation's own best learning rate, where the study tuned
     them and not all are best at the shared one, which this is then.
@@ -53,6 +55,7 @@ class StudyResults:
     ignored: int = 0
     own: StudyResults | None = None
     stability: tuple[ShortRuns, ...] = ()
+    timings: Mapping[str, Timing] = field(default_factory=dict)
     _index: Mapping[tuple[str, int], Trial] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -225,15 +228,49 @@ def _gather(config: StudyConfig, folders: Mapping[Path, set[str] | None]) -> Stu
     damaged: list[tuple[Path, str]] = []
     trials: list[tuple[Path, Trial]] = []
     timing: dict[str, float] = {}
+    timings: dict[str, Timing] = {}
     for folder, labels in folders.items():
         found = _read_all(folder / "trials", Trial, damaged)
         trials += [each for each in found if labels is None or each[1].activation in labels]
         timed = _read_all(folder / "timing", Timing, damaged)
+        timings |= {t.key: t for _, t in timed}
         timing |= {t.key: t.seconds_per_step for _, t in timed if t.seconds_per_step > 0}
     if damaged:
         raise StudyError(_damage(damaged))
     placed, ignored = _place(config, trials)
-    return StudyResults(config, placed, timing, ignored)
+    if config.task.worst_counts:
+        config, placed = _worst_counts(config, placed)
+    return StudyResults(config, placed, timing, ignored, timings=timings)
+
+
+def in_memory(config: StudyConfig, scores: Mapping[str, Mapping[int, float]]) -> StudyResults:
+    """Results that lie in no folder: arm -> seed -> final metric, not finite for a run that
+    failed."""
+    trials = tuple(
+        Trial(
+            key=f"arm{k}-seed{seed}",
+            activation=label,
+            seed=seed,
+            diverged=None if math.isfinite(value) else Divergence(what=f"the value is {value}"),
+            epochs=(),
+            final_metric=value if math.isfinite(value) else config.task.baseline,
+        )
+        for k, (label, column) in enumerate(scores.items())
+        for seed, value in column.items()
+    )
+    if config.task.worst_counts:
+        config, trials = _worst_counts(config, trials)
+    return StudyResults(config, trials, {})
+
+
+def _worst_counts(
+    config: StudyConfig, trials: tuple[Trial, ...]
+) -> tuple[StudyConfig, tuple[Trial, ...]]:
+    """A diverged run counts as the worst run that did not (0 if all did)."""
+    worst = min if config.task.higher_is_better else max
+    value = worst((t.final_metric for t in trials if t.diverged is None), default=0.0)
+    scored = (t if t.diverged is None else replace(t, final_metric=value) for t in trials)
+    return replace(config, task=replace(config.task, baseline=value)), tuple(scored)
 
 
 def _place(config: StudyConfig, trials: list[tuple[Path, Trial]]) -> tuple[tuple[Trial, ...], int]:

@@ -37,7 +37,9 @@ class TaskInfo:
 
     ``baseline`` is what guessing reaches (a diverged run is given this value), or what
     ``baseline_name`` says instead; ``solved`` is the level that counts as solved, if the task has
-    one. ``same_data``: every seed has the same data in the same split.
+    one. ``same_data``: every seed has the same data in the same split. ``own``: the training is the
+    user's own. ``worst_counts``: ``baseline`` is not known beforehand; a diverged run counts as the
+    worst run that did not.
     """
 
     name: Line
@@ -51,6 +53,8 @@ class TaskInfo:
     steps: Count | None = None
     baseline_name: Name = "guessing"
     same_data: bool = False
+    own: bool = False
+    worst_counts: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", self.title or self.name)
@@ -87,13 +91,19 @@ class TaskInfo:
         return self.solved is not None and not self.better(self.solved, value)
 
 
+Setting = Line | bool | int | Number | None | list[Any] | dict[str, Any]
+"""A setting as files hold it."""
+
+
 @dataclass(frozen=True)
 class ActivationInfo:
-    """One activation under test, as the study wrote it down."""
+    """One arm under test, as the study wrote it down. formula: of the activation that stands for
+    it, empty if there is none. settings: all that the arm sets, by name."""
 
     label: Annotated[Name, Meta(min_length=1)]
     formula: Line
     source: Line = ""
+    settings: dict[Line, Setting] = field(default_factory=dict)
 
 
 class Settings(TypedDict, total=False):
@@ -176,6 +186,8 @@ class EpochRecord:
     gradient_norm_max: Measured = math.nan
     max_abs_cell: Measured = math.nan
     slots: dict[Word, dict[Word, Measured]] = field(default_factory=dict)
+    values: dict[Name, Measured] = field(default_factory=dict)
+    """What else the user's own training reported."""
 
 
 Series = tuple[Measured, ...]
@@ -216,8 +228,9 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: an activation with a seed. ``inside`` holds the snapshots "start" (before the first
-    training step) and "end" (after the last), if they were taken."""
+    """One run: an arm with a seed. ``inside`` holds the snapshots "start" (before the first
+    training step) and "end" (after the last), if taken. ``settings``: all that it ran with.
+    ``values``: other final numbers of the user's own training."""
 
     key: FileName
     activation: Name
@@ -226,6 +239,8 @@ class Trial:
     epochs: Annotated[tuple[EpochRecord, ...], Meta(max_length=MOST_EPOCHS)]
     final_metric: Number
     inside: dict[Literal["start", "end"], Snapshot] = field(default_factory=dict)
+    settings: dict[Line, Setting] = field(default_factory=dict)
+    values: dict[Name, Measured] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if [e.epoch for e in self.epochs] != list(range(1, len(self.epochs) + 1)):
@@ -234,10 +249,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class Timing:
-    """The seconds that a training step of a trial took; NaN if it made none."""
+    """The seconds that a training step of a trial took, NaN if it made none, and all of it; and the
+    machine and versions that it ran with."""
 
     key: FileName
     seconds_per_step: Measured
+    seconds_total: Measured = math.nan
+    machine: dict[Word, Line | Whole | Number | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
