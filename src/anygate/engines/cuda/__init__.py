@@ -1,0 +1,1 @@
+"""CUDA: persistent kernels of any formula and any cell of one product a step, compiled by NVRTC."""
