@@ -130,7 +130,7 @@ def test_no_text_of_a_user_reaches_the_compiler() -> None:
     text = statements(program, {"x": "in0"}, {program.outputs[0][0]: "out0"})
     words = {w for w in "".join(c if c.isalnum() or c == "_" else " " for c in text).split()}
     assert words <= {"const", "float", "bool", "in0", "out0", "INFINITE"} | {
-        w for w in words if w[0] == "t" and w[1:].isdigit() or w[0].isdigit() or w[0] in "pf"
+        w for w in words if (w[0] == "t" and w[1:].isdigit()) or w[0].isdigit() or w[0] in "pf"
     }
     assert (
         number(1e39) == "INFINITE" and number(-1e39) == "(-INFINITE)" and number(0) == "0x0.0p+0f"
