@@ -1,18 +1,21 @@
-"""The engine cuda on a card that is emulated: its kernels' own source, compiled by g++, on the CPU's
-tensors. The engine, its host code and autograd are the real ones; the driver is not."""
+"""The engine cuda on a card that is emulated: its kernels' own source, compiled by g++, on tensors
+of the CPU. The engine, its host code and autograd are the real ones; the driver is not."""
 
 from __future__ import annotations
 
 import ctypes
 import re
+from dataclasses import replace
 from typing import Any
 
 import torch
 from compiled import native
 
+from anygate.engines.cuda.cost import microseconds
 from anygate.engines.cuda.driver import Function
 from anygate.engines.cuda.engine import CUDA
-from anygate.engines.cuda.plan import Card
+from anygate.engines.cuda.plan import Card, plans
+from anygate.engines.layout import layout_of
 
 H100 = Card((9, 0), 132, 232448, "emulated H100")
 A100 = Card((8, 0), 108, 166912, "emulated A100")
@@ -103,13 +106,20 @@ class EmulatedDriver:
 
 
 class Emulated(CUDA):
-    """The engine on the CPU's tensors. force: what the plan must be (fields of Plan)."""
+    """The engine on the CPU's tensors. parts: of float32; force: what the plan must be (fields of
+    Plan); held: R's tiles in registers, in place of the plan's."""
 
     device = "cpu"
 
-    def __init__(self, driver: EmulatedDriver, parts: int = 3, **force: Any) -> None:
+    def __init__(
+        self,
+        driver: EmulatedDriver,
+        parts: int = 3,
+        held: tuple[int, int] | None = None,
+        **force: Any,
+    ) -> None:
         super().__init__(driver)
-        self.parts, self.force = parts, force
+        self.parts, self.force, self.held = parts, force, held
 
     def plan(
         self,
@@ -120,10 +130,6 @@ class Emulated(CUDA):
         dtype: torch.dtype,
         device: torch.device,
     ) -> Any:
-        from anygate.engines.cuda.cost import microseconds
-        from anygate.engines.cuda.plan import plans
-        from anygate.engines.layout import layout_of
-
         card = self.driver.card(device)
         half, parts = dtype == torch.float16, self.parts if dtype == torch.float32 else 1
         fitting = [
@@ -132,4 +138,5 @@ class Emulated(CUDA):
             if all(getattr(p, k) == v for k, v in self.force.items())
         ]
         assert fitting, f"no plan with {self.force}"
-        return min(fitting, key=lambda p: microseconds(p, batch, directions, card))
+        best = min(fitting, key=lambda p: microseconds(p, batch, directions, card))
+        return replace(best, held=self.held) if self.held else best

@@ -128,7 +128,7 @@ def test_every_catalogue_formula_and_its_slope() -> None:
 def test_no_text_of_a_user_reaches_the_compiler() -> None:
     program = Activation("evil name", "where(x < 1e300, x, 0) + 3.4028236e38*x").value_program
     text = statements(program, {"x": "in0"}, {program.outputs[0][0]: "out0"})
-    words = {w for w in "".join(c if c.isalnum() or c == "_" else " " for c in text).split()}
+    words = set("".join(c if c.isalnum() or c == "_" else " " for c in text).split())
     assert words <= {"const", "float", "bool", "in0", "out0", "INFINITE"} | {
         w for w in words if (w[0] == "t" and w[1:].isdigit()) or w[0].isdigit() or w[0] in "pf"
     }

@@ -42,6 +42,8 @@ class Function:
 class Driver(Protocol):
     """What the engine asks of a GPU; tests have one that emulates it on the CPU."""
 
+    def __hash__(self) -> int: ...
+
     def missing(self) -> str | None:
         """The reason why there is nothing to run on, with the remedy; None if there is."""
 

@@ -66,8 +66,8 @@ class CUDA(Engine):
         major, minor = card.capability
         if known is not None and 10 * major + minor not in known.architectures:
             return (
-                f"NVRTC {known.version} does not know {card.architecture}; a torch for a newer CUDA "
-                "brings one that does"
+                f"NVRTC {known.version} does not know {card.architecture}; a torch for a newer "
+                "CUDA brings one that does"
             )
         return None
 

@@ -1,4 +1,4 @@
-"""One launch or several for all groups of blocks of a layer, and the numbers that a kernel reads."""
+"""One launch or several for all groups of blocks of a layer, and the numbers a kernel reads."""
 
 from __future__ import annotations
 

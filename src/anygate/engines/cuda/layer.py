@@ -275,7 +275,7 @@ def _in_order(tensor: Tensor, order: tuple[int, ...], hidden: int) -> Tensor:
     """Blocks of H rows (or numbers) in another order."""
     if order == tuple(range(len(order))):
         return tensor
-    blocks = tensor.unflatten(0, (len(order), hidden))
+    blocks = tensor.view(len(order), hidden, *tensor.shape[1:])
     return torch.cat([blocks[k] for k in order])
 
 

@@ -15,7 +15,7 @@ EXCHANGES: dict[Exchange, str] = {"one block": "LOCAL", "cluster": "CLUSTER", "c
 _MOST_WARPS = 16
 _REGISTERS = 65536
 """Of a multiprocessor."""
-_BUSY = {1: 84, 2: 104, 3: 120}
+_BUSY = {1: 100, 2: 116, 3: 132}
 """Registers of a thread that hold no weights, by parts, for four products and two states and one
 batch tile: as the compiler reports them (tests/cuda/test_compile.py), and some room."""
 
@@ -77,7 +77,8 @@ class Plan:
     @property
     def columns(self) -> int:
         """Tiles of 16 columns of R that one warp multiplies, forward."""
-        return -(-(-(-self.hidden // 32)) // self.splits) * 2
+        pairs = -(-self.hidden // 32)
+        return -(-pairs // self.splits) * 2
 
     @property
     def _back(self) -> tuple[int, int, int]:
@@ -134,7 +135,7 @@ def held_tiles(plan: Plan) -> tuple[int, int]:
     _, mine, deep = plan._back
     forward = room // (4 * plan.parts * -(-len(layout.from_h) // 2))
     backward = room // (4 * plan.parts * mine)
-    return min(plan.columns, forward), min(deep, backward)
+    return min(plan.columns, forward // 2 * 2), min(deep, backward // 2 * 2)
 
 
 def plans(layout: Layout, hidden: int, parts: int, half: bool, card: Card) -> list[Plan]:

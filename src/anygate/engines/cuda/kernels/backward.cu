@@ -26,19 +26,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) backward(const __grid_c
   const bool multiplies = ks < KSPLIT;
 
   u32 r_held[MW][some(KREG)][PARTS][4];
-  FOR(m, MW) FOR(k, KTB) {
-    u32 v[PARTS][4];
+  auto load_weights = [&](int m, int k, u32 (&v)[PARTS][4]) {
     FOR(j, 4) {
       const int unit = (wm + m * WM) * 16 + l.row + (j & 1) * 8, own = ((multiplies ? ks : 0) * KTB + k) * 16 + l.col + j / 2 * 8;
       u32 parts[PARTS];
       split2(parts, weight_at(d, own / HC, block * HC + own % HC, unit), weight_at(d, (own + 1) / HC, block * HC + (own + 1) % HC, unit));
       FOR(p, PARTS) v[p][j] = parts[p];
     }
-    FOR(p, PARTS)
-      if (k < KREG) {
-        FOR(j, 4) r_held[m][k < KREG ? k : 0][p][j] = v[p][j];
-      } else
-        r_shared[(((warp * MW + m) * KSB + k - KREG) * PARTS + p) * 32 + lane] = make_uint4(v[p][0], v[p][1], v[p][2], v[p][3]);
+  };
+  FOR(m, MW) FOR(k, KREG) {
+    u32 v[PARTS][4];
+    load_weights(m, k, v);
+    FOR(p, PARTS) FOR(j, 4) r_held[m][k][p][j] = v[p][j];
+    IN_ORDER;
+  }
+  ROLLED for (int k = KREG; k < KTB; k++) ROLLED for (int m = 0; m < MW; m++) {
+    u32 v[PARTS][4];
+    load_weights(m, k, v);
+    FOR(p, PARTS) r_shared[(((warp * MW + m) * KSB + k - KREG) * PARTS + p) * 32 + lane] = make_uint4(v[p][0], v[p][1], v[p][2], v[p][3]);
   }
   for (int i = threadIdx.x; i < Z_BYTES / 4; i += THREADS) ((u32*)z_buffer)[i] = 0;
   float carried[NF][S][2], vectors[some(V)], vector_grad[some(V)];
@@ -68,13 +73,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) backward(const __grid_c
       const int nt = kw + f * KW, n0 = b0 + nt * 8;
       if (nt >= NT) continue;
       auto rows = [&](const io* tensor, int width, int place) {
-        return load([&](int n) { return tensor && n < coming.count ? &tensor[((coming.row + n) * width + place) * H] : (const io*)0; }, n0, u0, l);
+        return load([&](int n) { return tensor && n < coming.count ? in_row(tensor, coming.row + n, width * H) + place * H : (const io*)0; }, n0, u0, l);
       };
       FOR(k, K) next[f][k] = rows(d.saved, K, k);
       FOR(k, S) {
         if (BEFORE_USED[k])
           next[f][K + k] = load([&](int n) {
-            return n >= coming.count ? (const io*)0 : n < last.count ? &d.kept[k][(last.row + n) * H] : &d.start[k][(size_t)n * H]; }, n0, u0, l);
+            return n >= coming.count ? (const io*)0 : n < last.count ? in_row((const io*)d.kept[k], last.row + n, H) : in_row(d.start[k], n, H); }, n0, u0, l);
         if (NOW_USED[k]) next[f][K + S + k] = rows(d.kept[k], 1, 0);
         next[f][K + 2 * S + k] = rows(d.step_grad[k], 1, 0);
       }
@@ -152,7 +157,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) backward(const __grid_c
           *(u32*)&z_buffer[((now * PARTS + x) * NB + nt * 8 + l.row) * LDZ + p * HC + uw * 8 + l.col] = transpose8x8(parts[x]);
       }
       FOR(p, P)
-        store([&](int n) { return n < at.count ? &d.grad_z[((at.row + n) * P + p) * H] : (io*)0; }, n0, u0, l, z_grad[p][0], z_grad[p][1]);
+        store([&](int n) { return n < at.count ? in_row(d.grad_z, at.row + n, P * H) + p * H : (io*)0; }, n0, u0, l, z_grad[p][0], z_grad[p][1]);
     }
     __syncthreads();
     // 3. R^T grad z, on its way to the blocks that own the units
@@ -160,19 +165,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) backward(const __grid_c
     if (multiplies) { FOR(nt, NT) {
       float acc[MW][4];
       FOR(m, MW) FOR(j, 4) acc[m][j] = 0.f;
-      FOR(k2, KTB / 2) {
-        u32 b[PARTS][4];
-        FOR(p, PARTS) ldmatrix4(b[p], &z_now[(p * NB + nt * 8 + lane % 8) * LDZ + (ks * KTB + k2 * 2) * 16 + lane / 8 * 8]);
+      u32 b[PARTS][4];
+      auto load_z = [&](int k) {
+        FOR(p, PARTS) ldmatrix4(b[p], &z_now[(p * NB + nt * 8 + lane % 8) * LDZ + (ks * KTB + k) * 16 + lane / 8 * 8]);
+      };
+      FOR(k2, KREG / 2) {
+        load_z(k2 * 2);
+        FOR(half, 2) FOR(m, MW) FOR(x, PRODUCTS)
+          mma(acc[m], r_held[m][k2 * 2 + half][LEFT[x]], b[RIGHT[x]][half * 2], b[RIGHT[x]][half * 2 + 1]);
+      }
+      ROLLED for (int k = KREG; k < KTB; k += 2) {
+        load_z(k);
         FOR(half, 2) FOR(m, MW) {
-          const int k = k2 * 2 + half;
           u32 a[PARTS][4];
-          FOR(p, PARTS)
-            if (k < KREG) {
-              FOR(j, 4) a[p][j] = r_held[m][k < KREG ? k : 0][p][j];
-            } else {
-              const uint4 v = r_shared[(((warp * MW + m) * KSB + k - KREG) * PARTS + p) * 32 + lane];
-              a[p][0] = v.x; a[p][1] = v.y; a[p][2] = v.z; a[p][3] = v.w;
-            }
+          FOR(p, PARTS) {
+            const uint4 v = r_shared[(((warp * MW + m) * KSB + k + half - KREG) * PARTS + p) * 32 + lane];
+            a[p][0] = v.x; a[p][1] = v.y; a[p][2] = v.z; a[p][3] = v.w;
+          }
           FOR(x, PRODUCTS) mma(acc[m], a[LEFT[x]], b[RIGHT[x]][half * 2], b[RIGHT[x]][half * 2 + 1]);
         }
       }

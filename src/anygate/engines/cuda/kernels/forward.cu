@@ -20,19 +20,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) forward(const __grid_co
   const int steps = steps_of(args, d, b0), B = (int)args.B;
 
   u32 r_held[some(KREG)][PARTS][MT * 4];
-  FOR(k, KTW) FOR(q, MT) {
-    u32 v[PARTS][4];
+  auto load_weights = [&](int k, int q, u32 (&v)[PARTS][4]) {
     FOR(j, 4) {
       const int product = 2 * q + (j & 1), column = (kw * KTW + k) * 16 + (j / 2) * 8 + l.col;
       u32 parts[PARTS];
-      split2(parts, weight_at(d, product, u0 + l.row, column), weight_at(d, product, u0 + l.row, column + 1));
+      weights_at(parts, d, product, u0 + l.row, column);
       FOR(p, PARTS) v[p][j] = parts[p];
     }
-    FOR(p, PARTS)
-      if (k < KREG) {
-        FOR(j, 4) r_held[k < KREG ? k : 0][p][q * 4 + j] = v[p][j];
-      } else
-        r_shared[(((warp * KS + k - KREG) * PARTS + p) * MT + q) * 32 + lane] = make_uint4(v[p][0], v[p][1], v[p][2], v[p][3]);
+  };
+  FOR(k, KREG) FOR(q, MT) {
+    u32 v[PARTS][4];
+    load_weights(k, q, v);
+    FOR(p, PARTS) FOR(j, 4) r_held[k][p][q * 4 + j] = v[p][j];
+    IN_ORDER;
+  }
+  ROLLED for (int k = KREG; k < KTW; k++) FOR(q, MT) {
+    u32 v[PARTS][4];
+    load_weights(k, q, v);
+    FOR(p, PARTS) r_shared[(((warp * KS + k - KREG) * PARTS + p) * MT + q) * 32 + lane] = make_uint4(v[p][0], v[p][1], v[p][2], v[p][3]);
   }
   for (int i = threadIdx.x; i < H_BYTES / 4; i += THREADS) ((u32*)h_buffer)[i] = 0;
   __syncthreads();
@@ -69,9 +74,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) forward(const __grid_co
       const int nt = kw + f * KW, n0 = b0 + nt * 8;
       if (nt >= NT) continue;
       FOR(p, P_X)
-        next[f][p] = load([&](int n) { return n < coming.count ? &d.z_x[((coming.row + n) * P_X + X_ROW[p]) * H] : (const io*)0; }, n0, u0, l);
+        next[f][p] = load([&](int n) { return n < coming.count ? in_row(d.z_x, coming.row + n, P_X * H) + X_ROW[p] * H : (const io*)0; }, n0, u0, l);
       FOR(m, M)
-        next[f][P_X + m] = load([&](int n) { return n < coming.count ? &d.masks[((coming.row + n) * M + m) * H] : (const io*)0; }, n0, u0, l);
+        next[f][P_X + m] = load([&](int n) { return n < coming.count ? in_row(d.masks, coming.row + n, M * H) + m * H : (const io*)0; }, n0, u0, l);
     }
   };
   load_step(0);
@@ -108,22 +113,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) forward(const __grid_co
     // 2. R h
     float acc[NT][MT][2][4];
     FOR(nt, NT) FOR(q, MT) FOR(j, 8) acc[nt][q][j / 4][j & 3] = 0.f;
-    FOR(k2, KTW / 2) {
-      u32 a[2][PARTS][MT * 4];
-      FOR(half, 2) FOR(p, PARTS) FOR(q, MT) {
-        const int k = k2 * 2 + half;
-        if (k < KREG) {
-          FOR(j, 4) a[half][p][q * 4 + j] = r_held[k < KREG ? k : 0][p][q * 4 + j];
-        } else {
-          const uint4 v = r_shared[(((warp * KS + k - KREG) * PARTS + p) * MT + q) * 32 + lane];
-          a[half][p][q * 4] = v.x; a[half][p][q * 4 + 1] = v.y; a[half][p][q * 4 + 2] = v.z; a[half][p][q * 4 + 3] = v.w;
-        }
-      }
+    auto multiply = [&](int k, const u32 (&a)[2][PARTS][MT * 4]) {  // by the tiles k and k + 1 of this warp's columns
       FOR(nt, NT) {
         u32 b[PARTS][4];
-        FOR(p, PARTS) ldmatrix4(b[p], &h_now[(p * NB + nt * 8 + lane % 8) * LDH + (kw * KTW + k2 * 2) * 16 + lane / 8 * 8]);
+        FOR(p, PARTS) ldmatrix4(b[p], &h_now[(p * NB + nt * 8 + lane % 8) * LDH + (kw * KTW + k) * 16 + lane / 8 * 8]);
         FOR(half, 2) FOR(x, PRODUCTS) FOR(q, MT) mma(acc[nt][q][half], &a[half][LEFT[x]][q * 4], b[RIGHT[x]][half * 2], b[RIGHT[x]][half * 2 + 1]);
       }
+    };
+    FOR(k2, KREG / 2) {
+      u32 a[2][PARTS][MT * 4];
+      FOR(half, 2) FOR(p, PARTS) FOR(i, MT * 4) a[half][p][i] = r_held[k2 * 2 + half][p][i];
+      multiply(k2 * 2, a);
+    }
+    _Pragma("unroll 2") for (int k = KREG; k < KTW; k += 2) {
+      u32 a[2][PARTS][MT * 4];
+      FOR(half, 2) FOR(p, PARTS) FOR(q, MT) {
+        const uint4 v = r_shared[(((warp * KS + k + half - KREG) * PARTS + p) * MT + q) * 32 + lane];
+        a[half][p][q * 4] = v.x; a[half][p][q * 4 + 1] = v.y; a[half][p][q * 4 + 2] = v.z; a[half][p][q * 4 + 3] = v.w;
+      }
+      multiply(k, a);
     }
 #if KW > 1
     FOR(nt, NT) FOR(q, MT) {
@@ -185,10 +193,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) forward(const __grid_co
       }
       FOR(k, S)
         if (d.kept[k])
-          store([&](int n) { return n < at.count ? &d.kept[k][(at.row + n) * H] : (io*)0; }, n0, u0, l, state[f][k][0], state[f][k][1]);
+          store([&](int n) { return n < at.count ? in_row(d.kept[k], at.row + n, H) : (io*)0; }, n0, u0, l, state[f][k][0], state[f][k][1]);
 #if SAVE
       FOR(k, K)
-        store([&](int n) { return n < at.count ? &d.saved[((at.row + n) * K + k) * H] : (io*)0; }, n0, u0, l, saved[k][0], saved[k][1]);
+        store([&](int n) { return n < at.count ? in_row(d.saved, at.row + n, K * H) + k * H : (io*)0; }, n0, u0, l, saved[k][0], saved[k][1]);
 #endif
     }
   }

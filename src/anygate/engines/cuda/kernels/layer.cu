@@ -63,6 +63,7 @@ __device__ __forceinline__ int steps_of(const Args& args, const Direction& d, in
 // n, or 0 where there is nothing to read (0 is read) or to write.
 struct Raw { u32 v[PARTS == 1 ? 1 : 2]; };
 struct Lane { int row, col; };
+template <class T> __device__ __forceinline__ T* in_row(T* tensor, long long row, int width) { return tensor + row * width; }
 template <class At> __device__ __forceinline__ Raw load(At at, int n0, int u0, Lane l) {
   Raw r;
 #if PARTS == 1
@@ -117,4 +118,15 @@ __device__ __forceinline__ void split2(u32 (&parts)[PARTS], float a, float b) {
 __device__ __forceinline__ float weight_at(const Direction& d, int product, int unit, int column) {
   if (product >= P_H || unit >= H || column >= H) return 0.f;
   return read(&d.weight[((size_t)H_ROW[product] * H + unit) * H + column]);
+}
+// A product's weights of a unit at two neighbouring columns, the first of them even
+__device__ __forceinline__ void weights_at(u32 (&parts)[PARTS], const Direction& d, int product, int unit, int column) {
+#if PARTS == 1
+  if (H % 2 == 0) {
+    const bool there = product < P_H && unit < H && column < H;
+    parts[0] = there ? *(const u32*)&d.weight[((size_t)H_ROW[product] * H + unit) * H + column] : 0u;
+    return;
+  }
+#endif
+  split2(parts, weight_at(d, product, unit, column), weight_at(d, product, unit, column + 1));
 }

@@ -3,6 +3,9 @@
 typedef unsigned long long u64;
 typedef unsigned short bits16;  // a number of 16 bits: bfloat16, or float16 where HALF is 0
 #define FOR(i, n) _Pragma("unroll") for (int i = 0; i < (n); i++)
+// no later load is begun before here: hundreds at once would take the registers that they are for
+#define IN_ORDER asm volatile("" ::: "memory")
+#define ROLLED _Pragma("unroll 1")
 #define LOCAL 0
 #define CLUSTER 1
 #define L2 2
