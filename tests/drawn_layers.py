@@ -18,7 +18,7 @@ from torch import Tensor
 
 from anygate.cells import cell_key
 from anygate.engines.cpu import CPU
-from anygate.engines.protocol import Layer
+from anygate.engines.protocol import Engine, Layer
 
 ENGINE = CPU()
 NAMED = ("x", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "vectors")
@@ -138,19 +138,25 @@ def cast(layer: Layer, dtype: torch.dtype) -> Layer:
     return with_leaves(layer, lambda t: t.to(dtype))._replace(masks=masks)
 
 
-def by_cpu(case: Case, keep: bool) -> dict[str, Any]:
+def by_engine(case: Case, keep: bool, engine: Engine) -> dict[str, Any]:
     key = cell_key(case.known.cell)
     return with_gradients(
-        case, lambda layer: ENGINE.run(key, layer, keep), cast(case.layer, case.dtype)
+        case, lambda layer: engine.run(key, layer, keep), cast(case.layer, case.dtype)
     )
+
+
+def by_cpu(case: Case, keep: bool) -> dict[str, Any]:
+    return by_engine(case, keep, ENGINE)
 
 
 def size(array: Any) -> float:
     return float(np.max(np.abs(array), initial=0.0))
 
 
-def check(case: Case, keep: bool) -> None:
-    expected, found = by_torch(case, keep), by_cpu(case, keep)
+def check(case: Case, keep: bool, engine: Engine = ENGINE, eps: float | None = None) -> None:
+    """eps: of the engine's arithmetic, where that is not the dtype's."""
+    expected, found = by_torch(case, keep), by_engine(case, keep, engine)
+    unit = torch.finfo(case.dtype).eps if eps is None else eps
     moved = np.random.default_rng(1)
 
     def nudge(tensor: Tensor) -> Tensor:
@@ -164,5 +170,5 @@ def check(case: Case, keep: bool) -> None:
     for name, value in expected.items():
         assert found[name].shape == value.shape, name
         room = max(size(value), size(nudged[name] - value) * 2.0**20, 1.0)
-        off = size(found[name] - value) / (k * torch.finfo(case.dtype).eps * room)
+        off = size(found[name] - value) / (k * unit * room)
         assert off <= 1, f"{name} is {off:.3g} times as far away as allowed"

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from anygate.engines.cpu import cache, compiler
+from anygate.engines import cache
+from anygate.engines.cpu import compiler
 
 KEY, OTHER = "a" * 64, "b" * 64
 CODE = bytes(range(256)) * 40

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import ClassVar, NamedTuple, Protocol
@@ -107,6 +107,14 @@ class Engine(ABC):
     def refuses(self, request: Request) -> str | None:
         """The reason why this engine cannot serve the request; None if it can."""
 
+    def withheld(self, request: Request) -> str | None:
+        """The reason why "auto" passes over an engine that could serve the request."""
+        return None
+
+    def detail(self, cell: Cell, hidden: int, batch: int, dtype: str) -> str:
+        """How the engine computes a layer of this size, for people; "" if there is one way only."""
+        return ""
+
     @abstractmethod
     def run(
         self, key: str, layer: Layer, keep: bool = False, measures: Measures | None = None
@@ -123,12 +131,18 @@ class Engine(ABC):
         [1, B, H], and the result's are then. None: call `run`."""
         return None
 
+    def run_sides(self, key: str, layers: Sequence[Layer], keep: bool = False) -> list[Result]:
+        """`run` of several layers that do not need each other, of the same sizes and batch sizes:
+        the directions of a bidirectional layer."""
+        return [self.run(key, layer, keep) for layer in layers]
+
 
 # ---- the registry ------------------------------------------------------------------------------
 
 _HOMES: dict[str, str] = {
     # The order is that in which "auto" asks, the fastest first.
     "cpu": ".cpu:CPU",
+    "cuda": ".cuda:CUDA",
     "eager": ".eager:Eager",
     "reference": ".reference:Reference",
 }
@@ -206,6 +220,8 @@ def choose(request: Request, engine: str = "auto") -> Choice:
     refused: list[tuple[str, str]] = []
     for name in candidates:
         reason = load(name).refuses(request)
+        if reason is None and engine == "auto":
+            reason = load(name).withheld(request)
         if reason is None:
             return Choice(name, tuple(refused))
         refused.append((name, reason))

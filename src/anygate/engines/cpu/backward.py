@@ -12,10 +12,10 @@ from ...cells import Cell
 from ...cells.celltype import before
 from ...cells.derive import grad, saved_name
 from ...cells.measures import direct, measured, total
+from ..layout import Layout, layout_of
 from . import amx, overlap
 from .emit import PTR, Emitter, Target, counted, function
 from .formula import evaluate, only
-from .layout import Layout, layout_of
 from .loops import Loop, emit_product, integer
 from .measuring import Sums, add_norms
 from .strips import Strip, call_step

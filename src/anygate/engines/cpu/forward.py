@@ -13,10 +13,10 @@ from ...cells import Cell
 from ...cells.celltype import before
 from ...cells.derive import saved_name
 from ...cells.measures import measured
+from ..layout import Layout, layout_of
 from . import amx, overlap
 from .emit import Emitter, Target, counted, function
 from .formula import evaluate, only
-from .layout import Layout, layout_of
 from .loops import Loop, emit_product, integer
 from .measuring import Sums, add_slots
 from .strips import Strip, call_step

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .layout import Layout
+from ..layout import Layout
 from .packing import in_order
 
 __all__ = ["WeightGradients", "last_rows"]

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..checks import check_layer
+from ..layout import Layout
 from . import amx
 from .backward import backward_arguments
-from .checks import check_layer
 from .compiler import Kernels
 from .forward import forward_arguments
 from .gradients import WeightGradients, last_rows
-from .layout import Layout
 from .memory import large
 from .openmp import team_size
 from .packing import (

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ...cells import cell_of
+from ..again import gradients, warn_once
 from ..protocol import Layer, Measures, Result, load, needs_gradient
 from . import plain
-from .again import gradients, warn_once
 
 __all__ = ["infer", "needs_operator", "run"]
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..layout import Layout
 from . import amx
 from .compiler import Kernels
 from .emit import Target
-from .layout import Layout
 from .tile import WIDTH
 
 __all__ = [

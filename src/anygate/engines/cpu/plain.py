@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ...cells import cell_of
+from ..again import gradients, warn_once
 from ..protocol import CREATE_GRAPH, Layer, Measures, load
-from .again import gradients, warn_once
 
 __all__ = ["apply", "backward", "forward", "present"]
 

@@ -20,14 +20,16 @@ def check_layer(
     vectors: Tensor | None,
     masks: Tensor | None,
     rows: int,
+    device: str = "cpu",
 ) -> None:
-    """Raises where machine code would read what is not there."""
+    """Raises where machine code would read what is not there. device: "cpu" or "cuda"."""
     dtype = x.dtype
+    where = "the CPU" if device == "cpu" else f"one {device.upper()} device"
     for tensor in (x, *states, weight_ih, weight_hh, vectors, masks):
         if tensor is None:
             continue
-        if not tensor.is_cpu:
-            raise RuntimeError("input, state and weights must all be on the CPU")
+        if tensor.device.type != device or tensor.device != x.device:
+            raise RuntimeError(f"input, state and weights must all be on {where}")
         if tensor.dtype != dtype:
             dtypes = f"{dtype} and {tensor.dtype}"
             raise ValueError(f"input, state and weights must have one dtype, not {dtypes}")

@@ -17,7 +17,7 @@ __all__ = ["gradients", "warn_once"]
 @lru_cache(maxsize=4)
 def warn_once(event: str) -> None:
     """event: what happens, ending in "runs"."""
-    warnings.warn(f"{event} on the eager engine, which is slower than cpu", stacklevel=4)
+    warnings.warn(f"{event} on the eager engine, which is slower", stacklevel=4)
 
 
 def gradients(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from ...cells import Cell
+from ..cells import Cell
 
 __all__ = ["Layout", "layout_of"]
 

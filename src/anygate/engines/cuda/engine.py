@@ -1,0 +1,147 @@
+"""CUDA: the engine's class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...cells import Cell, cell_of
+from ..layout import layout_of
+from ..protocol import Engine, Layer, Measures, Request, Result, load, needs_gradient
+from .compiler import kernels
+from .cost import choose
+from .driver import Driver, Nvidia, compiler
+from .layer import Forward
+from .plain import Call, apply, flat, run
+from .plan import Card, Plan
+
+__all__ = ["CUDA", "VERIFIED"]
+
+VERIFIED: frozenset[tuple[int, int]] = frozenset()
+"""Compute capabilities of cards on which tests/test_cuda.py has passed: there "auto" takes this
+engine. None yet: the kernels have run on an emulator of the card only."""
+_SWITCH = "ANYGATE_CUDA"
+_DTYPES = {"float32": 3, "float16": 1, "bfloat16": 1}
+"""Parts of a number in the products, without TF32."""
+
+
+class CUDA(Engine):
+    """Cells of the kind "one product" on an NVIDIA GPU, in float32, float16 and bfloat16."""
+
+    name = "cuda"
+    device = "cuda"
+
+    def __init__(self, driver: Driver | None = None) -> None:
+        self.driver: Driver = Nvidia() if driver is None else driver
+
+    def refuses(self, request: Request) -> str | None:
+        if request.device != self.device:
+            return f"it runs on NVIDIA GPUs, not on {request.device}"
+        if request.dtype not in _DTYPES:
+            return f"it computes in float32, float16 and bfloat16, not {request.dtype}"
+        if (kind := request.cell.type.kind) != "one product":
+            return f"it runs cells whose step needs one product; this is '{kind}'; eager runs it"
+        if why := self.driver.missing():
+            return why
+        return self._refuses_card(self.driver.card(torch.device(self.device)))
+
+    def withheld(self, request: Request) -> str | None:
+        if os.environ.get(_SWITCH) == "1":
+            return None
+        card = self.driver.card(torch.device(self.device))
+        if card.capability in VERIFIED:
+            return None
+        return (
+            f'not yet verified on this card ({card.name or card.architecture}); engine="cuda" or '
+            f"the environment's {_SWITCH}=1 takes it"
+        )
+
+    def _refuses_card(self, card: Card) -> str | None:
+        if card.capability < (8, 0):
+            return f"it needs compute capability 8.0, an A100's; {card.name} has {card.capability}"
+        known = compiler()
+        major, minor = card.capability
+        if known is not None and 10 * major + minor not in known.architectures:
+            return (
+                f"NVRTC {known.version} does not know {card.architecture}; a torch for a newer "
+                "CUDA brings one that does"
+            )
+        return None
+
+    def detail(self, cell: Cell, hidden: int, batch: int, dtype: str) -> str:
+        """How a layer of this size is computed, in words."""
+        plan = self.plan(cell, hidden, batch, 1, getattr(torch, dtype), torch.device(self.device))
+        return f"{self.name}: {plan}" if plan else f"{self.name}: {_TOO_LARGE}; eager runs it"
+
+    def plan(
+        self,
+        cell: Cell,
+        hidden: int,
+        batch: int,
+        directions: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Plan | None:
+        """How a layer is computed; None if no plan fits the card."""
+        parts = _DTYPES[str(dtype).removeprefix("torch.")]
+        if parts > 1 and allows_tf32():
+            parts = 2
+        card = self.driver.card(device)
+        half = dtype == torch.float16
+        return choose(layout_of(cell), hidden, max(1, batch), directions, parts, half, card)
+
+    def run(
+        self, key: str, layer: Layer, keep: bool = False, measures: Measures | None = None
+    ) -> Result:
+        if measures is not None:  # sums inside these kernels are not written yet
+            return load("eager").run(key, layer, keep, measures)
+        return self.run_sides(key, (layer,), keep)[0]
+
+    def run_sides(self, key: str, layers: Sequence[Layer], keep: bool = False) -> list[Result]:
+        cell = cell_of(key)
+        first = layers[0]
+        batch, hidden = first.states[0].shape
+        device = first.x.device
+        plan = self.plan(cell, hidden, batch, len(layers), first.x.dtype, device)
+        if plan is None:
+            return [load("eager").run(key, layer, keep) for layer in layers]
+        code = kernels(self.driver, cell, plan, device)
+        reverse = tuple(layer.reverse for layer in layers)
+        call = Call(code, key, reverse, keep, len(first.states))
+        if not any(map(needs_gradient, layers)):
+            found = run(call, layers, False)
+            return [self._result(code.layout.output, f, keep) for f in found]
+        tensors = apply(call, *flat(layers))
+        width = 1 + call.states + keep
+        results = []
+        for k in range(len(layers)):
+            output, *rest = tensors[k * width : (k + 1) * width]
+            others = rest[call.states] if keep else None
+            found_one = Forward(output, rest[: call.states], None, others)
+            results.append(self._result(code.layout.output, found_one, keep))
+        return results
+
+    @staticmethod
+    def _result(output_state: int, found: Forward, keep: bool) -> Result:
+        if not keep:
+            return Result(found.output, tuple(found.states))
+        assert found.others is not None
+        # Each gets memory of its own, so that one may be changed in place.
+        kept: list[Tensor] = [state.clone() for state in found.others.unbind(0)]
+        kept.insert(output_state, found.output.clone())
+        return Result(found.output, tuple(found.states), tuple(kept))
+
+
+_TOO_LARGE = "no plan holds the recurrent weights of this size on the card"
+
+
+def allows_tf32() -> bool:
+    """The setting of torch's own recurrent layers: TF32, or whole float32 numbers."""
+    rnn = getattr(torch.backends.cudnn, "rnn", None)
+    precision = getattr(rnn, "fp32_precision", None)
+    if precision is None:  # torch before 2.9
+        return bool(torch.backends.cudnn.allow_tf32)
+    return bool(precision == "tf32")

@@ -1,0 +1,142 @@
+"""The engine cuda on a card that is emulated: its kernels' own source, compiled by g++, on tensors
+of the CPU. The engine, its host code and autograd are the real ones; the driver is not."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from dataclasses import replace
+from typing import Any
+
+import torch
+from compiled import native
+
+from anygate.engines.cuda.cost import microseconds
+from anygate.engines.cuda.driver import Function
+from anygate.engines.cuda.engine import CUDA
+from anygate.engines.cuda.plan import Card, plans
+from anygate.engines.layout import layout_of
+
+H100 = Card((9, 0), 132, 232448, "emulated H100")
+A100 = Card((8, 0), 108, 166912, "emulated A100")
+_REASONS = {
+    1: "deadlock: every thread waits",
+    2: "a message was sent that nobody waited for",
+    3: "a wait gave up, or an address was not aligned",
+}
+_ENTRY = """
+static Args emulated_args;
+static void emulated() { %s(emulated_args); }
+extern "C" unsigned launch(const void* args, unsigned grid, unsigned together, unsigned threads,
+                           long shared, unsigned seed) {
+  memcpy((void*)&emulated_args, args, sizeof(Args));
+  return emulate::launch(grid, together, threads, shared, seed, emulated);
+}
+extern "C" long shared_bytes() { return %s_SHARED; }
+extern "C" long args_bytes() { return sizeof(Args); }
+"""
+
+
+def for_host(source: str, name: str) -> str:
+    """A kernel's source for g++."""
+    macros, rest = re.split(r"^(?=//)", source, maxsplit=1, flags=re.MULTILINE)
+    exchanges = "#define LOCAL 0\n#define CLUSTER 1\n#define L2 2\n"
+    entry = _ENTRY % (name, name.upper())
+    return exchanges + macros + '#include "emulate.h"\n' + rest + entry
+
+
+class EmulatedDriver:
+    """The calls of `driver.Driver`. seed: of the order of threads and messages; changes: texts of
+    the source that are replaced, to see that tests notice; fit: blocks that run at once."""
+
+    def __init__(self, card: Card = H100, seed: int = 0, fit: int = 0) -> None:
+        self.the_card, self.seed, self.fit = card, seed, fit
+        self.changes: dict[str, str] = {}
+        self.sources: dict[bytes, str] = {}
+        self.launches: list[tuple[str, int]] = []
+
+    def missing(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        return f"emulated {id(self)}"
+
+    def card(self, device: torch.device) -> Card:
+        return self.the_card
+
+    def compile(self, source: str, card: Card) -> bytes:
+        for old, new in self.changes.items():
+            if source.count(old):
+                source = source.replace(old, new)
+        return source.encode()
+
+    def load(
+        self, code: bytes, name: str, threads: int, shared: int, cluster: int, device: torch.device
+    ) -> Function:
+        library: Any = native(for_host(code.decode(), name))
+        assert library.shared_bytes() <= shared, "the plan promises too little shared memory"
+        assert library.shared_bytes() == shared, "plan.py and the kernel differ"
+        return Function((name, library), threads, shared, cluster)
+
+    def resident(self, function: Function, card: Card) -> int:
+        return self.fit or card.processors // function.cluster
+
+    def launch(
+        self,
+        function: Function,
+        grid: int,
+        together: bool,
+        arguments: bytes,
+        device: torch.device,
+    ) -> None:
+        name, library = function.handle
+        one_direction = (library.args_bytes() - 48) // 2
+        assert len(arguments) == 48 + 2 * one_direction, "Args and launch.py differ"
+        self.launches.append((name, grid))
+        count = grid if together else function.cluster
+        shared = ctypes.c_long(function.shared)
+        failed = library.launch(arguments, grid, count, function.threads, shared, self.seed)
+        assert not failed, _REASONS[failed]
+
+    def status(self, device: torch.device) -> int:
+        return 0
+
+    def reason(self, device: torch.device) -> int:
+        return 0
+
+
+class Emulated(CUDA):
+    """The engine on the CPU's tensors. parts: of float32; force: what the plan must be (fields of
+    Plan); held: R's tiles in registers, in place of the plan's."""
+
+    device = "cpu"
+
+    def __init__(
+        self,
+        driver: EmulatedDriver,
+        parts: int = 3,
+        held: tuple[int, int] | None = None,
+        **force: Any,
+    ) -> None:
+        super().__init__(driver)
+        self.parts, self.force, self.held = parts, force, held
+
+    def plan(
+        self,
+        cell: Any,
+        hidden: int,
+        batch: int,
+        directions: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Any:
+        card = self.driver.card(device)
+        half, parts = dtype == torch.float16, self.parts if dtype == torch.float32 else 1
+        fitting = [
+            p
+            for p in plans(layout_of(cell), hidden, parts, half, card)
+            if all(getattr(p, k) == v for k, v in self.force.items())
+        ]
+        assert fitting, f"no plan with {self.force}"
+        best = min(fitting, key=lambda p: microseconds(p, batch, directions, card))
+        return replace(best, held=self.held) if self.held else best
