@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..cells import Cell, CellType
 from ..engines.protocol import Choice, Layer, Result
+from .capture import ACTIVE, Marks, Place, read_marks
 from .checks import check_dim, check_pack, check_shapes, check_tensor, read_states
 from .design import Design, summary
 from .notices import Notices
@@ -165,11 +166,12 @@ class RecurrentLayers(Notices, nn.RNNBase):
         x = input if batched else input.unsqueeze(1)
         if batched and self.batch_first:
             x = x.transpose(0, 1)
-        segments = None
+        segments: Segments | Marks | None = None
         if not (lengths is None and mask is None and reset is None):
             if not batched:
                 raise ValueError("lengths=, mask= and reset= are for a batch: input [T, B, I]")
-            segments = read_steps(x, lengths, mask, reset, self.batch_first)
+            read = read_marks if ACTIVE else read_steps
+            segments = read(x, lengths, mask, reset, self.batch_first)
         states = self._states(x, x.size(1), hx, batched)
         output, ends, kept = self._run(x, states, hx is not None, None, segments, return_states)
         if not batched:
@@ -180,6 +182,11 @@ class RecurrentLayers(Notices, nn.RNNBase):
         return self._results(output, ends, kept, return_states)
 
     def _forward_packed(self, input: PackedSequence, hx: Any, return_states: bool) -> Any:
+        if ACTIVE:
+            raise RuntimeError(
+                "a PackedSequence cannot be exported: its sizes would be fixed to those of the "
+                f"example; give {self._name()} the padded batch with lengths="
+            )
         data, batch_sizes, order, back = input
         check_pack(data, batch_sizes)
         self._check_features(data)
@@ -286,7 +293,7 @@ class RecurrentLayers(Notices, nn.RNNBase):
         states: States,
         started: bool,
         batch_sizes: Tensor | None,
-        segments: Segments | None,
+        segments: Segments | Marks | None,
         keep: bool,
     ) -> tuple[Tensor, States, States]:
         """All layers and directions, time first: the output, the states after the last step, and
@@ -324,7 +331,7 @@ class RecurrentLayers(Notices, nn.RNNBase):
         states: States,
         started: bool,
         batch_sizes: Tensor | None,
-        segments: Segments | None,
+        segments: Segments | Marks | None,
         keep: bool,
         call: Call | None,
     ) -> Result:
@@ -338,7 +345,8 @@ class RecurrentLayers(Notices, nn.RNNBase):
             suffix.endswith("_reverse"),
         )
         whole = layer
-        if segments is not None:
+        marks = segments if isinstance(segments, Marks) else None
+        if isinstance(segments, Segments):
             layer = segments.pack(whole)
             if not len(layer.x):
                 return segments.nothing(whole, self._output_size(), keep)
@@ -348,14 +356,21 @@ class RecurrentLayers(Notices, nn.RNNBase):
             cell = self._design.training_cell if self.training else self.cell
             measures = call.measures(cell, suffix, layer.states[-1], layer.batch_sizes)
         run: Callable[[Layer], Result] = partial(
-            run_layer, self._design, training=self.training, keep=keep, measures=measures
+            run_layer,
+            self._design,
+            training=self.training,
+            keep=keep,
+            measures=measures,
+            place=Place(self, suffix, marks, started),
         )
         if self.proj_size:
             weight_hr = self._own(f"weight_hr{suffix}")
-            run = partial(run_projected, run, weight_hr=weight_hr, started=started)
+            run = partial(
+                run_projected, run, weight_hr=weight_hr, started=started, marks=marks
+            )
         packed = layer.batch_sizes is not None
         result = run_autocast(run, layer, self._autocast, packed, bool(self.proj_size))
-        return result if segments is None else segments.unpack(whole, result)
+        return segments.unpack(whole, result) if isinstance(segments, Segments) else result
 
     def _output_size(self) -> int:
         return self.proj_size or self.hidden_size

@@ -16,20 +16,28 @@ import torch
 from torch import Tensor
 
 from ..engines.protocol import Layer, Result
+from .capture import Marks
 
 __all__ = ["run_projected"]
 
 
 def run_projected(
-    run: Callable[[Layer], Result], layer: Layer, weight_hr: Tensor, started: bool
+    run: Callable[[Layer], Result],
+    layer: Layer,
+    weight_hr: Tensor,
+    started: bool,
+    marks: Marks | None = None,
 ) -> Result:
     """run(layer) for a layer whose first state is projected: states[0] [B, P], weight_hh
     [P_h*H, P], weight_hr [P, H]; output [T, B, P] (or [N, P] packed) and states[0] [B, P].
-    started: that state may be other than zero."""
+    started: that state may be other than zero. marks: which steps count, for an exporter."""
     x, (h0, *others) = layer.x, layer.states
     weight_ih, weight_hh = layer.weight_ih, layer.weight_hh
     if started:
-        first = _first_steps(x, h0, layer.batch_sizes, layer.reverse).to(x.dtype)
+        if marks is None:
+            first = _first_steps(x, h0, layer.batch_sizes, layer.reverse).to(x.dtype)
+        else:
+            first = torch.where(marks.first(x, layer.reverse)[..., None], h0, 0.0)
         x = torch.cat([x, first], -1)
         weight_ih = torch.cat([weight_ih, weight_hh], 1)
     result = run(
@@ -42,10 +50,13 @@ def run_projected(
     )
     project = torch.nn.functional.linear
     m, *rest = result.states
+    h = project(m, weight_hr)
+    if started and marks is not None:
+        h = torch.where(marks.untouched(layer.x, layer.reverse)[:, None], h0, h)
     kept = result.kept
     if kept is not None:
         kept = (project(kept[0], weight_hr), *kept[1:])
-    return Result(project(result.output, weight_hr), (project(m, weight_hr), *rest), kept)
+    return Result(project(result.output, weight_hr), (h, *rest), kept)
 
 
 def _first_steps(x: Tensor, h0: Tensor, batch_sizes: Tensor | None, reverse: bool) -> Tensor:

@@ -24,6 +24,7 @@ from ..engines.protocol import (
     on_change,
 )
 from ..engines.traced import run_operator
+from .capture import ACTIVE, Place
 from .checks import autocasting
 from .design import Design
 from .recording import Piece
@@ -42,7 +43,7 @@ def infer(design: Design, layer: Layer) -> Result | None:
     takes less than all that `run_layer` looks at. States [1, B, H]. None: call `run_layer`."""
     if torch.is_grad_enabled() or torch._C._is_any_autocast_enabled():
         return None
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or ACTIVE:
         return None
     key, x = design.key, layer.x
     return _loaded(key, design.engine, x.device.type, x.dtype).infer(key, layer)
@@ -54,18 +55,26 @@ def run_layer(
     training: bool = False,
     keep: bool = False,
     measures: Piece | None = None,
+    place: Place | None = None,
 ) -> Result:
     """One direction of one layer, as `Engine.run`; under autocast in its dtype, as torch's modules.
 
     training: with the design's noise, whose masks are drawn here from torch's generator. The states
-    are those of `design.base`.
+    are those of `design.base`. place: for an exporter.
     """
     device = layer.x.device.type
     if autocasting(device):
         dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
-            return run_layer(design, _cast(layer, dtype), training, keep, measures)
+            return run_layer(design, _cast(layer, dtype), training, keep, measures, place)
     noisy = training and design.noisy
+    if ACTIVE and place is not None:
+        if noisy:
+            raise RuntimeError(
+                f"{type(place.module).__name__} has dropout or zoneout, which draw numbers in "
+                "training; export model.eval()"
+            )
+        return ACTIVE[-1](design.key, layer, keep, place)
     key = design.training_key if noisy else design.key
     if noisy and design.training_cell.type.masks:
         layer = _with_masks(design, layer)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..cells import Cell, CellType
 from ..engines.protocol import Choice, Layer
+from .capture import Place
 from .checks import check_tensor, read_states
 from .design import Design, summary
 from .notices import Notices
@@ -102,7 +103,8 @@ class StepCell(Notices, nn.RNNCellBase):
             self.bias_hh,
             cell_vectors(self, self._design, ""),
         )
-        run = partial(run_layer, self._design, training=self.training)
+        place = Place(self, "", single=True)
+        run = partial(run_layer, self._design, training=self.training, place=place)
         call = recorded_call(self)
         if call is not None:
             cell = self._design.training_cell if self.training else self.cell
