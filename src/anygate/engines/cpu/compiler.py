@@ -29,7 +29,8 @@ llvm.initialize_native_asmprinter()
 
 @dataclass(frozen=True)
 class Kernels:
-    """Machine code of one cell: forward(arguments, threads) and, for training, backward; and
+    """Machine code of one cell: forward(arguments, threads) and, for training, backward, else
+    infer(constants, x, z_x, output, starts..., lasts...); and
     fingerprint(table, count) and sample of weights. by_tiles(): the same with products by tiles,
     which alone have split_weights (amx.py); None where there are no tiles. numbers, norms: how many
     a measuring kernel writes for a time step, forward and backward."""
@@ -40,6 +41,7 @@ class Kernels:
     norms: int
     forward: Callable[[Any, int], None]
     backward: Callable[[Any, int], None] | None
+    infer: Callable[..., int] | None
     fingerprint: Callable[[Any, int], int]
     sample: Callable[[Any, int], int]
     split_weights: Callable[..., int] | None
@@ -94,6 +96,11 @@ def kernels(
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
     forward = call(engine.get_function_address("forward"))
     backward = call(engine.get_function_address("backward")) if training else None
+    addresses = [ctypes.c_size_t] * (4 + 2 * layout.states)
+    infer = None
+    if not training:
+        address = engine.get_function_address("infer")
+        infer = ctypes.CFUNCTYPE(ctypes.c_int64, *addresses)(address)
     ask = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_int64)
     fingerprint, sample = (
         ask(engine.get_function_address(name)) for name in ("fingerprint", "sample")
@@ -115,6 +122,7 @@ def kernels(
         norms,
         forward,
         backward,
+        infer,
         fingerprint,
         sample,
         split,
