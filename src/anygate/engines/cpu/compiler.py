@@ -21,7 +21,7 @@ from .kernels import emit_kernels
 from .layout import Layout, layout_of
 from .openmp import openmp_symbols
 
-__all__ = ["Kernels", "kernels", "target_for", "tile_target"]
+__all__ = ["Kernels", "compile_module", "kernels", "link", "target_for", "tile_target"]
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
@@ -87,11 +87,11 @@ def kernels(
     key = _key(cell, target, training, measuring)
     _give_openmp()
     code = cache.read(key)
-    engine = None if code is None else _link(code)
+    engine = None if code is None else link(code)
     if engine is None:
-        code = _compile(emit_kernels(target, cell, training, measuring))
+        code = compile_module(emit_kernels(target, cell, training, measuring))
         cache.write(key, code)
-        engine = _link(code)
+        engine = link(code)
     assert engine is not None
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
     forward = call(engine.get_function_address("forward"))
@@ -173,7 +173,7 @@ def _source_digest() -> str:
     return digest.hexdigest()
 
 
-def _compile(source: Any) -> bytes:
+def compile_module(source: Any) -> bytes:
     machine = _machine()
     module = llvm.parse_assembly(str(source))
     module.verify()
@@ -185,7 +185,7 @@ def _compile(source: Any) -> bytes:
     return bytes(machine.emit_object(module))
 
 
-def _link(code: bytes) -> llvm.ExecutionEngine | None:
+def link(code: bytes) -> llvm.ExecutionEngine | None:
     """Machine code ready to be called; None if it is no object file of this processor."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
     try:
