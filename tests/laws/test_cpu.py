@@ -82,7 +82,7 @@ def elementwise(dtype: str) -> Any:
             with counted(builder, ir.Constant(I64, 0), count, target.lanes) as i:
                 e.store(operations(e)[name](e.load(e.at(x, i))), e.at(y, i))
             builder.ret_void()
-        _CODE[dtype] = compiler._link(compiler._compile(module))
+        _CODE[dtype] = compiler.link(compiler.compile_module(module))
     return _CODE[dtype]
 
 
@@ -434,7 +434,7 @@ def test_code_is_kept_and_used(own_cache: Path, monkeypatch: pytest.MonkeyPatch)
     (path,) = own_cache.iterdir()
     assert path.stat().st_mode & 0o077 == 0
     forget()
-    monkeypatch.setattr(compiler, "_compile", None)  # calling it would be an error
+    monkeypatch.setattr(compiler, "compile_module", None)  # calling it would be an error
     compiler.kernels(lstm_cell(), "float32", False)
 
 

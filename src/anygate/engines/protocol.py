@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..cells import Cell
 
@@ -19,9 +20,11 @@ __all__ = [
     "EngineError",
     "Layer",
     "Measures",
+    "Prepared",
     "Request",
     "Result",
     "choose",
+    "intercepted",
     "load",
     "names",
     "needs_gradient",
@@ -83,6 +86,39 @@ class Layer(NamedTuple):
     reverse: bool = False
 
 
+class Prepared(Protocol):
+    """Runs a layer again and again, without gradients, where `intercepted` is False."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        output: Tensor | None,
+        last: Sequence[Tensor],
+    ) -> bool:
+        """Write the output and the states after the last step. All tensors are contiguous and have
+        the sizes of the layer that was prepared; weights: those of them that are not None; output:
+        may be None for one step. False, and nothing written: the weights are no longer what they
+        were, and the layer must be prepared again."""
+
+
+def intercepted() -> bool:
+    """Something must see torch's operators: a transform of torch.func, forward-mode
+    differentiation, a dispatch mode, a trace."""
+    return (
+        forward_ad._current_level >= 0
+        or _transforms() is not None
+        or _dispatch_modes() > 0
+        or _trace() is not None
+    )
+
+
+_transforms = torch._C._functorch.peek_interpreter_stack
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_trace = torch._C._get_tracing_state
+
+
 class Result(NamedTuple):
     """The tensors that a run of a layer gives.
 
@@ -126,9 +162,9 @@ class Engine(ABC):
         measures: receives what `cells.measures` defines, from forward and from backward.
         """
 
-    def infer(self, key: str, layer: Layer) -> Result | None:
-        """`run` without gradients by the shortest way, where an engine has one: states may also be
-        [1, B, H], and the result's are then. None: call `run`."""
+    def prepare(self, key: str, layer: Layer) -> Prepared | None:
+        """What computes layers of these shapes and dtypes without gradients, where an engine has a
+        shorter way than `run`; None where it has none. States may be [1, B, H]."""
         return None
 
     def run_sides(self, key: str, layers: Sequence[Layer], keep: bool = False) -> list[Result]:

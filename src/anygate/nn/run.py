@@ -15,7 +15,6 @@ from ..engines.inside import unit_values
 from ..engines.protocol import (
     LOADED,
     Choice,
-    Engine,
     Layer,
     Request,
     Result,
@@ -29,24 +28,13 @@ from .checks import autocasting
 from .design import Design
 from .recording import Piece
 
-__all__ = ["Autocast", "explain", "infer", "run_autocast", "run_layer"]
+__all__ = ["Autocast", "explain", "run_autocast", "run_layer"]
 
 
 def explain(design: Design, training: bool, x: Tensor, weight: Tensor) -> Choice:
     """The engine for x and weights like `weight`, and why no faster one."""
     key = design.training_key if training else design.key
     return _choose(key, design.engine, *_circumstances(x, weight))
-
-
-def infer(design: Design, layer: Layer) -> Result | None:
-    """`run_layer` without gradients by the shortest way that the engine has: a single time step
-    takes less than all that `run_layer` looks at. States [1, B, H]. None: call `run_layer`."""
-    if torch.is_grad_enabled() or torch._C._is_any_autocast_enabled():
-        return None
-    if torch.compiler.is_compiling() or ACTIVE:
-        return None
-    key, x = design.key, layer.x
-    return _loaded(key, design.engine, x.device.type, x.dtype).infer(key, layer)
 
 
 def run_layer(
@@ -185,14 +173,7 @@ def _choose(key: str, engine: str, device: str, dtype: torch.dtype, training: bo
     return choose(request, engine)
 
 
-@lru_cache(maxsize=512)
-def _loaded(key: str, engine: str, device: str, dtype: torch.dtype) -> Engine:
-    """The engine that runs without gradients: one look-up where all of a call takes 80 us."""
-    return load(_choose(key, engine, device, dtype, False).name)
-
-
 on_change(_choose.cache_clear)
-on_change(_loaded.cache_clear)
 
 
 def _name(key: str, engine: str, device: str, dtype: torch.dtype, training: bool) -> str:

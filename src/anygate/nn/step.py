@@ -22,6 +22,7 @@ from .parameters import (
 )
 from .recorder import recorded_call
 from .run import Autocast, explain, run_autocast, run_layer
+from .shortcuts import Shortcut, layer_shortcut, shortcut
 
 __all__ = ["StepCell"]
 
@@ -82,6 +83,10 @@ class StepCell(Notices, nn.RNNCellBase):
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """The state after one step; zeros are the state before it if none is given."""
+        if not (torch.compiler.is_compiling() or torch.is_grad_enabled()):
+            found = shortcut(self, input, hx, self._shortcut)
+            if found is not None:
+                return found
         name = type(self).__name__
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
@@ -113,6 +118,21 @@ class StepCell(Notices, nn.RNNCellBase):
         if not batched:
             states = tuple(state.squeeze(0) for state in states)
         return states if len(states) > 1 else states[0]
+
+    def _shortcut(self, input: Tensor) -> Shortcut | None:
+        """What computes inputs of this shape without gradients."""
+        design = self._design
+        if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
+            return None
+        if design.cell.per_unit or (design.noisy and self.training):
+            return None
+        x = input.detach().contiguous().view(1, -1, self.input_size)
+        state = x.new_zeros(x.shape[1], self.hidden_size)
+        weights = self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+        layer = Layer(x, (state,) * len(design.base.states), *weights)
+        names = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if self.bias else ()))
+        shape = (*input.shape[:-1], self.hidden_size)
+        return layer_shortcut(self, design, layer, names, (None, shape))
 
     def _states(self, x: Tensor, hx: Any, batched: bool) -> States:
         names = self._design.base.states

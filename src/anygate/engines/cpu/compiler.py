@@ -22,7 +22,7 @@ from .emit import Target
 from .kernels import emit_kernels
 from .openmp import openmp_symbols
 
-__all__ = ["Kernels", "kernels", "target_for", "tile_target"]
+__all__ = ["Kernels", "compile_module", "kernels", "link", "target_for", "tile_target"]
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
@@ -30,7 +30,8 @@ llvm.initialize_native_asmprinter()
 
 @dataclass(frozen=True)
 class Kernels:
-    """Machine code of one cell: forward(arguments, threads) and, for training, backward; and
+    """Machine code of one cell: forward(arguments, threads) and, for training, backward, else
+    infer(constants, x, z_x, output, starts..., lasts...); and
     fingerprint(table, count) and sample of weights. by_tiles(): the same with products by tiles,
     which alone have split_weights (amx.py); None where there are no tiles. numbers, norms: how many
     a measuring kernel writes for a time step, forward and backward."""
@@ -41,6 +42,7 @@ class Kernels:
     norms: int
     forward: Callable[[Any, int], None]
     backward: Callable[[Any, int], None] | None
+    infer: Callable[..., int] | None
     fingerprint: Callable[[Any, int], int]
     sample: Callable[[Any, int], int]
     split_weights: Callable[..., int] | None
@@ -86,15 +88,20 @@ def kernels(
     key = _key(cell, target, training, measuring)
     _give_openmp()
     code = cache.read(key)
-    engine = None if code is None else _link(code)
+    engine = None if code is None else link(code)
     if engine is None:
-        code = _compile(emit_kernels(target, cell, training, measuring))
+        code = compile_module(emit_kernels(target, cell, training, measuring))
         cache.write(key, code)
-        engine = _link(code)
+        engine = link(code)
     assert engine is not None
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
     forward = call(engine.get_function_address("forward"))
     backward = call(engine.get_function_address("backward")) if training else None
+    addresses = [ctypes.c_size_t] * (4 + 2 * layout.states)
+    infer = None
+    if not training:
+        address = engine.get_function_address("infer")
+        infer = ctypes.CFUNCTYPE(ctypes.c_int64, *addresses)(address)
     ask = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_int64)
     fingerprint, sample = (
         ask(engine.get_function_address(name)) for name in ("fingerprint", "sample")
@@ -116,6 +123,7 @@ def kernels(
         norms,
         forward,
         backward,
+        infer,
         fingerprint,
         sample,
         split,
@@ -166,7 +174,7 @@ def _source_digest() -> str:
     return digest.hexdigest()
 
 
-def _compile(source: Any) -> bytes:
+def compile_module(source: Any) -> bytes:
     machine = _machine()
     module = llvm.parse_assembly(str(source))
     module.verify()
@@ -178,7 +186,7 @@ def _compile(source: Any) -> bytes:
     return bytes(machine.emit_object(module))
 
 
-def _link(code: bytes) -> llvm.ExecutionEngine | None:
+def link(code: bytes) -> llvm.ExecutionEngine | None:
     """Machine code ready to be called; None if it is no object file of this processor."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
     try:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from llvmlite import ir
 
 from ...formulas.program import Program, bind
-from .compiler import _compile, _link, target_for
+from .compiler import compile_module, link, target_for
 from .emit import I64, Emitter, counted, function
 from .ops import operations
 
@@ -25,7 +25,7 @@ def elementwise(program: Program, dtype: str) -> Callable[[int, int, int, int], 
 
     dtype: "float32" or "float64". ValueError for a count that is no multiple of 16.
     """
-    engine = _link(_compile(_module(program, dtype)))
+    engine = link(compile_module(_module(program, dtype)))
     assert engine is not None
     signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 2)
     call = signature(engine.get_function_address("apply"))

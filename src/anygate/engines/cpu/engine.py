@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..protocol import Engine, Layer, Measures, Request, Result
+from ..protocol import Engine, Layer, Measures, Prepared, Request, Result
+from . import plain
 from .openmp import openmp_symbols
-from .operator import infer, needs_operator, run
+from .operator import needs_operator, run
 
 __all__ = ["CPU"]
 
@@ -76,10 +77,12 @@ class CPU(Engine):
         kept = result.kept and tuple(state.flatten(0, 1) for state in result.kept)
         return Result(result.output.flatten(0, 1), result.states, kept)
 
-    def infer(self, key: str, layer: Layer) -> Result | None:
+    def prepare(self, key: str, layer: Layer) -> Prepared | None:
         if layer.x.dtype not in _WHOLE or needs_operator(layer):
             return None
-        return infer(key, layer)
+        from .prepared import prepare  # needs llvmlite
+
+        return prepare(plain.code(key, layer.x.dtype, training=False), layer)
 
 
 def _single(layer: Layer) -> Layer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from llvmlite import ir
 
 from ...cells import Cell
@@ -9,16 +11,17 @@ from .amx import emit_split_weights
 from .backward import emit_backward
 from .emit import I32, I64, PTR, Target, external, function
 from .fingerprint import emit_fingerprints
-from .forward import emit_forward
+from .forward import emit_forward, forward_arguments
+from .layout import Layout, layout_of
 from .loops import integer
 
 __all__ = ["emit_kernels"]
 
 
 def emit_kernels(target: Target, cell: Cell, training: bool, measuring: bool = False) -> ir.Module:
-    """A module with `forward(arguments, threads)`, for training also `backward`; and `fingerprint`
-    and `sample` of weights; by tiles `split_weights`. measuring: kernels that fill `measures`
-    too."""
+    """A module with `forward(arguments, threads)`, for training also `backward`, else `infer`; and
+    `fingerprint` and `sample` of weights; by tiles `split_weights`. measuring: kernels that fill
+    `measures` too."""
     module = ir.Module("anygate")
     _emit_team(module, "forward", emit_forward(module, target, cell, training, measuring))
     emit_fingerprints(module, target)
@@ -26,6 +29,8 @@ def emit_kernels(target: Target, cell: Cell, training: bool, measuring: bool = F
         emit_split_weights(module, target)
     if training:
         _emit_team(module, "backward", emit_backward(module, target, cell, measuring))
+    else:
+        _emit_infer(module, layout_of(cell))
     return module
 
 
@@ -55,3 +60,73 @@ def _emit_team(module: ir.Module, name: str, share: ir.Function) -> None:
             zero = ir.Constant(I32, 0)
             b.call(parallel, [team, arguments, b.trunc(threads, I32), zero])
     b.ret_void()
+
+
+def _emit_infer(module: ir.Module, layout: Layout) -> None:
+    """infer(constants, x, z_x, output, start0, start1 ..., last0, last1 ...) -> i64: `forward` with
+    the arguments in `constants`, unless the weights have changed since they were packed: then 1.
+
+    constants: what `forward_arguments` names, the addresses given here being 0; then the table of
+    the weights, their number, the fingerprint that they had (or the sample, where the number after
+    it is not 0), threads, and the bytes of a state. start0 ... and last0 ... [B, H]: the states
+    before the first step and after the last. output [T, B, H], or null for a single step.
+    """
+    names = forward_arguments(layout.states)
+    kinds = [PTR] * (4 + 2 * layout.states)
+    made = ir.Function(module, ir.FunctionType(I64, kinds), "infer")
+    b = ir.IRBuilder(made.append_basic_block("entry"))
+    constants, x, z_x, output, *states = made.args
+    starts, lasts = states[: layout.states], states[layout.states :]
+
+    def word(array: Any, place: int) -> Any:
+        return b.gep(array, [integer(place)], source_etype=I64)
+
+    def constant(place: int, kind: Any = I64) -> Any:
+        return b.load(word(constants, place), typ=kind)
+
+    table, count, known, sampled, threads, size = range(len(names), len(names) + 6)
+    place = b.alloca(ir.ArrayType(I64, len(names)))
+    arrived = b.alloca(I64)
+    place.type = arrived.type = PTR
+    sums = [b.alloca(I64)]
+    sums[0].type = PTR
+    with b.if_else(b.icmp_signed("!=", constant(sampled), integer(0))) as (then, otherwise):
+        for block, name in ((then, "sample"), (otherwise, "fingerprint")):
+            with block:
+                asked = module.globals[name]
+                b.store(b.call(asked, [constant(table, PTR), constant(count)]), sums[0])
+    with b.if_then(b.icmp_unsigned("!=", b.load(sums[0], typ=I64), constant(known))):
+        b.ret(integer(1))
+    _copy(module, b, place, constants, integer(8 * len(names)))
+    b.store(integer(0), arrived)
+    single = b.icmp_signed("==", constant(names.index("steps")), integer(1))
+    given = {"x": x, "z_x": z_x, "arrived": arrived}
+    for k, (start, last) in enumerate(zip(starts, lasts, strict=True)):
+        given[f"state{k}"] = b.select(single, last, output) if k == layout.output else last
+        given[f"start{k}"] = start
+        if k != layout.output:  # running states are changed in place
+            given[f"start{k}"] = b.select(single, start, last)
+            with b.if_then(b.not_(single)):
+                _copy(module, b, last, start, constant(size))
+    for name, value in given.items():
+        b.store(value, word(place, names.index(name)))
+    b.call(module.globals["forward"], [place, constant(threads)])
+    last = lasts[layout.output]
+    with b.if_else(single) as (then, otherwise):
+        with then:
+            wanted = b.icmp_unsigned("!=", b.ptrtoint(output, I64), integer(0))
+            with b.if_then(wanted):
+                _copy(module, b, output, last, constant(size))
+        with otherwise:
+            reverse = b.icmp_signed("!=", constant(names.index("reverse")), integer(0))
+            end = b.mul(b.sub(constant(names.index("steps")), integer(1)), constant(size))
+            at = b.select(reverse, integer(0), end)
+            _copy(module, b, last, b.gep(output, [at], source_etype=ir.IntType(8)), constant(size))
+    b.ret(integer(0))
+
+
+def _copy(module: ir.Module, b: ir.IRBuilder, to: Any, source: Any, size: Any) -> None:
+    """`size` bytes."""
+    kind = ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, ir.IntType(1)])
+    copy = external(module, "llvm.memcpy.p0.p0.i64", kind)
+    b.call(copy, [to, source, size, ir.Constant(ir.IntType(1), 0)])

@@ -29,7 +29,7 @@ from .packing import (
 )
 from .tile import WIDTH
 
-__all__ = ["Backward", "Forward", "backward", "forward"]
+__all__ = ["Backward", "Forward", "Plan", "backward", "forward", "inference_plan"]
 
 _FORWARD, _BACKWARD = (len(names(0)) for names in (forward_arguments, backward_arguments))
 """Arguments of the kernels besides those of each state."""
@@ -103,13 +103,9 @@ def forward(
     check_layer(layout, x, starts, weight_ih, weight_hh, vectors, masks, rows)
     weights = weight_ih, weight_hh, bias_ih, bias_hh
     verify_bytes = training or steps > 1
-    ahead = batch < _FEW_ROWS and steps > 1 and bool(layout.from_x)
-    of_h = len(layout.from_h) * hidden
-    of_x = 0 if ahead else len(layout.from_x) * inputs
-    team = _team(target.lanes, steps, batch, hidden * (of_x + of_h), hidden)
-    size = hidden * (of_x + of_h) * x.element_size()
+    ahead, size, team, tiles = _forward_plan(code, steps, batch, inputs, hidden)
     packed: Packed | None = None
-    if not ahead and (tiles := _tiles(code, team, batch, hidden, size <= _LARGE_PARTS // 2)):
+    if tiles is not None:
         packed = forward_parts(*weights, tiles, verify_bytes)
     tiled = packed is not None
     if packed is None:
@@ -172,6 +168,39 @@ def forward(
         running = others is None and k not in (0, layout.output)
         last.append(place if running else _last(place, first, starts[k], batch_sizes, reverse))
     return Forward(output, last, saved, others)
+
+
+def _forward_plan(
+    code: Kernels, steps: int, batch: int, inputs: int, hidden: int
+) -> tuple[bool, int, tuple[int, bool], Kernels | None]:
+    """z_x is computed ahead; bytes of weights that a step reads; the team; the machine code by
+    tiles."""
+    layout, target = code.layout, code.target
+    ahead = batch < _FEW_ROWS and steps > 1 and bool(layout.from_x)
+    of_h = len(layout.from_h) * hidden
+    of_x = 0 if ahead else len(layout.from_x) * inputs
+    team = _team(target.lanes, steps, batch, hidden * (of_x + of_h), hidden)
+    size = hidden * (of_x + of_h) * target.size
+    tiles = None if ahead else _tiles(code, team, batch, hidden, size <= _LARGE_PARTS // 2)
+    return ahead, size, team, tiles
+
+
+class Plan(NamedTuple):
+    """How a run without gradients goes: z_x is computed ahead, threads, sharing hidden units, the
+    machine code by tiles (None: by vectors)."""
+
+    ahead: bool
+    threads: int
+    by_units: bool
+    tiles: Kernels | None
+
+
+def inference_plan(code: Kernels, steps: int, batch: int, inputs: int, hidden: int) -> Plan:
+    """The plan of `forward` for x [T, B, I] where it does not train."""
+    ahead, size, (threads, by_units), tiles = _forward_plan(code, steps, batch, inputs, hidden)
+    if size > _LARGE_WEIGHTS:
+        by_units = threads > 1
+    return Plan(ahead, threads, by_units, tiles)
 
 
 def _places(

@@ -19,10 +19,10 @@ from torch.autograd import forward_ad
 
 from ...cells import cell_of
 from ..again import gradients, warn_once
-from ..protocol import Layer, Measures, Result, load, needs_gradient
+from ..protocol import Layer, Measures, Result, intercepted, load, needs_gradient
 from . import plain
 
-__all__ = ["infer", "needs_operator", "run"]
+__all__ = ["needs_operator", "run"]
 
 _LAYER = (
     "Tensor x, Tensor states, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, "
@@ -67,13 +67,6 @@ def run(key: str, layer: Layer, keep: bool, measures: Measures | None) -> Result
         return _result(key, output, results[:count], results[count] if keep else None)
     output, last, _, others = plain.forward(key, layer, False, keep, measures)
     return _result(key, output, last, others if keep else None)
-
-
-def infer(key: str, layer: Layer) -> Result:
-    """`run` without gradients where `needs_operator` is False; states and the result's may be
-    [1, B, H]."""
-    output, states, _, _ = plain.forward(key, layer, False)
-    return Result(output, tuple(states))
 
 
 def _run_operator(key: str, layer: Layer, keep: bool, training: bool) -> Result:
@@ -134,10 +127,7 @@ def needs_operator(layer: Layer) -> bool:
     dispatch mode, a subclass of Tensor."""
     return (
         torch.compiler.is_compiling()
-        or forward_ad._current_level >= 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._get_tracing_state() is not None
+        or intercepted()
         or not _PLAIN.issuperset(map(type, (layer[0], *layer[1], *layer[2:9])))
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from .tile import WIDTH
 __all__ = [
     "backward_parts",
     "backward_weight",
+    "forward_entry",
     "forward_parts",
     "forward_weights",
     "in_order",
@@ -54,11 +55,13 @@ class _Entry:
         count = len(tensors)
         if verify_bytes or self.small:
             return code.fingerprint(self.table, count) == self.fingerprint
-        return (
-            all(s() is t.untyped_storage() for s, t in zip(self.storages, tensors, strict=True))
-            and self.versions == _versions(tensors)
-            and code.sample(self.table, count) == self.sample
-        )
+        return self.is_same_memory(tensors) and code.sample(self.table, count) == self.sample
+
+    def is_same_memory(self, tensors: Sequence[Tensor]) -> bool:
+        """True while storages and versions are what they were."""
+        pairs = zip(self.storages, tensors, strict=True)
+        same = all(storage() is tensor.untyped_storage() for storage, tensor in pairs)
+        return same and self.versions == _versions(tensors)
 
 
 class _Kept:
@@ -78,16 +81,18 @@ class _Kept:
 
     def of(self, tensors: tuple[Tensor, ...], code: Kernels, verify_bytes: bool) -> Any:
         """`make(code, *tensors)`, or what it gave before for these tensors as they are."""
-        key = (code.target, code.layout.weights, *[(t.data_ptr(), t.shape) for t in tensors])
         for tensor in tensors:  # a transposed weight has the address and the bytes of another
             if not tensor.is_contiguous():
                 return self.make(code, *tensors)
+        return self.entry(tensors, code, verify_bytes).made
+
+    def entry(self, tensors: tuple[Tensor, ...], code: Kernels, verify_bytes: bool) -> _Entry:
+        """What is known of contiguous tensors as they are."""
+        key = (code.target, code.layout.weights, *[(t.data_ptr(), t.shape) for t in tensors])
         entry = self.found.get(key)
-        if entry is not None and entry.is_fresh(tensors, code, verify_bytes):
-            return entry.made
-        entry = self._entry(key, tensors, code)
-        self.found[key] = entry
-        return entry.made
+        if entry is None or not entry.is_fresh(tensors, code, verify_bytes):
+            entry = self.found[key] = self._entry(key, tensors, code)
+        return entry
 
     def _entry(self, key: Any, tensors: tuple[Tensor, ...], code: Kernels) -> _Entry:
         """The bytes are read before they are packed: a write in between is seen next time."""
@@ -114,7 +119,7 @@ class _Kept:
         return forget
 
 
-def _versions(tensors: tuple[Tensor, ...]) -> list[int]:
+def _versions(tensors: Sequence[Tensor]) -> list[int]:
     try:
         return [t._version for t in tensors]
     except RuntimeError:  # inference tensors have none
@@ -215,6 +220,11 @@ def forward_weights(
     seen."""
     weights = _present(weight_ih, weight_hh, bias_ih, bias_hh)
     return _forward.of(weights, code, verify_bytes)  # type: ignore[no-any-return]
+
+
+def forward_entry(weights: tuple[Tensor, ...], code: Kernels) -> _Entry:
+    """`forward_weights` of contiguous weights, with what tells that they have changed."""
+    return _forward.entry(weights, code, verify_bytes=True)
 
 
 def forward_parts(

@@ -14,7 +14,7 @@ from ...cells import cell_of
 from ..again import gradients, warn_once
 from ..protocol import CREATE_GRAPH, Layer, Measures, load
 
-__all__ = ["apply", "backward", "forward", "present"]
+__all__ = ["apply", "backward", "code", "forward", "present"]
 
 
 def forward(
@@ -24,9 +24,9 @@ def forward(
     if torch.is_autocast_enabled("cpu"):  # the products inside are not for it to change
         with torch.autocast("cpu", enabled=False):
             return forward(key, layer, training, keep, measures)
-    code = _code(key, layer.x.dtype, training, measures is not None)
+    kernels = code(key, layer.x.dtype, training, measures is not None)
     receive = None if measures is None else measures.forward
-    return _calls().forward(code, *layer, training, keep, receive)
+    return _calls().forward(kernels, *layer, training, keep, receive)
 
 
 def backward(
@@ -47,10 +47,10 @@ def backward(
                 key, layer, kept, grad_output, grad_states, grad_others, need_x, measures
             )
     x, states, weight_ih, weight_hh, bias_ih, bias_hh, vectors, masks, sizes, reverse = layer
-    code = _code(key, x.dtype, True, measures is not None)
+    kernels = code(key, x.dtype, True, measures is not None)
     receive = None if measures is None else measures.backward
     found = _calls().backward(
-        code,
+        kernels,
         grad_output,
         grad_states,
         grad_others,
@@ -80,11 +80,11 @@ def _calls() -> ModuleType:
 
 
 @lru_cache(maxsize=512)
-def _code(key: str, dtype: torch.dtype, training: bool, measuring: bool = False) -> Any:
+def code(key: str, dtype: torch.dtype, training: bool, measuring: bool = False) -> Any:
     """Machine code by the key's text: hashing a Cell takes 15 us, which a single step would see."""
-    from .compiler import kernels
+    from . import compiler
 
-    return kernels(cell_of(key), str(dtype).removeprefix("torch."), training, measuring)
+    return compiler.kernels(cell_of(key), str(dtype).removeprefix("torch."), training, measuring)
 
 
 class _Fused(torch.autograd.Function):
