@@ -7,12 +7,12 @@ from typing import Any
 from llvmlite import ir
 
 from ...cells import Cell
+from ..layout import Layout, layout_of
 from .amx import emit_split_weights
 from .backward import emit_backward
 from .emit import I32, I64, PTR, Target, external, function
 from .fingerprint import emit_fingerprints
 from .forward import emit_forward, forward_arguments
-from .layout import Layout, layout_of
 from .loops import integer
 
 __all__ = ["emit_kernels"]

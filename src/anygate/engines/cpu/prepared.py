@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn.functional import linear
 
+from ..checks import check_layer
 from ..protocol import Layer, Prepared
-from .checks import check_layer
 from .compiler import Kernels
 from .forward import forward_arguments
 from .layer import inference_plan
