@@ -6,11 +6,12 @@ READY := $(VENV)/.ready
 DEMO := runs/demo
 ANSWER := runs/claims-quick
 
-.PHONY: demo answer test test-all coverage check format bench clean help
+.PHONY: demo answer docs test test-all coverage check format bench clean help
 
 help:
 	@echo "make demo    compare five activations on handwritten digits, write $(DEMO)/report.html"
 	@echo "make answer  test what is said about activations in LSTMs, a quarter of an hour, write $(ANSWER)/claims.md"
+	@echo "make docs    build the site, docs/_build/index.html"
 	@echo "make test    run the tests"
 	@echo "make test-all   the same with the optional packages; make coverage: what the tests reach"
 	@echo "make check   format, lint, types, layers, fast laws"
@@ -29,6 +30,11 @@ demo: $(READY)
 
 answer: $(READY)
 	$(BIN)/python -m studies --quick --out $(ANSWER)
+
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[lab,dev,docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2
