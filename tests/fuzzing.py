@@ -17,7 +17,7 @@ from enclosure import enclosed
 
 from anygate.engines import reference
 from anygate.engines.cpu.elementwise import elementwise
-from anygate.engines.eager.operations import evaluate_program
+from anygate.engines.eager.operations import bind_program
 from anygate.formulas import Activation, FormulaError, Program, evaluate, lower, names, resolve
 from anygate.formulas.canonical import canonical, from_canonical
 from anygate.formulas.derivative import differentiate
@@ -213,7 +213,7 @@ def _found(
     """The values by each engine that computes in this format."""
     found = {}
     x = torch.from_numpy(points.copy())
-    found["eager"] = evaluate_program(program, {"x": x}, x)["y"].numpy()
+    found["eager"] = bind_program(program, x)({"x": x})["y"].numpy()
     if dtype == "float64":
         with np.errstate(all="ignore"):
             (value,) = evaluate(program, reference.OPS, {"x": points}).values()

@@ -36,7 +36,8 @@ def loop(lstm: LSTM, x: Tensor) -> tuple[Tensor, Looped]:
     """The outputs [T, B, H] of the first layer of `lstm` for x [T, B, I], from zeros."""
     slots = lstm.cell.slots
     apply: Callable[[str, Tensor], Tensor] = lambda slot, z: eager.apply(slots[slot], z)  # noqa: E731
-    weight_ih, weight_hh, bias = lstm.layer_weights(0)
+    weight_ih, weight_hh = lstm.weight_ih_l0, lstm.weight_hh_l0
+    bias = lstm.bias_ih_l0 + lstm.bias_hh_l0 if lstm.bias else None
     h = c = x.new_zeros(x.size(1), lstm.hidden_size)
     seen = Looped({slot: [] for slot in (*GATES, "cell_output")}, [], [], [])
     for step in x:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 import anygate
 from anygate import LSTM, Activation, FormulaError, LSTMCell
+from anygate.cells import LSTM as LSTM_TYPE
+from anygate.cells import make
 from anygate.engines import EngineError, names
 
 T, B, I, H = 6, 3, 4, 5  # noqa: E741
@@ -168,8 +170,8 @@ def test_slots_and_shortcuts() -> None:
     other = LSTM(I, H, cell_output="relu", input_gate="relu", gate_activation="elliott")
     chosen = [a.name for a in other.cell.slots.values()]
     assert chosen == ["relu", "elliott", "tanh", "elliott", "relu"]
-    assert LSTM(I, H).cell.is_default
-    assert LSTM(I, H, activation="tanh", gate_activation="sigmoid").cell.is_default
+    assert LSTM(I, H).cell == make(LSTM_TYPE)
+    assert LSTM(I, H, activation="tanh", gate_activation="sigmoid").cell == make(LSTM_TYPE)
 
 
 @pytest.mark.parametrize("slot", SLOTS)

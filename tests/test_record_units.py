@@ -72,3 +72,10 @@ def test_units_that_are_not_there() -> None:
         anygate.record(module, units=[5]),
     ):
         module(torch.randn(2, 1, 3))
+
+
+def test_a_record_is_printed_without_its_arrays() -> None:
+    module = anygate.LSTM(3, 5)
+    with anygate.record(module, units=[0]) as recording:
+        module(torch.randn(6, 4, 3))
+    assert repr(recording.records[0]) == ("LayerRecord(step=0, layer='l0', call=0, reverse=False)")

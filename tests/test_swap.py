@@ -336,7 +336,7 @@ def test_shared_modules_stay_shared() -> None:
     # One name that fits is enough, as there is one module only.
     summary = swap(model, "tanh", match="right")
     assert [entry.names for entry in summary.replaced] == [("left", "right")]
-    assert model.left.cell.is_default and not model.cell.cell.is_default
+    assert model.left.cell == make(LSTM_TYPE) != model.cell.cell
 
 
 def test_hooks() -> None:

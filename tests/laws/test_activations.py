@@ -18,7 +18,7 @@ from mpmath import mp
 from ulps import DIGITS, FLOATS, excess, truths, units_off
 
 from anygate.engines import eager, reference
-from anygate.engines.eager.operations import evaluate_program
+from anygate.engines.eager.operations import as_tensors, bind_program
 from anygate.formulas import ACTIVATIONS, Activation, evaluate, names, sheet
 from anygate.formulas.parse import parse
 from anygate.formulas.precise import PRECISE
@@ -175,7 +175,8 @@ def computed(
             results = evaluate(activation.program, reference.OPS, inputs)
         return {k: np.broadcast_to(v, len(points)) for k, v in results.items()}
     x = torch.tensor(points, dtype=torch.float64).to(getattr(torch, dtype))
-    tensors = evaluate_program(activation.program, {"x": x, **activation.parameters}, x)
+    given = as_tensors({"x": x, **activation.parameters}, x)
+    tensors = bind_program(activation.program, x)(given)
     return {k: v.double().expand(len(points)).numpy() for k, v in tensors.items()}
 
 

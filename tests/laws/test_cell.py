@@ -12,7 +12,8 @@ from typing import Any
 
 import loops
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mp
 from sympy import Symbol
@@ -183,7 +184,7 @@ def backward_inputs(cell: Cell, v: dict[str, Any], seed: int) -> dict[str, Any]:
     return {**saved, **given_, **arriving, **{s: forward[s] for s in cell.type.states}}
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(cells(), st.integers(0, 2**16))
 def test_forward_and_backward_at_60_digits(drawn: tuple[str, Cell], seed: int) -> None:
     """Any cell with any activations: forward is the equations; backward is their difference
@@ -327,7 +328,7 @@ def test_cells_are_values() -> None:
     other = make(LSTM, {"candidate": ACTIVATIONS["leaky_relu"](k=0.2)})
     assert cell == other and hash(cell) == hash(other)
     assert cell.parameters == {"candidate.k": 0.2}
-    assert not cell.is_default and make(LSTM).is_default
+    assert cell != make(LSTM)
     assert cell.forward is cell.forward
     assert len({cell, make(LSTM), make(LSTM)}) == 2
     with pytest.raises(ValueError, match="twice"):
@@ -355,7 +356,7 @@ def test_every_activation_crosses_as_text(name: str) -> None:
         assert again == cell and cell_key(again) == cell_key(cell)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(st.sampled_from(NAMES), min_size=2, max_size=4), st.sampled_from("+-*"))
 def test_drawn_formulas_cross_as_text(names: list[str], sign: str) -> None:
     """Programs too are the same, node by node."""

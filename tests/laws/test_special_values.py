@@ -15,7 +15,7 @@ from mpmath import mp
 
 from anygate.engines import reference
 from anygate.engines.cpu.elementwise import elementwise
-from anygate.engines.eager.operations import evaluate_program
+from anygate.engines.eager.operations import bind_program
 from anygate.formulas import Activation, evaluate
 from anygate.formulas.precise import PRECISE
 from anygate.formulas.primitives import PRIMITIVES
@@ -77,7 +77,7 @@ def computed(program: Program, engine: str, dtype: str, points: list[float]) -> 
         return np.broadcast_to(value, len(points))
     if engine == "eager":
         x = torch.tensor(points, dtype=getattr(torch, dtype))
-        (tensor,) = evaluate_program(program, {"x": x}, x).values()
+        (tensor,) = bind_program(program, x)({"x": x}).values()
         return tensor.numpy()
     x = np.zeros(-(-len(points) // 16) * 16, dtype)
     x[: len(points)] = points

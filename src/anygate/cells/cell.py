@@ -63,11 +63,6 @@ class Cell:
             for (slot, _), activation in zip(self.type.slots, self.activations, strict=True)
         }
 
-    @property
-    def is_default(self) -> bool:
-        """True if nothing differs from the cell's type."""
-        return self == make(self.type)
-
     @cached_property
     def parameters(self) -> dict[str, float]:
         """The numbers that stand for the parameters where none is given: the type's vectors (0 for

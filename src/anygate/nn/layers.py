@@ -392,14 +392,6 @@ class RecurrentLayers(Notices, nn.RNNBase):
     def _output_size(self) -> int:
         return self.proj_size or self.hidden_size
 
-    def layer_weights(self, layer: int, suffix: str = "") -> tuple[Tensor, Tensor, Tensor | None]:
-        """weight_ih [P_x*H, I], weight_hh [P_h*H, H] and the sum of both biases (None without) of
-        one layer; suffix "_reverse" for the backward direction. For cells whose products all see x
-        and h."""
-        weight_ih, weight_hh, bias_ih, bias_hh = self._weights(f"_l{layer}{suffix}")
-        bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
-        return weight_ih, weight_hh, bias
-
     def _weights(self, suffix: str) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         own = self._own
         weights = own("weight_ih" + suffix), own("weight_hh" + suffix)

@@ -58,11 +58,11 @@ class LayerRecord:
     attribute too:
     max_abs_STATE (max_abs_c of an LSTM), the largest size of a state other than the output.
     grad_STATE (grad_h, grad_c), the norm of dL by the state at a time step, over the batch.
-    grad_STATE_direct, what of it does not come through a later time step; the gradient of an output
-    that retain_grad() shows is that alone, and makes everything before the last step look vanished.
-    Gradients are None where no backward ran; the direct ones are None for a single-step cell, which
-    sees no difference. With proj_size, h is the state before the projection. Index t is the place
-    in the sequence, in the reverse direction too.
+    grad_STATE_direct, the part of it that does not come through a later time step; the gradient of
+    an output that retain_grad() shows is that part alone, by which everything before the last step
+    looks vanished. Gradients are None where no backward ran; the direct ones are None for a
+    single-step cell, which sees no difference. With proj_size, h is the state before the
+    projection. Index t is the place in the sequence, in the reverse direction too.
     values, slopes: with `record(units=...)`, the values of single units by slot and by state, and
     f'(a) by slot, [T, B, units] ([N, units] packed).
     """
@@ -70,11 +70,11 @@ class LayerRecord:
     step: int
     layer: str
     call: int
-    slots: dict[str, SlotRecord]
-    lines: dict[str, Array | None]
+    slots: dict[str, SlotRecord] = field(repr=False)
+    lines: dict[str, Array | None] = field(repr=False)
     reverse: bool = False
-    values: dict[str, Array] = field(default_factory=dict)
-    slopes: dict[str, Array] = field(default_factory=dict)
+    values: dict[str, Array] = field(default_factory=dict, repr=False)
+    slopes: dict[str, Array] = field(default_factory=dict, repr=False)
 
     def __getattr__(self, name: str) -> Any:
         lines = self.__dict__.get("lines", {})

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...formulas.program import Program, bind
 
-__all__ = ["HALF", "OPS", "as_tensors", "bind_program", "evaluate_program"]
+__all__ = ["HALF", "OPS", "as_tensors", "bind_program"]
 
 # ---- operations -----------------------------------------------------------------------------
 # Accuracy against mpmath (tests/laws): all within 2 ulp in float32 and float64, with one
@@ -170,12 +170,6 @@ def bind_program(program: Program, like: Tensor) -> Bound:
     }
 
 
-def evaluate_program(
-    program: Program, inputs: Mapping[str, Any], like: Tensor
-) -> dict[str, Tensor]:
-    """`bind_program` for a single use; inputs may be numbers."""
-    return bind_program(program, like)(as_tensors(inputs, like))
-
-
 def as_tensors(values: Mapping[str, Any], like: Tensor) -> dict[str, Tensor]:
+    """The values with numbers as tensors without dimensions, for `bind_program`."""
     return {k: v if isinstance(v, Tensor) else _scalar(v, like) for k, v in values.items()}
