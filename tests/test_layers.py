@@ -19,8 +19,11 @@ MAY_USE: dict[str, set[str]] = {
     "lab": {"formulas", "cells", "engines", "nn"},
     "cli": {"formulas", "cells", "engines", "nn", "interop", "lab"},
     "__main__": {"formulas", "cells", "engines", "nn", "interop", "lab", "cli"},
-    # The face of the package: only public names, and imported when they are used.
-    "__init__": {"formulas", "cells", "engines", "nn"},
+    # The face of the package: only public names, and imported when they are used. What torch must
+    # know as soon as both are imported stands beside it.
+    "__init__": {"formulas", "cells", "engines", "nn", "arrival"},
+    "arrival": {"operators"},
+    "operators": {"engines"},
 }
 """What each layer may import besides itself and the bare package."""
 WITHOUT_FRAMEWORKS = {"formulas", "cells"}

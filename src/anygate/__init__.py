@@ -8,6 +8,8 @@ lstm = anygate.LSTM(64, 128, candidate="x*sigmoid(x)", forget_gate="hard_sigmoid
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .arrival import declare_operators
+
 if TYPE_CHECKING:
     from .formulas import ACTIVATIONS, Activation, FormulaError, resolve, sheet
     from .nn import LSTM, LSTMCell, apply, build, config, describe, init, record, swap
@@ -64,6 +66,9 @@ __all__ = [
     "sheet",
     "swap",
 ]
+
+
+declare_operators()
 
 
 def __getattr__(name: str) -> Any:
