@@ -54,7 +54,7 @@ class Notices:
             f"torch.jit.script cannot compile anygate.{name}: TorchScript knows no class but "
             f"torch's own. torch.jit.trace(model, example) takes it, at any length and batch; "
             "torch.export.export is what torch advises in TorchScript's place; "
-            "anygate.swap(model, to=torch.nn) gives torch's module where the activations are torch's"
+            "anygate.swap(model, to=torch.nn) gives torch's module where it computes the same"
         )
 
     @property
