@@ -22,8 +22,11 @@ MAY_USE: dict[str, set[str]] = {
     "explorer": {"formulas"},
     "cli": {"formulas", "cells", "engines", "nn", "interop", "lab", "explorer"},
     "__main__": {"formulas", "cells", "engines", "nn", "interop", "lab", "explorer", "cli"},
-    # The face of the package: only public names, and imported when they are used.
-    "__init__": {"formulas", "cells", "engines", "nn", "lab"},
+    # The face of the package: only public names, and imported when they are used. What torch must
+    # know as soon as both are imported stands beside it.
+    "__init__": {"formulas", "cells", "engines", "nn", "lab", "arrival"},
+    "arrival": {"operators"},
+    "operators": {"engines"},
 }
 """What each layer may import besides itself and the bare package."""
 WITHOUT_FRAMEWORKS = {"formulas", "cells"}

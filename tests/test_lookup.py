@@ -110,9 +110,11 @@ def test_other_things() -> None:
     assert resolve(sympy.tanh(sympy.Symbol("x"))).value(0.5) == resolve("tanh").value(0.5)
     assert resolve(2).value(1.0) == 2
     assert resolve(0.1).value(1.0) == 0.1
-    for thing in (None, True, [], abs, lambda x: x, b"relu"):
+    for thing in (None, True, abs, lambda x: x, b"relu"):
         with pytest.raises(FormulaError, match="an activation is a name, a formula, a SymPy"):
-            resolve(thing)  # type: ignore[arg-type]
+            resolve(thing)
+    with pytest.raises(FormulaError, match="one activation is wanted here"):
+        resolve([])
 
 
 @pytest.mark.parametrize(

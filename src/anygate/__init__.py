@@ -8,6 +8,8 @@ lstm = anygate.LSTM(64, 128, candidate="x*sigmoid(x)", forget_gate="hard_sigmoid
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .arrival import declare_operators
+
 if TYPE_CHECKING:
     from .formulas import ACTIVATIONS, Activation, FormulaError, resolve, sheet
     from .lab.compare import compare
@@ -67,6 +69,9 @@ __all__ = [
     "sheet",
     "swap",
 ]
+
+
+declare_operators()
 
 
 def __getattr__(name: str) -> Any:

@@ -4,38 +4,31 @@ A compiler would follow an engine's loop over time step by step: a graph for one
 code that it cannot read. It sees the operator `anygate::layer` instead, with any T and B, and
 `anygate::layer_backward`, which runs the layer once more and back: a compiled graph keeps only
 tensors that its compiler knows of. An engine with an operator of its own (`Engine.has_operator`)
-is called as it is.
+is called as it is. The operators are declared in `operators.py`; their halves stand here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .protocol import Layer, Result, load
 
-__all__ = ["run_operator"]
+__all__ = [
+    "backward",
+    "backward_operator",
+    "backward_shapes",
+    "forward_operator",
+    "forward_shapes",
+    "run_operator",
+    "save_forward",
+]
 
-_LAYER = (
-    "Tensor x, Tensor states, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, "
-    "Tensor? bias_hh, Tensor? vectors, Tensor? masks, Tensor? batch_sizes, "
-    "str engine, str cell, bool reverse, bool keep"
-)
-"""As in `Layer` and `Engine.run`, the states stacked: [S, B, H]."""
 _DIFFERENTIABLE = 7
-"""The first tensors of _LAYER, which have gradients."""
-_LIBRARY: Any = cast(Any, torch.library.Library)("anygate", "FRAGMENT")
-_LIBRARY.define(f"layer({_LAYER}) -> (Tensor, Tensor, Tensor)")
-"""-> output [T, B, H], states [S, B, H] and, with keep, all states [S, T, B, H] (else empty);
-packed, with [N] for [T, B]."""
-_LIBRARY.define(
-    f"layer_backward(Tensor?[] grads, bool[] needed, {_LAYER}) "
-    f"-> ({', '.join(['Tensor'] * _DIFFERENTIABLE)})"
-)
-"""grads: by the results of `layer`. -> the gradients by x to vectors, empty where not needed."""
+"""The first arguments of the operator, x to vectors, which have gradients."""
 
 
 def run_operator(engine: str, key: str, layer: Layer, keep: bool) -> Result:
@@ -58,13 +51,13 @@ def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     return result.output, torch.stack(result.states), kept
 
 
-def _forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+def forward_operator(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     with torch.no_grad():
         output, states, kept = _run(*arguments)
     return output.contiguous(), states, states.new_empty(0) if kept is None else kept
 
 
-def _forward_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+def forward_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     x, states = arguments[:2]
     count, _, hidden = states.shape
     output = states.new_empty((*x.shape[:-1], hidden))
@@ -101,7 +94,7 @@ def _gradients(
     return [next(back) if need else None for need in needed]
 
 
-def _backward_operator(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor, ...]:
+def backward_operator(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor, ...]:
     found = _gradients(grads, needed, arguments, again=False)
     like = arguments[0]
     results: list[Tensor] = []
@@ -115,7 +108,7 @@ def _backward_operator(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor
     return tuple(results)
 
 
-def _backward_shapes(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor, ...]:
+def backward_shapes(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor, ...]:
     like = arguments[0]
     return tuple(
         argument.new_empty(argument.shape) if need else like.new_empty(0)
@@ -123,7 +116,7 @@ def _backward_shapes(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor, 
     )
 
 
-def _save(ctx: Any, inputs: Any, output: Any) -> None:
+def save_forward(ctx: Any, inputs: Any, output: Any) -> None:
     *tensors, engine, key, reverse, keep = inputs
     ctx.fixed = engine, key, reverse, keep
     ctx.save_for_backward(*tensors)
@@ -132,7 +125,7 @@ def _save(ctx: Any, inputs: Any, output: Any) -> None:
         ctx.mark_non_differentiable(output[2])
 
 
-def _backward(ctx: Any, *grads: Any) -> Any:
+def backward(ctx: Any, *grads: Any) -> Any:
     needed = list(ctx.needs_input_grad[:_DIFFERENTIABLE])
     arguments = (*ctx.saved_tensors, *ctx.fixed)
     found: Sequence[Tensor | None]
@@ -142,11 +135,3 @@ def _backward(ctx: Any, *grads: Any) -> Any:
         results = torch.ops.anygate.layer_backward(list(grads), needed, *arguments)
         found = [r if need else None for r, need in zip(results, needed, strict=True)]
     return (*found, *[None] * (len(arguments) - _DIFFERENTIABLE))
-
-
-_LIBRARY.impl("layer", _forward, "CompositeExplicitAutograd")
-_LIBRARY.impl("layer_backward", _backward_operator, "CompositeExplicitAutograd")
-torch.library.register_fake("anygate::layer", _forward_shapes, lib=_LIBRARY)
-torch.library.register_fake("anygate::layer_backward", _backward_shapes, lib=_LIBRARY)
-# layer_backward has no autograd formula: one would switch autograd off inside it.
-torch.library.register_autograd("anygate::layer", _backward, setup_context=_save, lib=_LIBRARY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, overload
@@ -200,6 +200,10 @@ class Activation:
     def closed(self) -> Expr:
         """The expression with the parameters' numbers in it."""
         return _closed(self.expression, self.parameters)
+
+    def with_numbers(self, names: Collection[str]) -> Expr:
+        """The expression with the numbers of these parameters in it; the others stay symbols."""
+        return _closed(self.expression, {k: self.parameters[k] for k in names})
 
     @property
     def inputs(self) -> tuple[str, ...]:

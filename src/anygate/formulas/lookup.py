@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ from .activation import Activation
 from .catalogue import ACTIVATIONS
 from .errors import FormulaError, short
 from .exact import substitute
+from .known import recognise
 from .parse import MAX_LENGTH, NOT_ELEMENTWISE, nearest, parse
 from .primitives import VARIABLE
 
@@ -34,9 +35,10 @@ def names() -> dict[str, Activation]:
     return found
 
 
-def resolve(spec: Activation | str | Expr | float) -> Activation:
+def resolve(spec: Any) -> Activation:
     """The Activation that is meant by a name ("relu"), a name with parameters
-    ("leaky_relu(k=0.2)"), a formula ("x*sigmoid(x)"), a SymPy expression or an Activation.
+    ("leaky_relu(k=0.2)"), a formula ("x*sigmoid(x)"), a SymPy expression, an Activation, or a
+    function or module of torch, Keras or JAX that is one of those known (nn.ReLU(), F.silu).
 
     Raises FormulaError, for an unknown name with the nearest known ones.
     """
@@ -48,11 +50,12 @@ def resolve(spec: Activation | str | Expr | float) -> Activation:
         isinstance(spec, int | float) and not isinstance(spec, bool)
     ):
         return _from_sympy(sympy.sympify(spec))
-    raise FormulaError(
-        f"an activation is a name, a formula, a SymPy expression or an Activation, not "
-        f"{type(spec).__name__}. A Python function cannot be differentiated here: write its "
-        "formula, such as 'x*sigmoid(x)'"
-    )
+    if isinstance(spec, list | tuple | Mapping):
+        raise FormulaError(
+            "one activation is wanted here; a list (one for each layer) or a dict (one for each "
+            "direction) is for a slot of LSTM, GRU, RNN and Recurrent"
+        )
+    return recognise(spec, lambda name: names().get(_key(name)))
 
 
 def _from_sympy(expression: Expr) -> Activation:

@@ -28,6 +28,7 @@ from ..cells.data import (
     read_cell_type,
     read_fields,
 )
+from .design import learnt_in
 from .gru import GRU, GRUCell
 from .layers import RecurrentLayers
 from .lstm import LSTM, LSTMCell
@@ -78,8 +79,8 @@ def describe(module: nn.Module) -> dict[str, Any]:
             f"a recurrent module of anygate can be described, not {type(module).__name__}; "
             "anygate.swap makes torch's modules ours"
         )
-    cells = _cells(module)
-    learnt = dict(module._design.learnt)
+    cells = [design.cell for design in module._designs.values()]
+    learnt = learnt_in(module._designs.values())
     options = {k: dict(v) if isinstance(v, Mapping) else v for k, v in module._options.items()}
     found: dict[str, Any] = {
         "class": cls.__name__,
@@ -92,12 +93,7 @@ def describe(module: nn.Module) -> dict[str, Any]:
     return found
 
 
-def _cells(module: RecurrentLayers | StepCell) -> tuple[Cell, ...]:
-    """The cell of each layer and direction."""
-    return (module.cell,)
-
-
-def _one_or_many(slot: str, cells: tuple[Cell, ...]) -> Any:
+def _one_or_many(slot: str, cells: list[Cell]) -> Any:
     chosen = [activation_data(cell.slots[slot]) for cell in cells]
     return chosen[0] if all(a == chosen[0] for a in chosen) else chosen
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -17,17 +17,26 @@ from ..formulas.lookup import resolve
 
 __all__ = [
     "ActivationLike",
+    "ActivationLikes",
     "Design",
     "Trainable",
     "Zoneout",
+    "every_activation",
+    "learnt_in",
     "learnt_parameters",
     "make_design",
+    "make_designs",
     "shortcuts",
     "summary",
 ]
 
 ActivationLike: TypeAlias = Activation | str | Expr
-"""A name ("relu"), a formula ("x*sigmoid(x)"), a SymPy expression or an Activation."""
+"""A name ("relu"), a formula ("x*sigmoid(x)"), a SymPy expression, an Activation, or a function or
+module of torch, Keras or JAX that is one of those known (nn.ReLU(), F.silu)."""
+
+ActivationLikes: TypeAlias = ActivationLike | Sequence[Any] | Mapping[str, Any]
+"""An activation; one for each layer, or for each layer and direction in the order in which torch
+stacks the states, in a list; or {"forward": ..., "backward": ...}."""
 
 Trainable: TypeAlias = bool | str | Mapping[str, str]
 """Which parameters of activations are learnt: False none, True or "shared" all, one number each for
@@ -133,6 +142,84 @@ def make_design(
     )
 
 
+def make_designs(
+    type: CellType,
+    choices: Mapping[str, Any],
+    num_layers: int,
+    bidirectional: bool,
+    *,
+    trainable: Trainable = False,
+    **options: Any,
+) -> tuple[Design, ...]:
+    """The design of each layer and direction, in the order in which torch stacks the states; a
+    single one where all are the same.
+
+    choices: as in `make_design`, and besides for each an activation for each layer, or for each
+    layer and direction, in a list; or {"forward": ..., "backward": ...}.
+    Raises ValueError for a list of another length, and where there is no backward direction.
+    """
+    if not any(isinstance(c, list | tuple | Mapping) for c in choices.values()):
+        return (make_design(type, choices, trainable=trainable, **options),)
+    ways = ("forward", "backward")[: 2 if bidirectional else 1]
+    places = [(layer, way) for layer in range(num_layers) for way in ways]
+    picked = [
+        {name: _pick(name, c, layer, way, num_layers, ways) for name, c in choices.items()}
+        for layer, way in places
+    ]
+    if not trainable:
+        return tuple(make_design(type, own, **options) for own in picked)
+    plain = [make_design(type, own, **options) for own in picked]
+    has = {n for d in plain for n in d.cell.parameters if "." in n}
+    if not has or (isinstance(trainable, Mapping) and not trainable.keys() <= has):
+        richest = max(plain, key=lambda d: len(d.cell.parameters))
+        learnt_parameters(richest.cell, trainable)  # raises, naming those there are
+    if isinstance(trainable, Mapping):
+        wanted = dict(trainable)
+    else:
+        wanted = dict.fromkeys(has, trainable if isinstance(trainable, str) else "shared")
+    return tuple(
+        make_design(
+            type,
+            own,
+            trainable={n: w for n, w in wanted.items() if n in design.cell.parameters},
+            **options,
+        )
+        for own, design in zip(picked, plain, strict=True)
+    )
+
+
+def every_activation(choice: Any) -> Iterator[Any]:
+    """The single ones in a choice that may be one for each layer or direction."""
+    if isinstance(choice, Mapping | list | tuple):
+        for inner in choice.values() if isinstance(choice, Mapping) else choice:
+            yield from every_activation(inner)
+    else:
+        yield choice
+
+
+def _pick(
+    name: str, choice: Any, layer: int, way: str, num_layers: int, ways: tuple[str, ...]
+) -> Any:
+    """What a choice says for one layer and direction."""
+    if isinstance(choice, Mapping):
+        if set(choice) != {"forward", "backward"} or len(ways) < 2:
+            raise ValueError(
+                f"{name}: a dict is {{'forward': ..., 'backward': ...}}, for bidirectional=True"
+            )
+        return _pick(name, choice[way], layer, way, num_layers, ways)
+    if not isinstance(choice, list | tuple):
+        return choice
+    count = num_layers * len(ways)
+    if len(choice) not in (num_layers, count):
+        both = f" or {count} (one for each layer and direction)" if len(ways) > 1 else ""
+        raise ValueError(
+            f"{name}: a list of {num_layers} activations (one for each layer){both}, "
+            f"not of {len(choice)}"
+        )
+    place = layer if len(choice) == num_layers else layer * len(ways) + ways.index(way)
+    return _pick(name, choice[place], layer, way, num_layers, ways)
+
+
 def _chosen(type: CellType, choices: Mapping[str, ActivationLike | None]) -> dict[str, Activation]:
     """The activations that were given, by slot."""
     groups = shortcuts(type)
@@ -196,23 +283,34 @@ def learnt_parameters(cell: Cell, trainable: Trainable) -> dict[str, str]:
     return dict(trainable)
 
 
-def summary(design: Design, type: CellType, options: Mapping[str, Any]) -> str:
-    """The arguments by which a module differs from torch's: "activation=relu, peephole=True".
-    type: the cell whose activations are torch's; options: further arguments with their values."""
+def summary(designs: Sequence[Design], type: CellType, options: Mapping[str, Any]) -> str:
+    """What differs from torch's module, as arguments: "activation=relu, peephole=True". designs: of
+    all layers and directions; type: the one whose activations are torch's; options: further
+    arguments with their values."""
     default = make(type).slots
-    slots = design.cell.slots
-    left = {slot: a for slot, a in slots.items() if a != default.get(slot)}
+    labels: dict[str, str] = {}
+    for slot in designs[0].cell.slots:
+        chosen = [design.cell.slots[slot] for design in designs]
+        if any(a != default.get(slot) for a in chosen):
+            same = all(a == chosen[0] for a in chosen)
+            own = [a.label for a in chosen]
+            labels[slot] = own[0] if same else f"[{', '.join(own)}]"
     parts = []
     for shortcut, group in shortcuts(type).items():
-        same = {left.get(slot) for slot in group if slot in slots}
-        if len(same) == 1 and (activation := same.pop()) is not None:
-            parts.append(f"{shortcut}={activation.label}")
-            left = {slot: a for slot, a in left.items() if slot not in group}
-    parts += [f"{slot}={activation.label}" for slot, activation in left.items()]
+        together = {labels.get(slot) for slot in group if slot in designs[0].cell.slots}
+        if len(together) == 1 and (label := together.pop()) is not None:
+            parts.append(f"{shortcut}={label}")
+            labels = {slot: text for slot, text in labels.items() if slot not in group}
+    parts += [f"{slot}={label}" for slot, label in labels.items()]
     for name, value in options.items():
         if name == "trainable":
-            value = "+".join(name for name, _ in design.learnt)
+            value = "+".join(learnt_in(designs))
         value = value or False
         if value != (name == "reset_after") and name != "engine":
             parts.append(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}")
     return ", ".join(parts)
+
+
+def learnt_in(designs: Iterable[Design]) -> dict[str, str]:
+    """SLOT.PARAMETER -> "shared" or "unit", of all layers and directions together."""
+    return {name: width for design in designs for name, width in design.learnt}

@@ -12,10 +12,11 @@ from torch.nn.utils import parametrize
 
 from ..cells import Cell, make
 from .description import describe
-from .design import shortcuts
+from .design import learnt_in, shortcuts
 from .gru import GRU, GRUCell
 from .layers import RecurrentLayers
 from .lstm import LSTM, LSTMCell
+from .parameters import attribute
 from .recurrent import Recurrent, RecurrentCell
 from .rnn import RNN, RNNCell
 from .step import StepCell
@@ -61,10 +62,10 @@ class Swapped:
     """One module that was changed.
 
     names: every name it has in the model ("" is the model itself). before, after: what it was and
-    is, as text. cell: its activations now. new_parameters: names of parameters that it did not
-    have, as peephole weights: an optimizer made before does not hold them. dropped_parameters:
-    names of those it no longer has. description: what it is now as data, as `anygate.config` has
-    it; None of torch's modules.
+    is, as text. cell: its activations now, those of the first layer where layers differ.
+    new_parameters: names of parameters that it did not have, as peephole weights: an optimizer made
+    before does not hold them. dropped_parameters: names of those it no longer has. description:
+    what it is now as data, as `anygate.config` has it; None of torch's modules.
     """
 
     names: tuple[str, ...]
@@ -121,9 +122,20 @@ def _arguments_of(module: Any) -> dict[str, Any]:
     if not isinstance(module, RecurrentLayers | StepCell):
         return {}
     default = make(module._torch_type).slots
-    slots = {slot: a for slot, a in module.cell.slots.items() if a != default[slot]}
-    found = {**slots, **module._options, "trainable": dict(module._design.learnt) or False}
+    chosen = {slot: [c.slots[slot] for c in _cells(module)] for slot in module._design.cell.slots}
+    slots = {
+        slot: own if any(a != own[0] for a in own) else own[0]
+        for slot, own in chosen.items()
+        if any(a != default[slot] for a in own)
+    }
+    learnt = learnt_in(module._designs.values())
+    found = {**slots, **module._options, "trainable": learnt or False}
     return found | ({"cell": module._torch_type} if isinstance(module, WRITTEN) else {})
+
+
+def _cells(module: Any) -> list[Cell]:
+    """The cell of each layer and direction."""
+    return [design.cell for design in module._designs.values()]
 
 
 def _merged(module: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
@@ -190,7 +202,7 @@ def plan_change(
         target = cast(Any, _build(ours, module, _META, **arguments))
     except (ValueError, TypeError, NotImplementedError) as error:
         raise Cannot(str(error)) from error
-    cell = target.cell
+    cell = target._design.cell
     plain_arguments: dict[str, Any] = {}
     if back:
         plain_arguments = _check_default(target)
@@ -262,14 +274,13 @@ def _remade(source: Any, target: Any) -> set[str]:
     if not (isinstance(source, ours) and isinstance(target, ours)):
         return set()
     found: set[str] = set()
-    widths = dict(target._design.learnt)
-    for name, width in source._design.learnt:
-        slot, attribute = name.split(".")[0], name.replace(".", "_")
-        same = source.cell.slots[slot] == target.cell.slots.get(slot)
-        if not same or widths.get(name) != width:
-            found |= {
-                n for n in source._parameters if n == attribute or n.startswith(f"{attribute}_l")
-            }
+    for suffix, name, width in (
+        (suffix, *learnt) for suffix, d in source._designs.items() for learnt in d.learnt
+    ):
+        slot, old, new = name.split(".")[0], source._designs[suffix], target._designs[suffix]
+        same = old.cell.slots[slot] == new.cell.slots.get(slot)
+        if not same or dict(new.learnt).get(name) != width:
+            found.add(attribute(name, suffix))
     return found & target._parameters.keys()
 
 
@@ -295,11 +306,12 @@ def _check_default(module: Any) -> dict[str, Any]:
     """The arguments of torch's module that computes the same; engine= does not matter for that.
     Raises Cannot where there is none."""
     default = make(module._torch_type).slots
-    other = {
-        slot: activation.label
-        for slot, activation in module.cell.slots.items()
-        if activation.closed != default[slot].closed
-    }
+    other: dict[str, Any] = {}
+    for slot in module._design.cell.slots:
+        own = [cell.slots[slot] for cell in _cells(module)]
+        if any(a.closed != default[slot].closed for a in own):
+            labels = list(dict.fromkeys(a.label for a in own))
+            other[slot] = labels[0] if len(labels) == 1 else f"[{', '.join(labels)}]"
     found: dict[str, Any] = {}
     if isinstance(module, RNN | RNNCell) and other.get("candidate") == "relu":
         found = {"nonlinearity": other.pop("candidate")}
@@ -307,7 +319,7 @@ def _check_default(module: Any) -> dict[str, Any]:
     remedy = [", ".join(defaults[: 2 if module._torch_type.gates else 1])] if other else []
     for name, value in module._options.items():
         usual = inspect.signature(type(module)).parameters[name].default
-        value = dict(module._design.learnt) or False if name == "trainable" else value
+        value = learnt_in(module._designs.values()) or False if name == "trainable" else value
         if name != "engine" and value != usual:
             other[name] = value
             remedy.append(f"{name}={usual!r}")

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..cells.builtin import GRU as GRU_TYPE
 from ..cells.builtin import gru_type
-from .design import ActivationLike, Trainable, Zoneout, make_design
+from .design import ActivationLike, ActivationLikes, Trainable, Zoneout, make_design, make_designs
 from .layers import RecurrentLayers
 from .run import Autocast
 from .step import StepCell
@@ -54,11 +54,11 @@ class GRU(RecurrentLayers):
         device: Any = None,
         dtype: Any = None,
         *,
-        activation: ActivationLike | None = None,
-        gate_activation: ActivationLike | None = None,
-        reset_gate: ActivationLike | None = None,
-        update_gate: ActivationLike | None = None,
-        candidate: ActivationLike | None = None,
+        activation: ActivationLikes | None = None,
+        gate_activation: ActivationLikes | None = None,
+        reset_gate: ActivationLikes | None = None,
+        update_gate: ActivationLikes | None = None,
+        candidate: ActivationLikes | None = None,
         reset_after: bool = True,
         clip: float | None = None,
         trainable: Trainable = False,
@@ -82,10 +82,12 @@ class GRU(RecurrentLayers):
             "recurrent_dropout": recurrent_dropout,
             "engine": engine,
         }
-        design = make_design(gru_type(not reset_after), choices, **options)
+        designs = make_designs(
+            gru_type(not reset_after), choices, num_layers, bidirectional, **options
+        )
         super().__init__(
             "GRU",
-            design,
+            designs,
             {"reset_after": reset_after, **options},
             input_size,
             hidden_size,

@@ -179,8 +179,8 @@ def glorot_(
     projects = bool(getattr(module, "proj_size", 0))
     if projects:
         _suffixes(module, "weight_hr")
-    gains = _gains(module, gain)
-    for suffix in suffixes:
+    every = {suffix: _gains(module, suffix, gain) for suffix in suffixes}
+    for suffix, gains in every.items():
         for kind in ("weight_ih", "weight_hh"):
             for block, gate in _blocks(module, kind, suffix):
                 _fill(block, draws[distribution], gains.get(gate, 1.0), generator)
@@ -189,9 +189,11 @@ def glorot_(
     return module
 
 
-def _gains(module: nn.Module, given: float | Mapping[str, float] | None) -> dict[str, float]:
-    """A number for each gate."""
-    cell = _cell(module)
+def _gains(
+    module: nn.Module, suffix: str, given: float | Mapping[str, float] | None
+) -> dict[str, float]:
+    """A number for each gate of one layer and direction."""
+    cell = _cell(module, suffix)
     gates = tuple(dict.fromkeys(gate for gate in _gates(cell).values() if gate))
     if isinstance(given, int | float):
         return dict.fromkeys(("", *gates), float(given))
@@ -326,10 +328,11 @@ def _has_bias(module: Any) -> bool:
     return bool(module.bias)
 
 
-def _cell(module: Any) -> Cell:
-    """The cell that a module of anygate or torch computes."""
+def _cell(module: Any, suffix: str | None = None) -> Cell:
+    """The cell that a module of anygate or torch computes in one layer and direction; in the first
+    where none is named."""
     if isinstance(module, RecurrentLayers | StepCell):
-        return module.cell
+        return module._design.cell if suffix is None else module._designs[suffix].cell
     type = next(t for cls, t in _TORCHS.items() if isinstance(module, cls))
     if type is types.ELMAN:
         return make(type, {"candidate": resolve(module.nonlinearity)})

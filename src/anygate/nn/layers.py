@@ -13,9 +13,10 @@ from torch.nn.utils.rnn import PackedSequence
 from ..cells import Cell, CellType
 from ..engines.protocol import Choice, Layer, Result
 from .capture import ACTIVE, Marks, Place, read_marks
+from .checkpoint import check_cell, save_cell
 from .checks import check_dim, check_pack, check_shapes, check_tensor, read_states
 from .design import Design, summary
-from .notices import Notices
+from .notices import Notices, leaf
 from .parameters import (
     cell_vectors,
     register_parameters,
@@ -47,7 +48,7 @@ class RecurrentLayers(Notices, nn.RNNBase):
     def __init__(
         self,
         mode: str,
-        design: Design,
+        designs: tuple[Design, ...],
         options: dict[str, Any],
         input_size: int,
         hidden_size: int,
@@ -73,10 +74,14 @@ class RecurrentLayers(Notices, nn.RNNBase):
             device,
             dtype,
         )
-        self._design = design
+        suffixes = self._suffixes
+        every = designs if len(designs) > 1 else designs * len(suffixes)
+        self._design = designs[0]
+        """Of the first layer; `base` and the noise are those of all."""
+        self._designs = dict(zip(suffixes, every, strict=True))
         self._options = options
         self._size_weights(device, dtype)
-        register_parameters(self, design, self._suffixes, device=device, dtype=dtype)
+        register_parameters(self, self._designs, device=device, dtype=dtype)
 
     def _size_weights(self, device: Any, dtype: Any) -> None:
         """Give the weights H rows for each product that the cell has, where torch's mode has
@@ -102,8 +107,20 @@ class RecurrentLayers(Notices, nn.RNNBase):
 
     @property
     def cell(self) -> Cell:
-        """The equations and the activations in the slots (without noise: those of evaluation)."""
+        """The equations and the activations in the slots (without noise: those of evaluation).
+        Raises ValueError where layers or directions differ; see `cells`."""
+        if any(design.key != self._design.key for design in self._designs.values()):
+            raise ValueError(
+                "the layers have different activations, so there is no one cell; .cells has that "
+                "of each layer and direction"
+            )
         return self._design.cell
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """The cell of each layer and direction, by what its parameters' names end with: "l0",
+        "l0_reverse" ..."""
+        return {suffix[1:]: design.cell for suffix, design in self._designs.items()}
 
     def explain(self, input: Tensor) -> Choice:
         """The engine that `forward(input)` will use and, for each faster one, why it does not."""
@@ -111,23 +128,28 @@ class RecurrentLayers(Notices, nn.RNNBase):
 
     def extra_repr(self) -> str:
         """torch's, and what differs from torch's module."""
-        found = summary(self._design, self._torch_type, self._options)
+        found = summary([*self._designs.values()], self._torch_type, self._options)
         return super().extra_repr() + (f", {found}" if found else "")
 
     def reset_parameters(self) -> None:
         """As torch's module; activations' parameters to the numbers of their formula."""
         super().reset_parameters()
-        if "_design" in self.__dict__:  # not while the base class is made
-            reset_cell_parameters(self, self._design, self._suffixes)
+        if "_designs" in self.__dict__:  # not while the base class is made
+            reset_cell_parameters(self, self._designs)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        save_cell(self, destination, prefix)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        with_two_dimensions(self, self._design, self._suffixes, state_dict, prefix)
+        with_two_dimensions(self, self._designs, state_dict, prefix)
         swapping = torch.__future__.get_swap_module_params_on_conversion()
         if swapping:  # torch swaps nothing that RNNBase refers to weakly
             self._flat_weight_refs: list[Any] = []
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if swapping:
             self._init_flat_weights()
+        check_cell(self, state_dict, prefix, *rest[1:])
 
     def flatten_parameters(self) -> None:
         """Nothing: cuDNN's one block of weights is not what the engines read."""
@@ -167,6 +189,13 @@ class RecurrentLayers(Notices, nn.RNNBase):
                     "lengths=, mask= or reset="
                 )
             return self._forward_packed(input, hx, return_states)
+        if not isinstance(input, Tensor):
+            given = {"lengths": lengths, "mask": mask, "reset": reset}
+            given = {name: value for name, value in given.items() if value is not None}
+            given |= {"return_states": True} if return_states else {}
+            call = leaf(self, (input,) if hx is None else (input, hx), given)
+            if call is not None:
+                return call
         self._check_input(input)
         batched = input.dim() == 3
         x = input if batched else input.unsqueeze(1)
@@ -354,11 +383,12 @@ class RecurrentLayers(Notices, nn.RNNBase):
         keep: bool,
         call: Call | None,
     ) -> Result:
+        design = self._designs[suffix]
         layer = Layer(
             x,
             states,
             *self._weights(suffix),
-            cell_vectors(self, self._design, suffix),
+            cell_vectors(self, design, suffix),
             None,
             batch_sizes,
             suffix.endswith("_reverse"),
@@ -372,11 +402,11 @@ class RecurrentLayers(Notices, nn.RNNBase):
             started = True
         measures = None
         if call is not None:
-            cell = self._design.training_cell if self.training else self.cell
+            cell = design.training_cell if self.training else design.cell
             measures = call.measures(cell, suffix, layer.states[-1], layer.batch_sizes)
         run: Callable[[Layer], Result] = partial(
             run_layer,
-            self._design,
+            design,
             training=self.training,
             keep=keep,
             measures=measures,

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..cells.builtin import LSTM as LSTM_TYPE
 from ..cells.builtin import lstm_type
-from .design import ActivationLike, Trainable, Zoneout, make_design
+from .design import ActivationLike, ActivationLikes, Trainable, Zoneout, make_design, make_designs
 from .layers import RecurrentLayers
 from .step import StepCell
 
@@ -79,13 +79,13 @@ class LSTM(RecurrentLayers):
         device: Any = None,
         dtype: Any = None,
         *,
-        activation: ActivationLike | None = None,
-        gate_activation: ActivationLike | None = None,
-        input_gate: ActivationLike | None = None,
-        forget_gate: ActivationLike | None = None,
-        candidate: ActivationLike | None = None,
-        output_gate: ActivationLike | None = None,
-        cell_output: ActivationLike | None = None,
+        activation: ActivationLikes | None = None,
+        gate_activation: ActivationLikes | None = None,
+        input_gate: ActivationLikes | None = None,
+        forget_gate: ActivationLikes | None = None,
+        candidate: ActivationLikes | None = None,
+        output_gate: ActivationLikes | None = None,
+        cell_output: ActivationLikes | None = None,
         peephole: bool = False,
         coupled: bool = False,
         clip: float | None = None,
@@ -112,8 +112,10 @@ class LSTM(RecurrentLayers):
             "recurrent_dropout": recurrent_dropout,
             "engine": engine,
         }
-        design = make_design(lstm_type(peephole, coupled), choices, **options)
-        if proj_size and not design.projectable:
+        designs = make_designs(
+            lstm_type(peephole, coupled), choices, num_layers, bidirectional, **options
+        )
+        if proj_size and not designs[0].projectable:
             raise ValueError(
                 "proj_size cannot be had with zoneout of h or recurrent_dropout, which need h "
                 "before the projection"
@@ -121,7 +123,7 @@ class LSTM(RecurrentLayers):
         options = {"peephole": peephole, "coupled": coupled, **options}
         super().__init__(
             "LSTM",
-            design,
+            designs,
             options,
             input_size,
             hidden_size,

@@ -10,9 +10,9 @@ from functools import lru_cache
 from types import FrameType
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import fx, nn
 
-__all__ = ["Notices"]
+__all__ = ["Notices", "leaf"]
 
 _NAMES = re.compile(r"[A-Za-z_][\w.]*")
 _KINDS = tuple(f"{kind}{cell}" for kind in ("LSTM", "GRU", "RNN") for cell in ("", "Cell"))
@@ -47,6 +47,16 @@ class Notices:
     def __class__(self, cls: type) -> None:
         _CLASS.__set__(self, cls)
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Called by torch.jit.script on every module of a model. Raises RuntimeError."""
+        name = type(self).__name__
+        raise RuntimeError(
+            f"torch.jit.script cannot compile anygate.{name}: TorchScript knows no class but "
+            f"torch's own. torch.jit.trace(model, example) takes it, at any length and batch; "
+            "torch.export.export is what torch advises in TorchScript's place; "
+            "anygate.swap(model, to=torch.nn) gives torch's module where it computes the same"
+        )
+
     @property
     def qconfig(self) -> Any:
         """Set by torch.ao.quantization on every module of a model."""
@@ -63,6 +73,17 @@ class Notices:
     @qconfig.deleter
     def qconfig(self) -> None:
         vars(self).pop("qconfig", None)
+
+
+def leaf(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """A call of the module in a graph of torch.fx, which is traced through and shows no inside, as
+    torch's own modules are. None unless an argument is one of that trace."""
+    proxies = [a for a in (*arguments, *keywords.values()) if isinstance(a, fx.Proxy)]
+    if not proxies:
+        return None
+    tracer = proxies[0].tracer
+    name = tracer.path_of_module(module)  # type: ignore[attr-defined]
+    return tracer.create_proxy("call_module", name, arguments, keywords)
 
 
 @lru_cache(maxsize=1024)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from .design import Design
 
 __all__ = [
+    "Designs",
     "cell_vectors",
     "register_parameters",
     "reset_cell_parameters",
@@ -18,32 +20,34 @@ __all__ = [
 ]
 
 
+Designs: TypeAlias = Mapping[str, Design]
+"""By what the names of its parameters end with: "_l0", "_l0_reverse" ...; "" of a single step."""
+
+
 def attribute(name: str, suffix: str) -> str:
     """The name in the module of a parameter of the cell: candidate.k -> candidate_k_l0."""
     return name.replace(".", "_") + suffix
 
 
-def register_parameters(
-    module: nn.Module, design: Design, suffixes: list[str], **where: Any
-) -> None:
+def register_parameters(module: nn.Module, designs: Designs, **where: Any) -> None:
     """A parameter with each suffix for each of the cell's per_unit: [1, H], or [1, 1] where one
     number is learnt for a whole layer. Two dimensions, because the usual loops over `parameters()`
     hand all that is no bias to `nn.init.xavier_uniform_` and the like, which take nothing else."""
-    learnt = dict(design.learnt)
-    for suffix in suffixes:
+    for suffix, design in designs.items():
+        learnt = dict(design.learnt)
         for name in design.cell.per_unit:
             width = 1 if learnt.get(name) == "shared" else cast(int, module.hidden_size)
             value = nn.Parameter(torch.empty((1, width), **where))
             module.register_parameter(attribute(name, suffix), value)
-    reset_cell_parameters(module, design, suffixes)
+    reset_cell_parameters(module, designs)
 
 
 def with_two_dimensions(
-    module: nn.Module, design: Design, suffixes: list[str], state: dict[str, Any], prefix: str
+    module: nn.Module, designs: Designs, state: dict[str, Any], prefix: str
 ) -> None:
     """Gives values in `state` that older versions saved as [H] or without a dimension the shape
     that they have now."""
-    for suffix in suffixes:
+    for suffix, design in designs.items():
         for name in design.cell.per_unit:
             key = attribute(name, suffix)
             own, value = getattr(module, key), state.get(prefix + key)
@@ -52,11 +56,11 @@ def with_two_dimensions(
 
 
 @torch.no_grad()
-def reset_cell_parameters(module: nn.Module, design: Design, suffixes: list[str]) -> None:
+def reset_cell_parameters(module: nn.Module, designs: Designs) -> None:
     """Activations' parameters to the numbers of their formula, vectors to the number they begin
     with, or, where they are drawn, uniform in +-1/sqrt(H) as torch's weights."""
-    begin = dict(design.cell.type.vectors)
-    for suffix in suffixes:
+    for suffix, design in designs.items():
+        begin = dict(design.cell.type.vectors)
         for name in design.cell.per_unit:
             value = getattr(module, attribute(name, suffix))
             if name in begin and begin[name] is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..cells import CellType
-from .design import ActivationLike, Trainable, Zoneout, make_design
+from .design import ActivationLike, ActivationLikes, Trainable, Zoneout, make_design, make_designs
 from .layers import RecurrentLayers
 from .step import StepCell
 
@@ -70,14 +70,14 @@ class Recurrent(RecurrentLayers):
         zoneout: Zoneout = 0.0,
         recurrent_dropout: float = 0.0,
         engine: str = "auto",
-        **slots: ActivationLike | None,
+        **slots: ActivationLikes | None,
     ) -> None:
         given = (clip, trainable, layer_norm, zoneout, recurrent_dropout, engine)
         options: dict[str, Any] = dict(zip(_OPTIONS, given, strict=True))
-        design = make_design(_check(cell), slots, **options)
+        designs = make_designs(_check(cell), slots, num_layers, bidirectional, **options)
         super().__init__(
             "RNN_TANH",
-            design,
+            designs,
             options,
             input_size,
             hidden_size,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from ..cells.builtin import ELMAN
-from .design import ActivationLike, Trainable, Zoneout, make_design
+from .design import ActivationLike, ActivationLikes, Trainable, Zoneout, make_design, make_designs
 from .layers import RecurrentLayers
 from .run import Autocast
 from .step import StepCell
@@ -15,11 +15,9 @@ from .step import StepCell
 __all__ = ["RNN", "RNNCell"]
 
 
-def _activation(
-    nonlinearity: str | None, activation: ActivationLike | None
-) -> ActivationLike | None:
+def _activation(nonlinearity: str | None, activation: ActivationLikes | None) -> Any:
     """Torch's argument or ours. Raises ValueError where both are given and differ."""
-    if nonlinearity is None or activation == nonlinearity:
+    if nonlinearity is None or (isinstance(activation, str) and activation == nonlinearity):
         return activation
     if nonlinearity not in ("tanh", "relu"):
         raise ValueError(
@@ -63,8 +61,8 @@ class RNN(RecurrentLayers):
         device: Any = None,
         dtype: Any = None,
         *,
-        activation: ActivationLike | None = None,
-        candidate: ActivationLike | None = None,
+        activation: ActivationLikes | None = None,
+        candidate: ActivationLikes | None = None,
         clip: float | None = None,
         trainable: Trainable = False,
         layer_norm: bool = False,
@@ -81,11 +79,11 @@ class RNN(RecurrentLayers):
             "recurrent_dropout": recurrent_dropout,
             "engine": engine,
         }
-        design = make_design(ELMAN, choices, **options)
-        name = design.cell.slots["candidate"].name
+        designs = make_designs(ELMAN, choices, num_layers, bidirectional, **options)
+        name = designs[0].cell.slots["candidate"].name
         super().__init__(
             "RNN_RELU" if name == "relu" else "RNN_TANH",
-            design,
+            designs,
             options,
             input_size,
             hidden_size,

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from ..cells import Cell, CellType
 from ..engines.protocol import Choice, Layer
 from .capture import Place
+from .checkpoint import check_cell, save_cell
 from .checks import check_tensor, read_states
 from .design import Design, summary
-from .notices import Notices
+from .notices import Notices, leaf
 from .parameters import (
     cell_vectors,
     register_parameters,
@@ -63,14 +64,15 @@ class StepCell(Notices, nn.RNNCellBase):
                 self.bias_hh = nn.Parameter(torch.empty(shape[0], device=device, dtype=dtype))
             super().reset_parameters()
         self._design = design
+        self._designs = {"": design}
         self._options = options
-        register_parameters(self, design, [""], device=device, dtype=dtype)
+        register_parameters(self, self._designs, device=device, dtype=dtype)
 
     def reset_parameters(self) -> None:
         """As torch's module; activations' parameters to the numbers of their formula."""
         super().reset_parameters()
-        if "_design" in self.__dict__:  # not while the base class is made
-            reset_cell_parameters(self, self._design, [""])
+        if "_designs" in self.__dict__:  # not while the base class is made
+            reset_cell_parameters(self, self._designs)
 
     @property
     def cell(self) -> Cell:
@@ -88,6 +90,10 @@ class StepCell(Notices, nn.RNNCellBase):
             if found is not None:
                 return found
         name = type(self).__name__
+        if not isinstance(input, Tensor):
+            call = leaf(self, (input,) if hx is None else (input, hx), {})
+            if call is not None:
+                return call
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
         if input.size(-1) != self.input_size:
@@ -156,12 +162,17 @@ class StepCell(Notices, nn.RNNCellBase):
             check_tensor(name, state, self.weight_ih)
         return states if batched else tuple(state.unsqueeze(0) for state in states)
 
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        save_cell(self, destination, prefix)
+
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        with_two_dimensions(self, self._design, [""], state_dict, prefix)
+        with_two_dimensions(self, self._designs, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *rest)
+        check_cell(self, state_dict, prefix, *rest[1:])
 
     def extra_repr(self) -> str:
         """torch's, and what differs from torch's module."""
         sizes = f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
-        found = summary(self._design, self._torch_type, self._options)
+        found = summary([self._design], self._torch_type, self._options)
         return sizes + (f", {found}" if found else "")

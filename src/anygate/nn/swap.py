@@ -12,7 +12,7 @@ from torch import nn
 
 from ..formulas.errors import FormulaError
 from ..formulas.lookup import resolve
-from .design import ActivationLike
+from .design import ActivationLikes, every_activation
 from .exchange import (
     KINDS,
     OTHERS,
@@ -80,9 +80,9 @@ class SwapSummary:
 
 def swap(
     model: nn.Module,
-    activation: ActivationLike | None = None,
+    activation: ActivationLikes | None = None,
     *,
-    gate_activation: ActivationLike | None = None,
+    gate_activation: ActivationLikes | None = None,
     match: Match | None = None,
     to: Any = None,
     engine: str | None = None,
@@ -176,7 +176,8 @@ def _check_arguments(model: Any, torchs: bool, given: dict[str, Any]) -> None:
         raise TypeError("swap: torch's modules have no engine to choose; leave engine= out")
     for name in given.keys() & _slot_names():
         try:
-            resolve(given[name])
+            for activation in every_activation(given[name]):
+                resolve(activation)
         except FormulaError as error:
             raise FormulaError(f"{name}: {error}") from None
 

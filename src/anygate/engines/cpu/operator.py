@@ -1,7 +1,7 @@
-"""The fused layer as registered torch operators, so that torch sees one call and not its inside.
+"""The fused layer as torch operators, so that torch sees one call and not its inside; what
+`anygate.operators` declares is done here.
 
-`anygate::recurrent` runs one direction of one layer, `anygate::recurrent_backward` its gradients.
-The gradient of the latter, for double backward, goes through the eager engine.
+The gradient of `anygate::recurrent_backward`, for double backward, goes through the eager engine.
 
 An operator written in Python costs about 40 us a call with its gradient, which a single time step
 would see. So plain calls, which nothing intercepts (no compiler, no tracing, no functional
@@ -10,8 +10,8 @@ transform, no dispatch mode), go to the machine code directly through an autogra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,31 +19,34 @@ from torch.autograd import forward_ad
 
 from ...cells import cell_of
 from ..again import gradients, warn_once
-from ..protocol import Layer, Measures, Result, intercepted, load, needs_gradient
+from ..protocol import (
+    Layer,
+    Measures,
+    Request,
+    Result,
+    intercepted,
+    load,
+    needs_gradient,
+)
+from ..whole import output_state, run_whole, to_result
 from . import plain
 
-__all__ = ["needs_operator", "run"]
+__all__ = [
+    "backward",
+    "backward_operator",
+    "backward_shapes",
+    "double_backward",
+    "forward_operator",
+    "forward_shapes",
+    "needs_operator",
+    "run",
+    "save_backward",
+    "save_forward",
+    "vmap_backward",
+    "vmap_forward",
+]
 
-_LAYER = (
-    "Tensor x, Tensor states, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, "
-    "Tensor? bias_hh, Tensor? vectors, Tensor? masks, Tensor? batch_sizes"
-)
-"""As in `Layer`, the states stacked: [S, B, H]."""
 _TENSORS = 9
-_LIBRARY: Any = cast(Any, torch.library.Library)("anygate", "FRAGMENT")
-_LIBRARY.define(
-    f"recurrent({_LAYER}, str cell, bool reverse, bool training, bool keep) "
-    "-> (Tensor, Tensor, Tensor, Tensor)"
-)
-"""-> output [T, B, H], states [S, B, H], saved [T, B, K*H] for training, and, for training or with
-keep, the states but the output at all steps [S - 1, T, B, H]; packed, with [N] for [T, B]."""
-_LIBRARY.define(
-    f"recurrent_backward(Tensor? grad_output, Tensor? grad_states, Tensor? grad_others, {_LAYER}, "
-    "Tensor output, Tensor saved, Tensor others, str cell, bool reverse, bool need_x) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
-"""-> gradients of x, states, weight_ih, weight_hh, bias_ih, bias_hh and vectors; empty where there
-is no such tensor, and for x where it is not needed."""
 
 
 def run(key: str, layer: Layer, keep: bool, measures: Measures | None) -> Result:
@@ -59,47 +62,14 @@ def run(key: str, layer: Layer, keep: bool, measures: Measures | None) -> Result
         if _is_transformed(layer):
             warn_once("a transform of torch.func, or forward-mode differentiation, runs")
             return load("eager").run(key, layer, keep)
-        return _run_operator(key, layer, keep, training)
+        return run_whole(key, layer, keep, training)
     x, states, *rest, reverse = layer
     if training:
         count = len(states)
         output, *results = plain.apply(key, reverse, keep, measures, count, *states, x, *rest)
-        return _result(key, output, results[:count], results[count] if keep else None)
+        return to_result(key, output, results[:count], results[count] if keep else None)
     output, last, _, others = plain.forward(key, layer, False, keep, measures)
-    return _result(key, output, last, others if keep else None)
-
-
-def _run_operator(key: str, layer: Layer, keep: bool, training: bool) -> Result:
-    x, states, *rest, reverse = layer
-    # A batched tensor of vmap does not say whether an outer transform wants its gradient.
-    inside = torch._C._functorch.peek_interpreter_stack() is not None
-    training = training or (inside and torch.is_grad_enabled())
-    output, last, _, others = torch.ops.anygate.recurrent(
-        x, torch.stack(states), *rest, key, reverse, training, keep
-    )
-    if training:
-        output = output.clone()  # the caller may change it, and backward needs the operator's own
-    return _result(key, output, [last[k] for k in range(len(states))], others if keep else None)
-
-
-def _result(key: str, output: Tensor, states: Sequence[Tensor], others: Tensor | None) -> Result:
-    """others [S - 1, *, H]: the states but the output at every time step, where they are kept."""
-    if others is None:
-        return Result(output, tuple(states))
-    place = _output_state(key)
-    count = len(states) - 1
-    # Of several each gets memory of its own, so that one may be changed in place.
-    kept = [others[k].clone() if count > 1 else others[k] for k in range(count)]
-    return Result(output, tuple(states), (*kept[:place], output.clone(), *kept[place:]))
-
-
-def _output_state(key: str) -> int:
-    """The number of the output state; a constant for torch.compile."""
-    kind = cell_of(key).type
-    return kind.states.index(kind.output)
-
-
-_output_state = cast(Any, torch.compiler.assume_constant_result)(_output_state)
+    return to_result(key, output, last, others if keep else None)
 
 
 def _is_transformed(layer: Layer) -> bool:
@@ -135,8 +105,39 @@ def needs_operator(layer: Layer) -> bool:
 # ---- the operators' halves ------------------------------------------------------------------
 
 
-def _forward_operator(*arguments: Any) -> Any:
+def _is_fused(key: str, x: Tensor) -> bool:
+    """This engine runs the operator; for other cells and devices the eager one does."""
+    return x.device.type == "cpu" and _serves(key, str(x.dtype).removeprefix("torch."))
+
+
+@lru_cache(maxsize=512)
+def _serves(key: str, dtype: str) -> bool:
+    whole = dtype in ("float32", "float64")
+    return whole and load("cpu").refuses(Request(cell_of(key), "cpu", dtype, True)) is None
+
+
+def _eager_forward(*arguments: Any) -> Any:
+    x, states, *rest, key, reverse, _, keep = arguments
+    empty = x.new_empty(0)
+    output, last, others = _eager_operator(key, reverse, keep)(x, states, *rest)
+    if others is None and keep:
+        others = x.new_empty((0, *output.shape))
+    return output, last, empty, empty.clone() if others is None else others
+
+
+def _eager_backward(ctx: Any, *grads: Any) -> Any:
+    """The layer is computed once more: the operator hands nothing of it to its gradient."""
+    own, again = ctx.saved_tensors[:_TENSORS], torch.is_grad_enabled()
+    arriving = (grads[0], grads[1], grads[3])
+    layer = _eager_operator(ctx.key, ctx.reverse, keep=True)
+    found = gradients(layer, own, arriving, create_graph=again)
+    return (*found, None, None, None, None)
+
+
+def forward_operator(*arguments: Any) -> Any:
     x, states, *rest, key, reverse, training, keep = arguments
+    if not _is_fused(key, x):
+        return _eager_forward(*arguments)
     parts: Any = (x, states.unbind(0), *rest, reverse)
     layer = Layer(*parts)
     output, last, saved, others = plain.forward(key, layer, training, keep)
@@ -149,17 +150,18 @@ def _forward_operator(*arguments: Any) -> Any:
     )
 
 
-def _forward_shapes(*arguments: Any) -> Any:
+def forward_shapes(*arguments: Any) -> Any:
     x, states = arguments[:2]
     key, _, training, keep = arguments[_TENSORS:]
     count, _, hidden = states.shape
+    training = training and _is_fused(key, x)
     output = x.new_empty((*x.shape[:-1], hidden))
     saved = x.new_empty((*x.shape[:-1], len(cell_of(key).saved) * hidden) if training else 0)
     others = x.new_empty((count - 1, *output.shape) if training or keep else 0)
     return output, _like(states), saved, others
 
 
-def _save_forward(ctx: Any, inputs: Any, output: Any) -> None:
+def save_forward(ctx: Any, inputs: Any, output: Any) -> None:
     *tensors, key, reverse, _, keep = inputs
     result, _, saved, others = output
     ctx.key, ctx.reverse = key, reverse
@@ -168,10 +170,12 @@ def _save_forward(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.mark_non_differentiable(saved, *(() if keep else (others,)))
 
 
-def _backward(
+def backward(
     ctx: Any, grad_output: Any, grad_states: Any, grad_saved: Any, grad_others: Any
 ) -> Any:
     tensors, need_x = ctx.saved_tensors, ctx.needs_input_grad[0]
+    if not _is_fused(ctx.key, tensors[0]):
+        return _eager_backward(ctx, grad_output, grad_states, grad_saved, grad_others)
     results = torch.ops.anygate.recurrent_backward(
         grad_output, grad_states, grad_others, *tensors, ctx.key, ctx.reverse, need_x
     )
@@ -179,7 +183,7 @@ def _backward(
     return (x if need_x else None, *rest, None, None, None, None, None, None)
 
 
-def _backward_operator(*arguments: Any) -> Any:
+def backward_operator(*arguments: Any) -> Any:
     grad_output, grad_states, grad_others, x, states, *rest = arguments
     *weights, batch_sizes, output, saved, others, key, reverse, need_x = rest
     count = len(states)
@@ -191,7 +195,7 @@ def _backward_operator(*arguments: Any) -> Any:
     return (found.x, torch.stack(found.states), *found[2:])
 
 
-def _backward_shapes(*arguments: Any) -> Any:
+def backward_shapes(*arguments: Any) -> Any:
     x, states, weight_ih, weight_hh, bias_ih, bias_hh, vectors = arguments[3:10]
     empty = x.new_empty
     optional = (empty(0) if t is None else _like(t) for t in (bias_ih, bias_hh, vectors))
@@ -203,14 +207,14 @@ def _like(tensor: Tensor) -> Tensor:
     return tensor.new_empty(tensor.shape)
 
 
-def _save_backward(ctx: Any, inputs: Any, output: Any) -> None:
+def save_backward(ctx: Any, inputs: Any, output: Any) -> None:
     *tensors, key, reverse, need_x = inputs
     ctx.key, ctx.reverse, ctx.need_x = key, reverse, need_x
     ctx.save_for_backward(*tensors[: 3 + _TENSORS])
     ctx.set_materialize_grads(False)
 
 
-def _double_backward(ctx: Any, *grads: Any) -> Any:
+def double_backward(ctx: Any, *grads: Any) -> Any:
     """The gradient of the gradients."""
     inputs, again = ctx.saved_tensors, torch.is_grad_enabled()
     keep = inputs[2] is not None
@@ -226,7 +230,7 @@ def _double_backward(ctx: Any, *grads: Any) -> Any:
 
 def _eager_operator(key: str, reverse: bool, keep: bool) -> Any:
     """The operator's differentiable results on the eager engine."""
-    place = _output_state(key)
+    place = output_state(key)
 
     def run(x: Tensor, states: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
         parts: Any = (x, states.unbind(0), *rest, reverse)
@@ -240,10 +244,11 @@ def _eager_operator(key: str, reverse: bool, keep: bool) -> Any:
     return run
 
 
-def _vmap_forward(info: Any, in_dims: Any, *arguments: Any) -> Any:
+def vmap_forward(info: Any, in_dims: Any, *arguments: Any) -> Any:
     """A batch of x, states or masks is more batch rows; a batch of weights is one layer after
     another."""
-    if any(d is not None for d in in_dims[2:7]) or arguments[8] is not None:
+    own_weights = any(d is not None for d in in_dims[2:7])
+    if own_weights or arguments[8] is not None or not _is_fused(arguments[9], arguments[0]):
         return _vmap_each(torch.ops.anygate.recurrent, info, in_dims, arguments)
     count, places = info.batch_size, (0, 1, 7)
 
@@ -268,7 +273,7 @@ def _vmap_forward(info: Any, in_dims: Any, *arguments: Any) -> Any:
     return tuple(parts), found_at
 
 
-def _vmap_backward(info: Any, in_dims: Any, *arguments: Any) -> Any:
+def vmap_backward(info: Any, in_dims: Any, *arguments: Any) -> Any:
     return _vmap_each(torch.ops.anygate.recurrent_backward, info, in_dims, arguments)
 
 
@@ -282,17 +287,3 @@ def _vmap_each(operator: Any, info: Any, in_dims: Any, arguments: Any) -> Any:
     ]
     results = tuple(torch.stack(parts) for parts in zip(*calls, strict=True))
     return results, (0,) * len(results)
-
-
-_LIBRARY.impl("recurrent", _forward_operator, "CPU")
-_LIBRARY.impl("recurrent_backward", _backward_operator, "CPU")
-torch.library.register_fake("anygate::recurrent", _forward_shapes, lib=_LIBRARY)
-torch.library.register_fake("anygate::recurrent_backward", _backward_shapes, lib=_LIBRARY)
-torch.library.register_autograd(
-    "anygate::recurrent", _backward, setup_context=_save_forward, lib=_LIBRARY
-)
-torch.library.register_autograd(
-    "anygate::recurrent_backward", _double_backward, setup_context=_save_backward, lib=_LIBRARY
-)
-torch.library.register_vmap("anygate::recurrent", _vmap_forward, lib=_LIBRARY)
-torch.library.register_vmap("anygate::recurrent_backward", _vmap_backward, lib=_LIBRARY)

@@ -14,7 +14,8 @@ from torch.autograd import forward_ad
 from ...cells import Cell, cell_of
 from ..measuring import check_measurable
 from ..packed import run_packed
-from ..protocol import Engine, EngineError, Layer, Measures, Request, Result
+from ..protocol import Engine, EngineError, Layer, Measures, Request, Result, needs_gradient
+from ..whole import run_whole, writes_down
 from .layer import derived
 from .operations import OPS
 from .plain import plain
@@ -38,6 +39,8 @@ class Eager(Engine):
         self, key: str, layer: Layer, keep: bool = False, measures: Measures | None = None
     ) -> Result:
         cell = cell_of(key)
+        if measures is None and writes_down():
+            return run_whole(key, layer, keep, needs_gradient(layer))
         if measures is not None:
             check_measurable(cell, layer, self.name)
         if measures is None and (_one_by_one(cell) or _transformed()):
