@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +51,17 @@ _ELEMENTS = {TensorProto.FLOAT16: torch.float16, TensorProto.BFLOAT16: torch.bfl
 
 
 def load(
-    path: str | os.PathLike[str], values: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    values: Mapping[str, Any] | None = None,
+    only: Collection[str] | None = None,
 ) -> dict[str, nn.Module]:
     """The recurrent layers of an ONNX file as modules, by the name of their node.
 
         layers = anygate.interop.onnx.load("model.onnx")
         output, (h, c) = layers["encoder/l0"](x)
 
-    values: arrays or tensors for inputs of the graph that hold weights, by name.
+    values: arrays or tensors for inputs of the graph that hold weights, by name. only: names of
+    nodes; the others are left out, and need not be readable.
 
     A node that reads forward, or both ways with one cell, is an LSTM, GRU, RNN or Recurrent of one
     layer; one that reads backward alone, has another cell each way or begins with states that the
@@ -81,6 +84,8 @@ def load(
     others: set[str] = set()
     for node, own in _nodes(model.graph, constants, place.parent):
         name = node.name or next((n for n in node.output if n), node.op_type)
+        if only is not None and name not in only:
+            continue
         try:
             layer = _layer(node, own)
         except ValueError as error:
