@@ -8,6 +8,8 @@ else (other cells, derivatives of derivatives, torch.func, forward mode) goes li
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch.autograd import forward_ad
 
@@ -41,6 +43,7 @@ class Eager(Engine):
         cell = cell_of(key)
         if measures is None and writes_down():
             return run_whole(key, layer, keep, needs_gradient(layer))
+        _refuse_export(layer)
         if measures is not None:
             check_measurable(cell, layer, self.name)
         if measures is None and (_one_by_one(cell) or _transformed()):
@@ -66,6 +69,19 @@ class Eager(Engine):
 def _one_by_one(cell: Cell) -> bool:
     """True if a step has no Programs of its own."""
     return cell.type.kind in ("two products", "reduction")
+
+
+def _refuse_export(layer: Layer) -> None:
+    """torch.onnx.export would write the time loop out, step by step."""
+    if torch.compiler.is_dynamo_compiling():
+        return
+    exporter = sys.modules.get("torch.onnx")  # importing it takes longer than all of anygate
+    if exporter is not None and exporter.is_in_onnx_export() and layer.x.shape[0] != 1:
+        raise EngineError(
+            "the eager engine's time loop would be written out, so that the file is right at the "
+            "example's length alone; anygate.interop.onnx.export(model, args, path) writes it for "
+            "every length"
+        )
 
 
 def _transformed() -> bool:

@@ -20,7 +20,7 @@ __all__ = ["METADATA", "LayerReport", "Report", "lower", "write_call"]
 
 METADATA = "anygate"
 """The key of a node's metadata under which a layer is described, as JSON: version; cell, as
-`cells.cell_key` writes it; hidden, H; reverse; and of a Scan its tensors by role (`scan.py`)."""
+`cells.cell_key` writes it; hidden, H; element, ONNX's number of its dtype; reverse; and of a Scan its tensors by role (`scan.py`)."""
 _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _OLDEST = 18  # Split with num_outputs, ReduceMean with axes as an input
 _IR = 10  # the first in which nodes have metadata
@@ -113,6 +113,7 @@ def _describe(node: NodeProto, call: Call, tensors: Mapping[str, str]) -> None:
         "version": 1,
         "cell": call.key,
         "hidden": call.hidden,
+        "element": call.element,
         "reverse": call.reverse,
     }
     if tensors:

@@ -206,6 +206,7 @@ def write_scan(
             zero = body.number(0)
             shown.update({k: body.node("Where", inner["valid"], v, zero) for k, v in after.items()})
     ends = [body.node("Identity", value) for value in (*after.values(), *shown.values())]
+    used = {name for node in body.nodes for name in node.input}
     graph = helper.make_graph(
         body.nodes,
         f"{g.stem}/{kind.name}",
@@ -217,7 +218,7 @@ def write_scan(
             ),
         ],
         [helper.make_tensor_value_info(v, element, [None, None]) for v in ends],
-        body.initializers,
+        [tensor for tensor in body.initializers if tensor.name in used],
     )
     way = {}
     if call.reverse:
