@@ -198,13 +198,17 @@ def load(name: str) -> Engine:
 
 @dataclass(frozen=True)
 class Choice:
-    """The engine that runs and, for each faster one, why it does not."""
+    """The engine that runs and, for each faster one, why it does not. detail: how the engine
+    computes it, where there are several ways."""
 
     name: str
     refused: tuple[tuple[str, str], ...] = ()
+    detail: str = ""
 
     def __str__(self) -> str:
         lines = [f"engine: {self.name}"]
+        if self.detail:
+            lines.append(f"  {self.detail}")
         lines += [f"  not {name}: {reason}" for name, reason in self.refused]
         return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..cells import Cell, CellType
 from ..engines.protocol import Choice, Layer, Result
-from .checks import check_dim, check_pack, check_shapes, check_tensor, read_states
+from .checks import autocasting, check_dim, check_pack, check_shapes, check_tensor, read_states
 from .design import Design, summary
 from .notices import Notices
 from .parameters import (
@@ -23,7 +23,7 @@ from .parameters import (
 )
 from .projection import run_projected
 from .recorder import Call, recorded_call
-from .run import Autocast, explain, infer, run_autocast, run_layer
+from .run import Autocast, explain, infer, run_autocast, run_layer, run_sides
 from .sequences import Segments, read_steps
 
 __all__ = ["RecurrentLayers"]
@@ -105,7 +105,9 @@ class RecurrentLayers(Notices, nn.RNNBase):
 
     def explain(self, input: Tensor) -> Choice:
         """The engine that `forward(input)` will use and, for each faster one, why it does not."""
-        return explain(self._design, self.training, input, self._own("weight_ih_l0"))
+        batch = 1 if input.dim() == 2 else input.shape[0 if self.batch_first else 1]
+        weight = self._own("weight_ih_l0")
+        return explain(self._design, self.training, input, weight, (self.hidden_size, batch))
 
     def extra_repr(self) -> str:
         """torch's, and what differs from torch's module."""
@@ -300,17 +302,27 @@ class RecurrentLayers(Notices, nn.RNNBase):
             found = infer(self._design, layer)
             if found is not None:
                 return found.output, found.states, ()
+        rare = self.proj_size or noisy or segments or call is not None
+        side_by_side = self.bidirectional and not rare and not autocasting(x.device.type)
         ends: list[States] = []
         kept: list[States] = []
         for number in range(self.num_layers):
-            outputs = []
-            for suffix in ("", "_reverse")[: 2 if self.bidirectional else 1]:
-                own = tuple(state.select(0, len(ends)) for state in states)
-                name = f"_l{number}{suffix}"
-                result = self._run_layer(name, x, own, started, batch_sizes, segments, keep, call)
-                outputs.append(result.output)
-                ends.append(result.states)
-                kept.append(result.kept or ())
+            names = [f"_l{number}{s}" for s in ("", "_reverse")[: 1 + self.bidirectional]]
+            first = number * len(names)
+            own = [tuple(s.select(0, first + k) for s in states) for k in range(len(names))]
+            if side_by_side:
+                layers = [
+                    self._layer(*pair, x, batch_sizes) for pair in zip(names, own, strict=True)
+                ]
+                results = run_sides(self._design, layers, keep)
+            else:
+                results = [
+                    self._run_layer(name, x, start, started, batch_sizes, segments, keep, call)
+                    for name, start in zip(names, own, strict=True)
+                ]
+            ends += [result.states for result in results]
+            kept += [result.kept or () for result in results]
+            outputs = [result.output for result in results]
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
             if self.dropout and number < self.num_layers - 1:
                 x = nn.functional.dropout(x, self.dropout, self.training)
@@ -328,16 +340,7 @@ class RecurrentLayers(Notices, nn.RNNBase):
         keep: bool,
         call: Call | None,
     ) -> Result:
-        layer = Layer(
-            x,
-            states,
-            *self._weights(suffix),
-            cell_vectors(self, self._design, suffix),
-            None,
-            batch_sizes,
-            suffix.endswith("_reverse"),
-        )
-        whole = layer
+        layer = whole = self._layer(suffix, states, x, batch_sizes)
         if segments is not None:
             layer = segments.pack(whole)
             if not len(layer.x):
@@ -356,6 +359,11 @@ class RecurrentLayers(Notices, nn.RNNBase):
         packed = layer.batch_sizes is not None
         result = run_autocast(run, layer, self._autocast, packed, bool(self.proj_size))
         return result if segments is None else segments.unpack(whole, result)
+
+    def _layer(self, suffix: str, states: States, x: Tensor, batch_sizes: Tensor | None) -> Layer:
+        vectors = cell_vectors(self, self._design, suffix)
+        reverse = suffix.endswith("_reverse")
+        return Layer(x, states, *self._weights(suffix), vectors, None, batch_sizes, reverse)
 
     def _output_size(self) -> int:
         return self.proj_size or self.hidden_size

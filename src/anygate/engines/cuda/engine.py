@@ -74,7 +74,7 @@ class CUDA(Engine):
     def detail(self, cell: Cell, hidden: int, batch: int, dtype: str) -> str:
         """How a layer of this size is computed, in words."""
         plan = self.plan(cell, hidden, batch, 1, getattr(torch, dtype), torch.device(self.device))
-        return f"{self.name}: {plan}" if plan else f"{self.name}: {_TOO_LARGE}; eager runs it"
+        return str(plan) if plan else f"{_TOO_LARGE}; eager runs it"
 
     def plan(
         self,
