@@ -110,6 +110,7 @@ class Emulated(CUDA):
     Plan); held: R's tiles in registers, in place of the plan's."""
 
     device = "cpu"
+    devices = ("cpu",)
 
     def __init__(
         self,

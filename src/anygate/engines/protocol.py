@@ -100,6 +100,8 @@ class Engine(ABC):
     """One way to compute a layer. One object of each class is made; it keeps no state of a run."""
 
     name: ClassVar[str]
+    devices: ClassVar[tuple[str, ...]] = ()
+    """The kinds of device that it runs on; elsewhere "auto" does not speak of it. (): all."""
 
     @abstractmethod
     def refuses(self, request: Request) -> str | None:
@@ -221,9 +223,12 @@ def choose(request: Request, engine: str = "auto") -> Choice:
     candidates = [n for n in _HOMES if n not in _NAMED_ONLY] if engine == "auto" else [engine]
     refused: list[tuple[str, str]] = []
     for name in candidates:
-        reason = load(name).refuses(request)
+        asked = load(name)
+        if engine == "auto" and asked.devices and request.device not in asked.devices:
+            continue
+        reason = asked.refuses(request)
         if reason is None and engine == "auto":
-            reason = load(name).withheld(request)
+            reason = asked.withheld(request)
         if reason is None:
             return Choice(name, tuple(refused))
         refused.append((name, reason))

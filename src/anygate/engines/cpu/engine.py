@@ -39,6 +39,7 @@ class CPU(Engine):
     computed in float32 and rounded once."""
 
     name = "cpu"
+    devices = ("cpu",)
 
     def refuses(self, request: Request) -> str | None:
         if request.device != "cpu":

@@ -33,6 +33,7 @@ class CUDA(Engine):
 
     name = "cuda"
     device = "cuda"
+    devices = ("cuda",)
 
     def __init__(self, driver: Driver | None = None) -> None:
         self.driver: Driver = Nvidia() if driver is None else driver
