@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ...cells import cell_of
-from ..again import gradients, warn_once
+from ..again import gradients, needs_operator, warn_once
 from ..protocol import Layer, Measures, Result, load, needs_gradient
 from . import plain
 
@@ -122,22 +122,6 @@ def _is_transformed(layer: Layer) -> bool:
     unpack: Any = forward_ad.unpack_dual
     tensors = (layer.x, *layer.states, *layer[2:9])
     return any(t is not None and unpack(t).tangent is not None for t in tensors)
-
-
-_PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
-
-
-def needs_operator(layer: Layer) -> bool:
-    """Something must see the operator and not its inside: a compiler, a trace, a transform, a
-    dispatch mode, a subclass of Tensor."""
-    return (
-        torch.compiler.is_compiling()
-        or forward_ad._current_level >= 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._get_tracing_state() is not None
-        or not _PLAIN.issuperset(map(type, (layer[0], *layer[1], *layer[2:9])))
-    )
 
 
 # ---- the operators' halves ------------------------------------------------------------------

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...cells import Cell, cell_of
+from ..again import needs_operator
 from ..layout import layout_of
 from ..protocol import Engine, Layer, Measures, Request, Result, load, needs_gradient
 from .compiler import kernels
@@ -106,7 +107,9 @@ class CUDA(Engine):
         first = layers[0]
         batch, hidden = first.states[0].shape
         device = first.x.device
-        plan = self.plan(cell, hidden, batch, len(layers), first.x.dtype, device)
+        plan = None
+        if not any(map(needs_operator, layers)):  # else a compiler or transform looks inside
+            plan = self.plan(cell, hidden, batch, len(layers), first.x.dtype, device)
         if plan is None:
             return [load("eager").run(key, layer, keep) for layer in layers]
         code = kernels(self.driver, cell, plan, device)
