@@ -115,13 +115,14 @@ def with_gradients(case: Case, run: Any, layer: Layer) -> dict[str, Any]:
     own = with_leaves(layer, lambda t: t.clone().requires_grad_())
     results = named(case, *run(own))
     tensors = leaves(own)
-    pairs = [(r, case.arriving[n].to(r.dtype)) for n, r in results.items()]
+    pairs = [(r, case.arriving[n].to(r)) for n, r in results.items()]
     grads = torch.autograd.grad(
         [r for r, _ in pairs], list(tensors.values()), [g for _, g in pairs], allow_unused=True
     )
-    found = {name: r.detach().double().numpy() for name, r in results.items()}
+    found = {name: r.detach().double().cpu().numpy() for name, r in results.items()}
     for (name, tensor), g in zip(tensors.items(), grads, strict=True):
-        found[f"grad of {name}"] = (torch.zeros_like(tensor) if g is None else g).double().numpy()
+        whole = torch.zeros_like(tensor) if g is None else g
+        found[f"grad of {name}"] = whole.double().cpu().numpy()
     return found
 
 
@@ -133,15 +134,16 @@ def by_torch(case: Case, keep: bool) -> dict[str, Any]:
     return with_gradients(case, run, case.layer)
 
 
-def cast(layer: Layer, dtype: torch.dtype) -> Layer:
-    masks = None if layer.masks is None else layer.masks.to(dtype)
-    return with_leaves(layer, lambda t: t.to(dtype))._replace(masks=masks)
+def cast(layer: Layer, dtype: torch.dtype, device: str = "cpu") -> Layer:
+    """batch_sizes stay on the CPU, as torch has them."""
+    masks = None if layer.masks is None else layer.masks.to(device, dtype)
+    return with_leaves(layer, lambda t: t.to(device, dtype))._replace(masks=masks)
 
 
-def by_engine(case: Case, keep: bool, engine: Engine) -> dict[str, Any]:
+def by_engine(case: Case, keep: bool, engine: Engine, device: str = "cpu") -> dict[str, Any]:
     key = cell_key(case.known.cell)
     return with_gradients(
-        case, lambda layer: engine.run(key, layer, keep), cast(case.layer, case.dtype)
+        case, lambda layer: engine.run(key, layer, keep), cast(case.layer, case.dtype, device)
     )
 
 
@@ -153,9 +155,15 @@ def size(array: Any) -> float:
     return float(np.max(np.abs(array), initial=0.0))
 
 
-def check(case: Case, keep: bool, engine: Engine = ENGINE, eps: float | None = None) -> None:
+def check(
+    case: Case,
+    keep: bool,
+    engine: Engine = ENGINE,
+    eps: float | None = None,
+    device: str = "cpu",
+) -> None:
     """eps: of the engine's arithmetic, where that is not the dtype's."""
-    expected, found = by_torch(case, keep), by_engine(case, keep, engine)
+    expected, found = by_torch(case, keep), by_engine(case, keep, engine, device)
     unit = torch.finfo(case.dtype).eps if eps is None else eps
     moved = np.random.default_rng(1)
 

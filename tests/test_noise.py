@@ -58,7 +58,7 @@ def test_every_engine_computes_the_same(cls: str, noise: str) -> None:
     """The masks are drawn outside of the engines, so one seed is one result, gradients too."""
     options = NOISES[noise] | {"num_layers": 2, "bidirectional": True}
     seen = []
-    for engine in names():
+    for engine in set(names()) - {"cuda"}:  # which has tests of its own
         module, x = made(cls, engine=engine, **options), data().requires_grad_()
         results = values(run(module, x))
         loss = sum((r * torch.linspace(-1, 1, r.numel()).view_as(r)).sum() for r in results)

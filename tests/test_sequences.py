@@ -82,7 +82,7 @@ class Functional:
 @settings(max_examples=25)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
-    engine=st.sampled_from(protocol.names()),
+    engine=st.sampled_from([name for name in protocol.names() if name != "cuda"]),
     steps=st.integers(1, 6),
     batch=st.integers(1, 4),
     bidirectional=st.booleans(),

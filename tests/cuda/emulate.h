@@ -126,10 +126,13 @@ inline void run_together(u32 first, u32 count, u32 threads) {
   }
   auto can_run = [](const Fiber& f) { return !f.done && (!f.word || *f.word != f.value); };
   const u32 warps = (u32)used / 32;
-  size_t left = used; u32 idle = 0;
+  size_t left = used; u32 idle = 0, late = draw() % warps;
   while (left && failure == FINE) {
-    if (!messages.empty() && draw() % 2) deliver();
+    while (!messages.empty() && draw() % 4) deliver();
     const u32 w = draw() % warps;
+    // One warp is late for a while, until nothing else can go on: it is overtaken wherever that is possible.
+    if (draw() % 512 == 0) late = draw() % warps;
+    if (w == late && idle <= 2 * warps) { idle++; continue; }
     bool moved, any = false;
     do {
       moved = false;

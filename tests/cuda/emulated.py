@@ -5,17 +5,14 @@ from __future__ import annotations
 
 import ctypes
 import re
-from dataclasses import replace
 from typing import Any
 
 import torch
 from compiled import native
+from forced import Forced
 
-from anygate.engines.cuda.cost import microseconds
 from anygate.engines.cuda.driver import Function
-from anygate.engines.cuda.engine import CUDA
-from anygate.engines.cuda.plan import Card, plans
-from anygate.engines.layout import layout_of
+from anygate.engines.cuda.plan import Card
 
 H100 = Card((9, 0), 132, 232448, "emulated H100")
 A100 = Card((8, 0), 108, 166912, "emulated A100")
@@ -105,38 +102,8 @@ class EmulatedDriver:
         return 0
 
 
-class Emulated(CUDA):
-    """The engine on the CPU's tensors. parts: of float32; force: what the plan must be (fields of
-    Plan); held: R's tiles in registers, in place of the plan's."""
+class Emulated(Forced):
+    """The engine on tensors of the CPU."""
 
     device = "cpu"
-
-    def __init__(
-        self,
-        driver: EmulatedDriver,
-        parts: int = 3,
-        held: tuple[int, int] | None = None,
-        **force: Any,
-    ) -> None:
-        super().__init__(driver)
-        self.parts, self.force, self.held = parts, force, held
-
-    def plan(
-        self,
-        cell: Any,
-        hidden: int,
-        batch: int,
-        directions: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> Any:
-        card = self.driver.card(device)
-        half, parts = dtype == torch.float16, self.parts if dtype == torch.float32 else 1
-        fitting = [
-            p
-            for p in plans(layout_of(cell), hidden, parts, half, card)
-            if all(getattr(p, k) == v for k, v in self.force.items())
-        ]
-        assert fitting, f"no plan with {self.force}"
-        best = min(fitting, key=lambda p: microseconds(p, batch, directions, card))
-        return replace(best, held=self.held) if self.held else best
+    devices = ("cpu",)

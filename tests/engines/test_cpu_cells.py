@@ -17,7 +17,7 @@ from torch import Tensor
 from anygate.cells import ELMAN, GRU, GRU_RESET_BEFORE, LSTM, Product, cell_key, make
 from anygate.cells.builtin import with_layer_norm
 from anygate.cells.measures import measured
-from anygate.engines.cpu import again
+from anygate.engines import again
 from anygate.engines.cpu import layer as calls
 from anygate.engines.protocol import Layer, Request, Result, load, register
 

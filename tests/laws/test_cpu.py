@@ -28,13 +28,14 @@ from torch import nn
 from anygate import LSTM
 from anygate.cells import LSTM as LSTM_TYPE
 from anygate.cells import Cell, cell_key, lstm_type, make
-from anygate.engines.cpu import again, cache, compiler, layer, plain
+from anygate.engines import again, cache
+from anygate.engines.cpu import compiler, layer, plain
 from anygate.engines.cpu import gradients as cpu_gradients
 from anygate.engines.cpu.emit import I64, Emitter, Target, counted, function
 from anygate.engines.cpu.kernels import emit_kernels
 from anygate.engines.cpu.ops import operations
 from anygate.engines.eager import apply as activate
-from anygate.engines.protocol import Layer
+from anygate.engines.protocol import EngineError, Layer
 from anygate.formulas import ACTIVATIONS, resolve, sheet
 from anygate.formulas.precise import PRECISE
 from anygate.formulas.primitives import PRIMITIVES
@@ -582,9 +583,10 @@ def test_gradients_with_a_graph_are_the_same(variant: dict[str, Any]) -> None:
 def test_explain_names_the_engine_and_the_reason() -> None:
     lstm = LSTM(2, 3)
     assert lstm.explain(torch.zeros(1, 1, 2)).name == "cpu"
-    choice = LSTM(2, 3).to("meta").explain(torch.zeros(1, 1, 2, device="meta"))
-    assert choice.name == "eager"
-    assert "it runs on the CPU, not on meta" in str(choice)
+    on_meta = torch.zeros(1, 1, 2, device="meta")
+    assert str(LSTM(2, 3).to("meta").explain(on_meta)) == "engine: eager"
+    with pytest.raises(EngineError, match="it runs on the CPU, not on meta"):
+        LSTM(2, 3, engine="cpu").to("meta").explain(on_meta)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -200,7 +200,7 @@ def test_a_full_disk_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch
 
 WRITER = """
 import random
-from anygate.engines.cpu import cache
+from anygate.engines import cache
 for k in range(200):
     code = bytes([k]) * 5000
     cache.write("c" * 64, code)

@@ -65,7 +65,8 @@ CELLS = {
     "elman": Written(ELMAN, loops.elman),
     "layer norm": Written(with_layer_norm(LSTM, inner=("c",)), loops.layer_norm_lstm),
 }
-ENGINES = pytest.mark.parametrize("engine", names())
+ENGINES = pytest.mark.parametrize("engine", [name for name in names() if name != "cuda"])
+"""cuda is tested by tests/cuda, where there is no GPU."""
 ALL_CELLS = pytest.mark.parametrize("name", CELLS)
 VALUES, GRADIENTS = 1e-12, 1e-8
 """How far an engine may be from the loops, relative to 1 or to the size of a result; difference

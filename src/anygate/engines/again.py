@@ -1,5 +1,5 @@
-"""Gradients that can be differentiated again: the layer is computed once more, on the eager
-engine."""
+"""What a fused engine leaves to the eager one: gradients that can be differentiated again, and
+calls that something looks into."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-__all__ = ["gradients", "warn_once"]
+from .protocol import Layer
+
+__all__ = ["gradients", "needs_operator", "warn_once"]
 
 
 @lru_cache(maxsize=4)
@@ -51,3 +54,19 @@ def gradients(
             found = list(torch.autograd.grad(results, leaves, arriving, **options))
     each = iter(found)
     return [None if t is None else next(each) for t in own[:-2]] + [None, None]
+
+
+_PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
+
+
+def needs_operator(layer: Layer) -> bool:
+    """Something must see the operator and not its inside: a compiler, a trace, a transform, a
+    dispatch mode, a subclass of Tensor."""
+    return (
+        torch.compiler.is_compiling()
+        or forward_ad._current_level >= 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._get_tracing_state() is not None
+        or not _PLAIN.issuperset(map(type, (layer[0], *layer[1], *layer[2:9])))
+    )

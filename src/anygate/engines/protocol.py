@@ -136,6 +136,8 @@ class Engine(ABC):
     """One way to compute a layer. One object of each class is made; it keeps no state of a run."""
 
     name: ClassVar[str]
+    devices: ClassVar[tuple[str, ...]] = ()
+    """The kinds of device that it runs on; elsewhere "auto" does not speak of it. (): all."""
     has_operator: ClassVar[bool] = False
     """`run` is an operator of torch's under torch.compile; if not, `traced.py` wraps it in one."""
 
@@ -236,13 +238,17 @@ def load(name: str) -> Engine:
 
 @dataclass(frozen=True)
 class Choice:
-    """The engine that runs and, for each faster one, why it does not."""
+    """The engine that runs and, for each faster one, why it does not. detail: how the engine
+    computes it, where there are several ways."""
 
     name: str
     refused: tuple[tuple[str, str], ...] = ()
+    detail: str = ""
 
     def __str__(self) -> str:
         lines = [f"engine: {self.name}"]
+        if self.detail:
+            lines.append(f"  {self.detail}")
         lines += [f"  not {name}: {reason}" for name, reason in self.refused]
         return "\n".join(lines)
 
@@ -255,9 +261,12 @@ def choose(request: Request, engine: str = "auto") -> Choice:
     candidates = [n for n in _HOMES if n not in _NAMED_ONLY] if engine == "auto" else [engine]
     refused: list[tuple[str, str]] = []
     for name in candidates:
-        reason = load(name).refuses(request)
+        asked = load(name)
+        if engine == "auto" and asked.devices and request.device not in asked.devices:
+            continue
+        reason = asked.refuses(request)
         if reason is None and engine == "auto":
-            reason = load(name).withheld(request)
+            reason = asked.withheld(request)
         if reason is None:
             return Choice(name, tuple(refused))
         refused.append((name, reason))

@@ -14,7 +14,7 @@ from ..cells import Cell, CellType
 from ..engines.protocol import Choice, Layer, Result
 from .capture import ACTIVE, Marks, Place, read_marks
 from .checkpoint import check_cell, save_cell
-from .checks import check_dim, check_pack, check_shapes, check_tensor, read_states
+from .checks import autocasting, check_dim, check_pack, check_shapes, check_tensor, read_states
 from .design import Design, summary
 from .notices import Notices, leaf
 from .parameters import (
@@ -25,7 +25,7 @@ from .parameters import (
 )
 from .projection import run_projected
 from .recorder import Call, recorded_call
-from .run import Autocast, explain, run_autocast, run_layer
+from .run import Autocast, explain, run_autocast, run_layer, run_sides
 from .sequences import Segments, read_steps
 from .shortcuts import Shortcut, layer_shortcut, shortcut
 
@@ -124,7 +124,9 @@ class RecurrentLayers(Notices, nn.RNNBase):
 
     def explain(self, input: Tensor) -> Choice:
         """The engine that `forward(input)` will use and, for each faster one, why it does not."""
-        return explain(self._design, self.training, input, self._own("weight_ih_l0"))
+        batch = 1 if input.dim() == 2 else input.shape[0 if self.batch_first else 1]
+        weight = self._own("weight_ih_l0")
+        return explain(self._design, self.training, input, weight, (self.hidden_size, batch))
 
     def extra_repr(self) -> str:
         """torch's, and what differs from torch's module."""
@@ -355,17 +357,30 @@ class RecurrentLayers(Notices, nn.RNNBase):
         """All layers and directions, time first: the output, the states after the last step, and
         each state at every time step if keep. started: the states were given."""
         call = recorded_call(self)
+        noisy = self.training and self._design.noisy
+        rare = self.proj_size or noisy or segments is not None or call is not None or ACTIVE
+        followed = autocasting(x.device.type) or torch.compiler.is_compiling()
+        both = self.bidirectional and not rare and not followed
         ends: list[States] = []
         kept: list[States] = []
         for number in range(self.num_layers):
-            outputs = []
-            for suffix in ("", "_reverse")[: 2 if self.bidirectional else 1]:
-                own = tuple(state.select(0, len(ends)) for state in states)
-                name = f"_l{number}{suffix}"
-                result = self._run_layer(name, x, own, started, batch_sizes, segments, keep, call)
-                outputs.append(result.output)
-                ends.append(result.states)
-                kept.append(result.kept or ())
+            names = [f"_l{number}{s}" for s in ("", "_reverse")[: 1 + self.bidirectional]]
+            first = number * len(names)
+            own = [tuple(s.select(0, first + k) for s in states) for k in range(len(names))]
+            designs = [self._designs[name] for name in names]
+            if both and designs[0].key == designs[1].key:
+                layers = [
+                    self._layer(*pair, x, batch_sizes) for pair in zip(names, own, strict=True)
+                ]
+                results = run_sides(designs[0], layers, keep)
+            else:
+                results = [
+                    self._run_layer(name, x, start, started, batch_sizes, segments, keep, call)
+                    for name, start in zip(names, own, strict=True)
+                ]
+            ends += [result.states for result in results]
+            kept += [result.kept or () for result in results]
+            outputs = [result.output for result in results]
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
             if self.dropout and number < self.num_layers - 1:
                 x = nn.functional.dropout(x, self.dropout, self.training)
@@ -384,16 +399,7 @@ class RecurrentLayers(Notices, nn.RNNBase):
         call: Call | None,
     ) -> Result:
         design = self._designs[suffix]
-        layer = Layer(
-            x,
-            states,
-            *self._weights(suffix),
-            cell_vectors(self, design, suffix),
-            None,
-            batch_sizes,
-            suffix.endswith("_reverse"),
-        )
-        whole = layer
+        layer = whole = self._layer(suffix, states, x, batch_sizes)
         marks = segments if isinstance(segments, Marks) else None
         if isinstance(segments, Segments):
             layer = segments.pack(whole)
@@ -418,6 +424,11 @@ class RecurrentLayers(Notices, nn.RNNBase):
         packed = layer.batch_sizes is not None
         result = run_autocast(run, layer, self._autocast, packed, bool(self.proj_size))
         return segments.unpack(whole, result) if isinstance(segments, Segments) else result
+
+    def _layer(self, suffix: str, states: States, x: Tensor, batch_sizes: Tensor | None) -> Layer:
+        vectors = cell_vectors(self, self._designs[suffix], suffix)
+        reverse = suffix.endswith("_reverse")
+        return Layer(x, states, *self._weights(suffix), vectors, None, batch_sizes, reverse)
 
     def _output_size(self) -> int:
         return self.proj_size or self.hidden_size

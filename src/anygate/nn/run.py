@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, cast
 
@@ -28,13 +29,20 @@ from .checks import autocasting
 from .design import Design
 from .recording import Piece
 
-__all__ = ["Autocast", "explain", "run_autocast", "run_layer"]
+__all__ = ["Autocast", "explain", "run_autocast", "run_layer", "run_sides"]
 
 
-def explain(design: Design, training: bool, x: Tensor, weight: Tensor) -> Choice:
-    """The engine for x and weights like `weight`, and why no faster one."""
+def explain(
+    design: Design, training: bool, x: Tensor, weight: Tensor, sizes: tuple[int, int] | None = None
+) -> Choice:
+    """The engine for x and weights like `weight`, and why no faster one. sizes: H and B."""
     key = design.training_key if training else design.key
-    return _choose(key, design.engine, *_circumstances(x, weight))
+    choice = _choose(key, design.engine, *_circumstances(x, weight))
+    if sizes is None:
+        return choice
+    dtype = str(x.dtype).removeprefix("torch.")
+    detail = load(choice.name).detail(cell_of(key), *sizes, dtype)
+    return replace(choice, detail=detail)
 
 
 def run_layer(
@@ -80,6 +88,13 @@ def run_layer(
         return result
     kept = None if result.kept is None else result.kept[extra:]
     return Result(result.output, result.states[extra:], kept)
+
+
+def run_sides(design: Design, layers: Sequence[Layer], keep: bool) -> list[Result]:
+    """`run_layer` of the directions of one layer, without noise, autocast and measures."""
+    x, weight = layers[0].x, layers[0].weight_ih
+    engine = LOADED[_name(design.key, design.engine, *_circumstances(x, weight))]
+    return engine.run_sides(design.key, layers, keep)
 
 
 def _with_masks(design: Design, layer: Layer) -> Layer:

@@ -41,6 +41,7 @@ class CPU(Engine):
 
     name = "cpu"
     has_operator = True
+    devices = ("cpu",)
 
     def refuses(self, request: Request) -> str | None:
         if request.device != "cpu":

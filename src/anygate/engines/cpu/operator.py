@@ -18,16 +18,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ...cells import cell_of
-from ..again import gradients, warn_once
-from ..protocol import (
-    Layer,
-    Measures,
-    Request,
-    Result,
-    intercepted,
-    load,
-    needs_gradient,
-)
+from ..again import gradients, needs_operator, warn_once
+from ..protocol import Layer, Measures, Request, Result, load, needs_gradient
 from ..whole import output_state, run_whole, to_result
 from . import plain
 
@@ -87,19 +79,6 @@ def _is_transformed(layer: Layer) -> bool:
     unpack: Any = forward_ad.unpack_dual
     tensors = (layer.x, *layer.states, *layer[2:9])
     return any(t is not None and unpack(t).tangent is not None for t in tensors)
-
-
-_PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
-
-
-def needs_operator(layer: Layer) -> bool:
-    """Something must see the operator and not its inside: a compiler, a trace, a transform, a
-    dispatch mode, a subclass of Tensor."""
-    return (
-        torch.compiler.is_compiling()
-        or intercepted()
-        or not _PLAIN.issuperset(map(type, (layer[0], *layer[1], *layer[2:9])))
-    )
 
 
 # ---- the operators' halves ------------------------------------------------------------------

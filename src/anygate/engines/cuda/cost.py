@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from ..layout import Layout
-from .plan import Card, Plan, plans
+from .plan import Card, Plan, blocks_at_once, plans
 
 __all__ = ["choose", "microseconds"]
 
@@ -21,10 +21,14 @@ _PRODUCT = {"one block": 0.0024, "cluster": 0.0013, "cache": 0.0013}
 """Of a tensor-core product in a block; there are up to 16 warps."""
 _FROM_SHARED = 0.0009
 """More, where R's tile lies in shared memory."""
-_NEIGHBOUR = 0.022
+_NEIGHBOUR = 0.034
 """Of a message to each block of a cluster."""
 _BYTE = 1.0 / 2.5e6
 """Of a byte that all blocks read through the cache."""
+_UNSEEN = 1.25
+"""What has not been measured must be clearly better to be chosen."""
+_SHARING = 1.15
+"""More, where two blocks share a processor."""
 _TILE = 0.25
 """Of each batch tile after a group's first: the cell once more."""
 
@@ -32,7 +36,8 @@ _TILE = 0.25
 def microseconds(plan: Plan, batch: int, directions: int, card: Card) -> float:
     """Of a time step, forward. Infinite if the card cannot hold a group at once."""
     groups = -(-batch // plan.rows) * directions
-    at_once = card.processors // plan.blocks
+    room = card.processors * _in_clusters(plan) * blocks_at_once(plan, card)
+    at_once = int(room) // plan.blocks
     if at_once < 1:
         return float("inf")
     two = -(-len(plan.layout.from_h) // 2)
@@ -46,7 +51,16 @@ def microseconds(plan: Plan, batch: int, directions: int, card: Card) -> float:
     if plan.exchange == "cache":
         letters = plan.parts * plan.rows * 8 * plan.units * plan.blocks * 4
         step += letters * plan.blocks * min(groups, at_once) * _BYTE
+        step *= _UNSEEN
+    if min(groups, at_once) * plan.blocks > card.processors:
+        step *= _SHARING
     return step * -(-groups // at_once)
+
+
+def _in_clusters(plan: Plan) -> float:
+    """The part of the processors that clusters can use: a cluster lies in one group of 16 to 18 of
+    them, so that some are left over."""
+    return 0.9 if plan.exchange == "cluster" else 1.0
 
 
 @lru_cache(maxsize=1024)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...cells import Cell, cell_of
+from ..again import needs_operator
 from ..layout import layout_of
 from ..protocol import Engine, Layer, Measures, Request, Result, load, needs_gradient
 from .compiler import kernels
@@ -33,6 +34,7 @@ class CUDA(Engine):
 
     name = "cuda"
     device = "cuda"
+    devices = ("cuda",)
 
     def __init__(self, driver: Driver | None = None) -> None:
         self.driver: Driver = Nvidia() if driver is None else driver
@@ -74,7 +76,7 @@ class CUDA(Engine):
     def detail(self, cell: Cell, hidden: int, batch: int, dtype: str) -> str:
         """How a layer of this size is computed, in words."""
         plan = self.plan(cell, hidden, batch, 1, getattr(torch, dtype), torch.device(self.device))
-        return f"{self.name}: {plan}" if plan else f"{self.name}: {_TOO_LARGE}; eager runs it"
+        return str(plan) if plan else f"{_TOO_LARGE}; eager runs it"
 
     def plan(
         self,
@@ -105,7 +107,9 @@ class CUDA(Engine):
         first = layers[0]
         batch, hidden = first.states[0].shape
         device = first.x.device
-        plan = self.plan(cell, hidden, batch, len(layers), first.x.dtype, device)
+        plan = None
+        if not any(map(needs_operator, layers)):  # else a compiler or transform looks inside
+            plan = self.plan(cell, hidden, batch, len(layers), first.x.dtype, device)
         if plan is None:
             return [load("eager").run(key, layer, keep) for layer in layers]
         code = kernels(self.driver, cell, plan, device)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ..layout import Layout
 
-__all__ = ["EXCHANGES", "Card", "Plan", "held_tiles", "plans"]
+__all__ = ["EXCHANGES", "Card", "Plan", "blocks_at_once", "held_tiles", "plans"]
 
 Exchange = Literal["one block", "cluster", "cache"]
 EXCHANGES: dict[Exchange, str] = {"one block": "LOCAL", "cluster": "CLUSTER", "cache": "L2"}
@@ -16,8 +16,10 @@ _MOST_WARPS = 16
 _REGISTERS = 65536
 """Of a multiprocessor."""
 _BUSY = {1: 100, 2: 116, 3: 132}
+_MORE = 24
 """Registers of a thread that hold no weights, by parts, for four products and two states and one
-batch tile: as the compiler reports them (tests/cuda/test_compile.py), and some room."""
+batch tile, as the compiler reports them (tests/cuda/test_compile.py) and some room; and how many
+more there are backward."""
 
 
 @dataclass(frozen=True)
@@ -125,16 +127,30 @@ class Plan:
         return f"{ways[self.exchange]} for {self.rows} batch rows{parts}"
 
 
+def _busy(plan: Plan) -> int:
+    layout = plan.layout
+    extra = 4 * (layout.panels + layout.saved + 2 * layout.states + layout.masks - 12)
+    return _BUSY[plan.parts] + max(extra, -24) // 2 + 40 * (-(-plan.tiles // plan.splits) - 1)
+
+
+def blocks_at_once(plan: Plan, card: Card) -> int:
+    """Blocks that one processor holds, forward, as far as can be said before compiling."""
+    two = -(-len(plan.layout.from_h) // 2)
+    registers = min(255, _busy(plan) + plan.held[0] * 4 * plan.parts * two)
+    by_registers = _REGISTERS // (plan.threads * -(-registers // 8) * 8)
+    return max(
+        1, min(by_registers, card.shared // plan.shared[0], _MOST_WARPS * 4 * 32 // plan.threads)
+    )
+
+
 def held_tiles(plan: Plan) -> tuple[int, int]:
     """As many of R's tiles as the registers of a thread take, forward and backward."""
     most = min(255, _REGISTERS // plan.threads // 8 * 8)
     layout = plan.layout
-    extra = 4 * (layout.panels + layout.saved + 2 * layout.states + layout.masks - 12)
-    busy = _BUSY[plan.parts] + max(extra, -24) // 2 + 40 * (-(-plan.tiles // plan.splits) - 1)
-    room = max(0, most - busy)
+    room = max(0, most - _busy(plan))
     _, mine, deep = plan._back
     forward = room // (4 * plan.parts * -(-len(layout.from_h) // 2))
-    backward = room // (4 * plan.parts * mine)
+    backward = max(0, room - _MORE) // (4 * plan.parts * mine)
     return min(plan.columns, forward // 2 * 2), min(deep, backward // 2 * 2)
 
 
