@@ -19,10 +19,10 @@ from .. import cache
 from ..layout import Layout, layout_of
 from . import amx
 from .emit import Target
-from .kernels import emit_kernels
+from .kernels import emit_kernels, emit_products
 from .openmp import openmp_symbols
 
-__all__ = ["Kernels", "compile_module", "kernels", "link", "target_for", "tile_target"]
+__all__ = ["Kernels", "compile_module", "kernels", "link", "products", "target_for", "tile_target"]
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
@@ -61,7 +61,7 @@ def target_for(dtype: str) -> Target:
     if features.get("avx512f"):
         return Target(dtype, 64, 6, mode="mxcsr")
     if features.get("avx2") and features.get("fma"):
-        return Target(dtype, 32, 2, mode="mxcsr")
+        return Target(dtype, 32, 3, mode="mxcsr")
     if features.get("neon"):
         return Target(dtype, 16, 6, mode="fpcr")
     return Target(dtype, 16, 2, mode="mxcsr" if features.get("sse2") else "")
@@ -86,14 +86,7 @@ def kernels(
     target = given if tiles else target_for(dtype)
     assert target is not None
     key = _key(cell, target, training, measuring)
-    _give_openmp()
-    code = cache.read(key)
-    engine = None if code is None else link(code)
-    if engine is None:
-        code = compile_module(emit_kernels(target, cell, training, measuring))
-        cache.write(key, code)
-        engine = link(code)
-    assert engine is not None
+    engine = _made(key, lambda: emit_kernels(target, cell, training, measuring))
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
     forward = call(engine.get_function_address("forward"))
     backward = call(engine.get_function_address("backward")) if training else None
@@ -132,10 +125,33 @@ def kernels(
     )
 
 
+@functools.lru_cache(maxsize=2)
+def products(dtype: str) -> Callable[[Any, int], None]:
+    """gradients(arguments, threads) of products.py."""
+    target = target_for(dtype)
+    engine = _made(_digest(("products", target)), lambda: emit_products(target))
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+    run = call(engine.get_function_address("gradients"))
+    run.keep = engine  # type: ignore[attr-defined]
+    return run
+
+
+def _made(key: str, emit: Callable[[], Any]) -> llvm.ExecutionEngine:
+    """The machine code of this key: from the cache, or of the module that emit() gives."""
+    _give_openmp()
+    code = cache.read(key)
+    engine = None if code is None else link(code)
+    if engine is None:
+        code = compile_module(emit())
+        cache.write(key, code)
+        engine = link(code)
+    assert engine is not None
+    return engine
+
+
 def _key(cell: Cell, target: Target, training: bool, measuring: bool = False) -> str:
     """The digest of all that the machine code depends on: what `emit_kernels` is given, by the
-    Programs that it takes of the cell; every line of our source, which holds the order of
-    arguments and of measured numbers; processor, LLVM, and llvmlite, which writes the text."""
+    Programs that it takes of the cell, and `_digest`."""
     programs: tuple[Any, ...] = (cell.forward, cell.backward) if training else (cell.forward,)
     if measuring:
         programs = (*programs, measured(cell))
@@ -147,6 +163,15 @@ def _key(cell: Cell, target: Target, training: bool, measuring: bool = False) ->
         target,
         training,
         measuring,
+    )
+    return _digest(parts)
+
+
+def _digest(own: tuple[Any, ...]) -> str:
+    """Of `own`; every line of our source, which holds the order of arguments and of measured
+    numbers; processor, LLVM, and llvmlite, which writes the text."""
+    parts = (
+        *own,
         llvm.get_default_triple(),
         llvm.get_host_cpu_name(),
         llvm.get_host_cpu_features().flatten(),

@@ -71,22 +71,15 @@ class Emitter:
         signature = ir.FunctionType(self.vector, [self.vector] * len(arguments))
         return self.builder.call(external(self.module, f"llvm.{name}.{kind}", signature), arguments)
 
-    def each_lane(self, name: str, value: Any, scale: float | None = None) -> Any:
-        """A function of the C library on every lane; with `scale`, of scale*value, both in double
-        precision and rounded once."""
+    def each_lane(self, name: str, value: Any) -> Any:
+        """A function of the C library on every lane."""
         b = self.builder
-        single = self.target.size == 4 and scale is None
-        kind = self.scalar if single else ir.DoubleType()
-        signature = ir.FunctionType(kind, [kind])
-        callee = external(self.module, name + ("f" if single else ""), signature)
+        signature = ir.FunctionType(self.scalar, [self.scalar])
+        callee = external(self.module, name + ("f" if self.target.size == 4 else ""), signature)
         result = ir.Constant(self.vector, ir.Undefined)
         for lane in range(self.target.lanes):
             place = ir.Constant(I32, lane)
-            x = b.extract_element(value, place)
-            if scale is not None:
-                x = b.fmul(b.fpext(x, kind), ir.Constant(kind, scale))
-            y = b.call(callee, [x])
-            y = b.fptrunc(y, self.scalar) if scale is not None else y
+            y = b.call(callee, [b.extract_element(value, place)])
             result = b.insert_element(result, y, place)
         return result
 

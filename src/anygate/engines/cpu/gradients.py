@@ -9,19 +9,22 @@ overwrites it.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from ..layout import Layout
-from .packing import in_order
+from .compiler import Kernels, products
+from .packing import backward_weight, in_order, input_weight
+from .products import ARGUMENTS, room_size
 
 __all__ = ["WeightGradients", "last_rows"]
 
 _ROWS = 1024
-"""Most rows of grad_z in a stretch of more than one time step: enough for torch.mm to reach its
-peak."""
+"""Rows of grad_z in a stretch: enough that adding to the gradients costs nothing beside."""
+_Arguments = ctypes.c_int64 * len(ARGUMENTS)
 
 
 class WeightGradients:
@@ -34,7 +37,8 @@ class WeightGradients:
 
     def __init__(
         self,
-        layout: Layout,
+        code: Kernels,
+        threads: int,
         x: Tensor,
         start: Tensor,
         weight_ih: Tensor,
@@ -44,11 +48,14 @@ class WeightGradients:
         reverse: bool,
         need_x: bool,
     ) -> None:
-        self.layout = layout
+        self.layout = layout = code.layout
+        self.threads = threads
         self.x, self.states = x.flatten(0, -2), states.flatten(0, -2)
         self.start = start
-        self.weight_ih = in_order(weight_ih, layout.from_x) if need_x else weight_ih
-        self.weight_hh = in_order(weight_hh, layout.from_h)
+        self.run = products(code.target.dtype)
+        weight = input_weight(weight_ih, code, verify_bytes=True) if need_x else None
+        self.packed = weight, backward_weight(weight_hh, code, verify_bytes=True)
+        self.weight_hh = weight_hh if batch_sizes is None else in_order(weight_hh, layout.from_h)
         self.reverse = reverse
         self.batch_sizes = batch_sizes
         self.steps = len(x) if batch_sizes is None else len(batch_sizes)
@@ -59,9 +66,13 @@ class WeightGradients:
         self.end_of_x, self.begin_of_h = len(weight_ih), layout.first_from_h * hidden
         self.grad_x = torch.empty_like(x) if need_x else x.new_empty(0)
         self.grad_start = torch.empty_like(start)
-        self.grad_ih: Tensor | None = None
-        self.grad_hh: Tensor | None = None
-        self.grad_bias: Tensor | None = None
+        self.grad_ih = torch.empty_like(weight_ih, memory_format=torch.contiguous_format)
+        self.grad_hh = torch.empty_like(weight_hh, memory_format=torch.contiguous_format)
+        self.grad_bias = x.new_empty(self.width)
+        self.begun = False
+        rows = min(len(self.x), max(_ROWS, len(start)))
+        size = room_size(min(rows, _ROWS), x.shape[-1], hidden, code.target.lanes)
+        self.room = x.new_empty(threads * size)
 
     def stretches(self) -> Iterator[tuple[int, int, int]]:
         """Yields (first, last, address) from the last stretch to the first. The caller then writes
@@ -90,10 +101,9 @@ class WeightGradients:
 
     def results(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gradients of weight_ih, weight_hh, bias_ih and bias_hh, each in memory of its own."""
-        if self.grad_ih is None or self.grad_hh is None or self.grad_bias is None:  # T = 0
-            weights = self.weight_ih, self.weight_hh
-            ih, hh = map(torch.zeros_like, weights)
-            return ih, hh, ih.new_zeros(len(ih)), hh.new_zeros(len(hh))
+        if not self.begun:  # no rows
+            for total in (self.grad_ih, self.grad_hh, self.grad_bias):
+                total.zero_()
         bias_ih, bias_hh = self.grad_bias[: self.end_of_x], self.grad_bias[self.begin_of_h :]
         from_x, from_h = _inverse(self.layout.from_x), _inverse(self.layout.from_h)
         return (
@@ -143,53 +153,89 @@ class WeightGradients:
         return last_rows(sizes), torch.where(goes_on, begins[after] + unit, rows)
 
     def _add(self, grad_z: Tensor, lo: int, hi: int) -> None:
-        of_x = grad_z if self.end_of_x == self.width else grad_z[:, : self.end_of_x]
-        if len(self.grad_x):
-            torch.mm(of_x, self.weight_ih, out=self.grad_x.view(self.x.shape)[lo:hi])
-        self.grad_ih = _plus(self.grad_ih, of_x, self.x[lo:hi])
-        bias = grad_z.sum(0)
-        self.grad_bias = bias if self.grad_bias is None else self.grad_bias.add_(bias)
-        of_h = grad_z[:, self.begin_of_h :] if self.begin_of_h else grad_z
-        if self.starts is None:
-            self._add_whole(of_h, lo, hi)
+        """A stretch's share of everything."""
+        batch, states = len(self.start), self.states
+        starts: tuple[int, int] | None = None  # the rows of which self.start is the state before
+        if self.starts is not None:
+            pieces = [self._before_packed(lo, hi)]
+        elif self.reverse:
+            pieces = [states[lo + batch : min(hi + batch, len(states))]]
+            if hi == len(self.x):
+                pieces, starts = [*pieces, self.start], (hi - batch, hi)
         else:
-            self._add_packed(of_h, lo, hi, self.starts)
+            pieces = [states[max(0, lo - batch) : hi - batch]]
+            if lo == 0:
+                pieces, starts = [self.start, *pieces], (0, batch)
+        first, second = pieces if len(pieces) == 2 else (pieces[0], pieces[0][:0])
+        for begin in range(0, hi - lo, _ROWS):
+            end = min(begin + _ROWS, hi - lo)
+            before = first[begin:end]
+            rest = second[max(0, begin - len(first)) : max(0, end - len(first))]
+            here = None
+            if starts is not None:
+                here = max(starts[0], lo + begin), min(starts[1], lo + end)
+            self._call(grad_z[begin:end], lo + begin, before, rest, here)
+        if self.starts is not None:
+            self._start_packed(grad_z, lo, hi, self.starts)
 
-    def _add_whole(self, grad_z: Tensor, lo: int, hi: int) -> None:
-        """Add dL/dR of a stretch of a whole batch: h_before is the states one step on, a view."""
-        batch = len(self.start)
-        if self.reverse:
-            starts = hi == len(self.x)
-            later, first = (grad_z[:-batch], grad_z[-batch:]) if starts else (grad_z, None)
-            before = self.states[lo + batch : lo + batch + len(later)]
-        else:
-            starts = lo == 0
-            later, first = (grad_z[batch:], grad_z[:batch]) if starts else (grad_z, None)
-            before = self.states[hi - len(later) - batch : hi - batch]
-        if len(later):
-            self.grad_hh = _plus(self.grad_hh, later, before)
-        if first is not None:
-            self.grad_hh = _plus(self.grad_hh, first, self.start)
-            torch.mm(first, self.weight_hh, out=self.grad_start)
+    def _call(
+        self,
+        grad_z: Tensor,
+        lo: int,
+        before: Tensor,
+        after: Tensor,
+        starts: tuple[int, int] | None,
+    ) -> None:
+        rows, hidden = len(grad_z), self.start.shape[1]
+        weight, recurrent = self.packed
+        grad_x = self.grad_x.view(self.x.shape)[lo].data_ptr() if len(self.grad_x) else 0
+        begin, end = (0, 0) if starts is None or starts[0] >= starts[1] else starts
+        first = begin if self.reverse is False else begin - (len(self.x) - len(self.start))
+        arguments = _Arguments(
+            0,
+            rows,
+            self.width,
+            hidden,
+            self.x.shape[1],
+            self.end_of_x,
+            self.begin_of_h,
+            grad_z.data_ptr(),
+            self.x[lo].data_ptr(),
+            before.data_ptr(),
+            len(before),
+            after.data_ptr(),
+            0 if weight is None else weight.data_ptr(),
+            recurrent.data_ptr(),
+            grad_x,
+            self.grad_ih.data_ptr(),
+            self.grad_hh.data_ptr(),
+            self.grad_bias.data_ptr(),
+            self.grad_start[first].data_ptr() if end > begin else 0,
+            begin - lo,
+            end - begin,
+            self.begun,
+            self.room.data_ptr(),
+        )
+        self.run(arguments, self.threads)
+        self.begun = True
 
-    def _add_packed(self, grad_z: Tensor, lo: int, hi: int, starts: Tensor) -> None:
-        assert self.before is not None
+    def _before_packed(self, lo: int, hi: int) -> Tensor:
+        """The states before the rows of a stretch."""
+        assert self.before is not None and self.starts is not None
         before = self.states[self.before[lo:hi]]
+        here = ((self.starts >= lo) & (self.starts < hi)).nonzero().squeeze(1)
+        before[self.starts[here] - lo] = self.start[here]
+        return before
+
+    def _start_packed(self, grad_z: Tensor, lo: int, hi: int, starts: Tensor) -> None:
         here = ((starts >= lo) & (starts < hi)).nonzero().squeeze(1)
-        places = starts[here] - lo
-        before[places] = self.start[here]
-        self.grad_hh = _plus(self.grad_hh, grad_z, before)
-        self.grad_start[here] = grad_z[places] @ self.weight_hh
+        of_h = grad_z[starts[here] - lo, self.begin_of_h :]
+        self.grad_start[here] = of_h @ self.weight_hh
 
 
 def _inverse(blocks: tuple[int, ...]) -> tuple[int, ...]:
     """The inverse of a permutation of blocks."""
     return tuple(blocks.index(k) for k in range(len(blocks)))
-
-
-def _plus(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
-    """total + a^T b, in place; a^T b for None, since zeros to add to would slow a single step."""
-    return torch.mm(a.t(), b) if total is None else total.addmm_(a.t(), b)
 
 
 def last_rows(batch_sizes: Tensor) -> Tensor:

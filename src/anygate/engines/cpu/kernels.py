@@ -14,8 +14,9 @@ from .emit import I32, I64, PTR, Target, external, function
 from .fingerprint import emit_fingerprints
 from .forward import emit_forward, forward_arguments
 from .loops import integer
+from .products import emit_gradients
 
-__all__ = ["emit_kernels"]
+__all__ = ["emit_kernels", "emit_products"]
 
 
 def emit_kernels(target: Target, cell: Cell, training: bool, measuring: bool = False) -> ir.Module:
@@ -31,6 +32,13 @@ def emit_kernels(target: Target, cell: Cell, training: bool, measuring: bool = F
         _emit_team(module, "backward", emit_backward(module, target, cell, measuring))
     else:
         _emit_infer(module, layout_of(cell))
+    return module
+
+
+def emit_products(target: Target) -> ir.Module:
+    """A module with `gradients(arguments, threads)`, the same for every cell."""
+    module = ir.Module("anygate products")
+    _emit_team(module, "gradients", emit_gradients(module, target))
     return module
 
 

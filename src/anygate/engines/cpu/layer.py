@@ -303,7 +303,7 @@ def backward(
     table = None if receive is None else _table(threads, steps, code.norms)
     offsets = _offsets(batch_sizes)
     sums = WeightGradients(
-        layout, x, starts[0], weight_ih, weight_hh, kept[0], batch_sizes, reverse, need_x
+        code, threads, x, starts[0], weight_ih, weight_hh, kept[0], batch_sizes, reverse, need_x
     )
     last = [t.data_ptr() for t in (*starts, *kept)]
     last += [_address(t) for t in (*step_grads, *grads)]

@@ -22,7 +22,8 @@ __all__ = ["GROUP", "NUMBERS", "Loop", "emit_product", "integer"]
 
 NUMBERS = frozenset(
     {"steps", "batch", "inputs", "hidden", "keep", "reverse", "by_units", "first", "last"}
-    | {"x_blocks"}
+    | {"x_blocks", "rows", "width", "end_of_x", "begin_of_h", "before_rows"}
+    | {"start_row", "start_rows", "add"}
 )
 """The arguments that are numbers; the others are addresses."""
 GROUP = 32

@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+from . import special
 from .emit import Emitter
 
 __all__ = ["operations"]
@@ -19,14 +20,6 @@ __all__ = ["operations"]
 # ln 2 as a sum whose first part has so few bits that its product with an exponent is exact.
 _LN2_HIGH = {4: 0.693359375, 8: 6.93147180369123816490e-01}
 _LN2_LOW = {4: -2.12194440e-4, 8: 1.90821492927058770002e-10}
-
-
-def _horner(e: Emitter, x: Any, coefficients: list[float]) -> Any:
-    """The polynomial with the given coefficients, constant first."""
-    result = e.splat(coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        result = e.fma(result, x, e.splat(c))
-    return result
 
 
 def _compare(relation: str) -> Callable[..., Any]:
@@ -58,7 +51,7 @@ def _exp_parts(e: Emitter, x: Any) -> tuple[Any, Any]:
     r = e.fma(whole, e.splat(-_LN2_HIGH[size]), x)
     r = e.fma(whole, e.splat(-_LN2_LOW[size]), r)
     terms = 8 if size == 4 else 14
-    series = _horner(e, r, [1 / math.factorial(k) for k in range(2, terms)])
+    series = special.horner(e, r, [1 / math.factorial(k) for k in range(2, terms)])
     return n, e.fma(b.fmul(r, r), series, r)
 
 
@@ -118,7 +111,7 @@ def _log_normal(e: Emitter, x: Any) -> Any:
     s = b.fdiv(f, b.fadd(f, e.splat(2.0)))
     s2 = b.fmul(s, s)
     terms = 6 if size == 4 else 13
-    series = b.fmul(s2, _horner(e, s2, [2 / (2 * j + 3) for j in range(terms)]))
+    series = b.fmul(s2, special.horner(e, s2, [2 / (2 * j + 3) for j in range(terms)]))
     half_square = b.fmul(b.fmul(f, f), e.splat(0.5))
     k = b.sitofp(k, e.vector)
     rest = b.fmul(s, b.fadd(half_square, series))
@@ -162,40 +155,71 @@ def _softplus(e: Emitter, x: Any) -> Any:
     return b.fadd(e.call("maximum", x, e.splat(0.0)), b.fadd(_log_normal(e, u), lost))
 
 
-def _square_parts(e: Emitter, x: Any) -> tuple[Any, Any]:
-    """x*x rounded, and what rounding left."""
-    square = e.builder.fmul(x, x)
-    return square, e.call("fma", x, x, e.builder.fneg(square))
+def _decay(e: Emitter, x: Any, factor: float, times: Any) -> Any:
+    """times exp(-factor x^2), factor being 1 or 1/2. What rounding takes of x^2 is put back, and
+    exp's own 1 + p is never rounded. Far out the result is 0."""
+    b = e.builder
+    limits = (10.5, 15.0) if e.target.size == 4 else (28.0, 39.5)
+    limit = limits[factor < 1]
+    x = _clamp(e, x, -limit, limit)
+    square = b.fmul(x, x)
+    rest = b.fmul(e.call("fma", x, x, b.fneg(square)), e.splat(-factor))
+    n, p = _exp_parts(e, b.fmul(square, e.splat(-factor)))
+    p = b.fadd(e.fma(rest, p, p), rest)
+    half = b.ashr(n, e.isplat(1))  # in two factors, so that subnormal results come out right
+    result = b.fmul(e.fma(times, p, times), _power_of_two(e, half))
+    return b.fmul(result, _power_of_two(e, b.sub(n, half)))
 
 
 def _gaussian(e: Emitter, x: Any) -> Any:
-    b = e.builder
-    square, rest = _square_parts(e, _clamp(e, x, -40.0, 40.0))
-    return b.fmul(_exp(e, b.fneg(square)), b.fsub(e.splat(1.0), rest))
+    return _decay(e, x, 1.0, e.splat(1.0))
 
 
 def _normal_pdf(e: Emitter, x: Any) -> Any:
-    b = e.builder
-    square, rest = _square_parts(e, _clamp(e, x, -60.0, 60.0))
-    half = e.splat(-0.5)
-    factor = e.fma(rest, half, e.splat(1.0))
-    scaled = b.fmul(factor, e.splat(1 / math.sqrt(2 * math.pi)))
-    return b.fmul(_exp(e, b.fmul(square, half)), scaled)
+    return _decay(e, x, 0.5, e.splat(1 / math.sqrt(2 * math.pi)))
 
 
 def _normal_cdf(e: Emitter, x: Any) -> Any:
     """erfc(-x sqrt(1/2))/2. erfc changes by 2y relative to a change of its argument y, so
-    float32 goes through double, and in float64 the argument's rounding is put back."""
+    float32 takes exp(-x^2/2) of x itself, and in float64 the argument's rounding is put back."""
     b = e.builder
-    near = _clamp(e, b.fneg(x), -40.0, 40.0)
-    if e.target.size == 4:
-        return b.fmul(e.each_lane("erfc", near, scale=math.sqrt(0.5)), e.splat(0.5))
     root, root_rest = math.sqrt(0.5), -4.833646656726457e-17
+    if e.target.size == 4:
+        ratio = special.scaled_erfc(e, _clamp(e, e.call("fabs", x), 0.0, 15.0), root)
+        lower = _decay(e, x, 0.5, b.fmul(ratio, e.splat(0.5)))
+        below = b.fcmp_ordered("<", x, e.splat(0.0))
+        return b.select(below, lower, b.fsub(e.splat(1.0), lower))
+    near = _clamp(e, b.fneg(x), -40.0, 40.0)
     y = b.fmul(near, e.splat(root))
     rest = e.call("fma", near, e.splat(root), b.fneg(y))
     rest = e.fma(near, e.splat(root_rest), rest)
     change = b.fmul(b.fmul(_gaussian(e, y), rest), e.splat(-2 / math.sqrt(math.pi)))
     return b.fmul(b.fadd(e.each_lane("erfc", y), change), e.splat(0.5))
+
+
+def _erf(e: Emitter, x: Any) -> Any:
+    return special.erf(e, x, _exp) if e.target.size == 4 else e.each_lane("erf", x)
+
+
+def _erfc(e: Emitter, x: Any) -> Any:
+    if e.target.size == 8:
+        return e.each_lane("erfc", x)
+    b = e.builder
+    above = _decay(e, x, 1.0, special.scaled_erfc(e, _clamp(e, e.call("fabs", x), 0.0, 15.0), 1.0))
+    below = b.fcmp_ordered("<", x, e.splat(0.0))
+    return b.select(below, b.fsub(e.splat(2.0), above), above)
+
+
+def _sin(e: Emitter, x: Any) -> Any:
+    return special.sin_or_cos(e, x, 0, "sin") if e.target.size == 4 else e.each_lane("sin", x)
+
+
+def _cos(e: Emitter, x: Any) -> Any:
+    return special.sin_or_cos(e, x, 1, "cos") if e.target.size == 4 else e.each_lane("cos", x)
+
+
+def _atan(e: Emitter, x: Any) -> Any:
+    return special.atan(e, x) if e.target.size == 4 else e.each_lane("atan", x)
 
 
 def _hypot(e: Emitter, x: Any, y: Any) -> Any:
@@ -276,10 +300,6 @@ def _intrinsic(name: str) -> Callable[..., Any]:
     return lambda e, *arguments: e.call(name, *arguments)
 
 
-def _library(name: str) -> Callable[..., Any]:
-    return lambda e, x: e.each_lane(name, x)
-
-
 def _builder(name: str) -> Callable[..., Any]:
     return lambda e, *arguments: getattr(e.builder, name)(*arguments)
 
@@ -316,19 +336,19 @@ _TABLE: Mapping[str, Callable[..., Any]] = {
     "softplus": _softplus,
     "softsign": _softsign,
     "isru": _isru,
-    "erf": _library("erf"),
-    "erfc": _library("erfc"),
+    "erf": _erf,
+    "erfc": _erfc,
     "gaussian": _gaussian,
     "normal_cdf": _normal_cdf,
     "normal_pdf": _normal_pdf,
     "absolute": _intrinsic("fabs"),
     "sign": _sign,
-    "sin": _library("sin"),
-    "cos": _library("cos"),
+    "sin": _sin,
+    "cos": _cos,
     "sinh": _sinh,
     "cosh": _cosh,
     "asinh": _asinh,
-    "atan": _library("atan"),
+    "atan": _atan,
     "hypot": _hypot,
 }
 

@@ -24,6 +24,7 @@ __all__ = [
     "forward_parts",
     "forward_weights",
     "in_order",
+    "input_weight",
     "pack_panels",
     "pack_units",
     "pack_vectors",
@@ -204,7 +205,12 @@ def _parts(code: Kernels, *packed: Tensor) -> Tensor | None:
     return None if bad else parts
 
 
+def _input_weight(code: Kernels, weight_ih: Tensor) -> Tensor:
+    return pack_units(in_order(weight_ih.detach(), code.layout.from_x), code.target)
+
+
 _forward, _backward = _Kept(_forward_weights), _Kept(_backward_weight)
+_input = _Kept(_input_weight)
 _forward_tiles, _backward_tiles = _Kept(_forward_parts), _Kept(_backward_parts)
 
 
@@ -250,6 +256,11 @@ def backward_weight(weight_hh: Tensor, code: Kernels, verify_bytes: bool) -> Ten
     return _backward.of((weight_hh,), code, verify_bytes)  # type: ignore[no-any-return]
 
 
+def input_weight(weight_ih: Tensor, code: Kernels, verify_bytes: bool) -> Tensor:
+    """weight_ih as the gradient of x reads it."""
+    return _input.of((weight_ih,), code, verify_bytes)  # type: ignore[no-any-return]
+
+
 def backward_parts(weight_hh: Tensor, code: Kernels, verify_bytes: bool) -> Tensor | None:
     """The same for tiles; None if a weight is too large."""
     return _backward_tiles.of((weight_hh,), code, verify_bytes)  # type: ignore[no-any-return]
@@ -277,7 +288,7 @@ def pack_panels(weight: Tensor, blocks: tuple[int, ...], hidden: int, target: Ta
 
 
 def pack_units(weight: Tensor, target: Target) -> Tensor:
-    """[n*H, H] to [panel, n*H, unit], a panel being four vectors of units."""
+    """[n*H, N] to [panel, n*H, column], a panel being four vectors of columns."""
     gates, hidden = weight.shape
     width = WIDTH * target.lanes
     panels = -(-hidden // width)

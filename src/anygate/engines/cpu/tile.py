@@ -72,7 +72,7 @@ def _emit_tile(
     places = [e.at(c, (r * stride + v) * target.lanes) for r in range(rows) for v in range(columns)]
     sums: list[Any] = [e.load(place) for place in places]
     # Few sums are bound by their latency: steps of K with sums of their own.
-    groups = _groups(rows * columns)
+    groups = _groups(target, rows * columns)
     unroll = max(4, groups) if groups > 1 else 1
     whole = builder.and_(depth, ir.Constant(I64, -unroll))
     start = sums + [e.splat(0.0)] * (len(sums) * (groups - 1))
@@ -90,10 +90,11 @@ def _emit_tile(
     return tile
 
 
-def _groups(sums: int) -> int:
+def _groups(target: Target, sums: int) -> int:
     """The number of steps of K have sums of their own: 1, 2, 4 or 8."""
+    most = _SUMS if target.rows > 3 else _SUMS // 2  # of 32 registers, or of 16
     groups = 1
-    while 2 * groups * sums <= _SUMS and groups < 8:
+    while 2 * groups * sums <= most and groups < 8:
         groups *= 2
     return groups
 
@@ -128,10 +129,19 @@ def _loop(
     for step in range(unroll):
         at = builder.add(k, ir.Constant(I64, step))
         row_of_b = e.at(b, builder.mul(at, ir.Constant(I64, columns * e.target.lanes)))
-        line = [e.load(e.at(row_of_b, v * e.target.lanes)) for v in range(columns)]
+        base = (step % groups) * len(rows) * columns
         for v in range(columns):
             e.prefetch(e.at(row_of_b, (_AHEAD * columns + v) * e.target.lanes))
-        base = (step % groups) * len(rows) * columns
+        # The fewer of both factors stay in registers beside the sums, the others pass by.
+        if len(rows) < columns:
+            factors = [e.broadcast(e.at(row, at)) for row in rows]
+            for v in range(columns):
+                vector = e.load(e.at(row_of_b, v * e.target.lanes))
+                for r, factor in enumerate(factors):
+                    place = base + r * columns + v
+                    now[place] = e.fma(factor, vector, now[place])
+            continue
+        line = [e.load(e.at(row_of_b, v * e.target.lanes)) for v in range(columns)]
         for r, row in enumerate(rows):
             factor = e.broadcast(e.at(row, at))
             for v in range(columns):
