@@ -57,7 +57,7 @@ class Arm:
 
     def describe(self) -> dict[str, Any]:
         """Its settings by name, activations as their formulas, for files and tables."""
-        return {slot: _told(a) for slot, a in self.slots.items()} | {
+        return {slot: told(a) for slot, a in self.slots.items()} | {
             name: _plain(value) for name, value in self.settings.items()
         }
 
@@ -149,7 +149,8 @@ def slots_of_arms(arms: Sequence[Arm]) -> tuple[str, ...]:
     return tuple(s for s in SLOT_ARGUMENTS if s in meant)
 
 
-def _told(activation: Activation) -> str:
+def told(activation: Activation) -> str:
+    """Its name where that says all, else its formula."""
     try:
         short = resolve(activation.label) == activation
     except FormulaError:
@@ -166,3 +167,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return str(value)
+
+
+def describe_arm(arm: Arm) -> dict[str, Any]:
+    """An arm as study.json holds it."""
+    main = arm.main
+    return {
+        "label": arm.label,
+        "formula": "" if main is None else str(main.closed),
+        "source": "" if main is None else main.source,
+        "settings": arm.describe(),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import re
@@ -10,18 +11,26 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ...cells import ELMAN, CellType
+from ...cells import GRU as GRU_TYPE
 from ...cells import LSTM as LSTM_TYPE
 from ...formulas import Activation
-from ...nn import LSTM
+from ...nn import GRU, LSTM, RNN, Recurrent
 from ...nn.design import shortcuts
-from ...nn.init import chrono_, forget_bias_, identity_
-from ..tasks import Settings, Task, TaskError
+from ...nn.init import forget_bias_
+from ..arms import STANDARD, Arm, told
+from ..settings import OPTIMIZERS, changed
+from ..tasks import Data, Settings, Task, TaskError
+from ..tasks.own import import_own, is_reference
+from .begin import begin
+from .live import live_log
 from .machine import machine
 from .measure import health, place_of_divergence, snapshot
 from .store.files import LARGEST_NUMBER, SCHEMA
@@ -32,10 +41,30 @@ _DIGITS = 7  # of a number in a result file
 _FEW_DIGITS = 4  # of one among the many of a snapshot
 
 
-def slots_of(slot: str) -> tuple[str, ...]:
-    """The slots that an argument of LSTM sets. Raises TaskError for an unknown one."""
-    groups = shortcuts(LSTM_TYPE)
-    slots = [name for name, _ in LSTM_TYPE.slots]
+def cell_type(name: str) -> CellType:
+    """LSTM, GRU or RNN, or the cell that MODULE:NAME is. Raises TaskError for what is none."""
+    if name in _CELLS:
+        return _CELLS[name][0]
+    if not is_reference(name):
+        raise TaskError(f"cell: one of {', '.join(_CELLS)} or MODULE:NAME is needed, not {name!r}")
+    found = import_own(name, "cell")
+    if not isinstance(found, CellType):
+        raise TaskError(f"{name} is no anygate.CellType but {type(found).__name__}")
+    return found
+
+
+_CELLS: dict[str, tuple[CellType, type[Any]]] = {
+    "LSTM": (LSTM_TYPE, LSTM),
+    "GRU": (GRU_TYPE, GRU),
+    "RNN": (ELMAN, RNN),
+}
+
+
+def slots_of(slot: str, cell: str = "LSTM") -> tuple[str, ...]:
+    """The slots that an argument of the cell sets. Raises TaskError for an unknown one."""
+    kind = cell_type(cell)
+    groups = shortcuts(kind)
+    slots = [name for name, _ in kind.slots]
     if slot in groups:
         return groups[slot]
     if slot in slots:
@@ -66,13 +95,29 @@ class Runnable(Protocol):
     def run(self) -> Outcome: ...
 
 
+def spec_of(task: Task, arm: Arm, slot: str, seed: int, settings: Settings) -> TrialSpec:
+    """The trial of an arm: its activations and settings in place of the study's. Raises TaskError
+    for a setting that cannot be."""
+    slots = dict(arm.slots) or {slot: STANDARD[slot]}
+    main = slot if slot in slots else next(iter(slots))
+    activation = slots.pop(main)
+    try:
+        chosen = changed(settings, arm.settings)
+    except TaskError as error:
+        raise TaskError(f"arm {arm.label!r}: {error}") from None
+    name = "" if arm.label == activation.label else arm.label
+    return TrialSpec(task, activation, main, seed, chosen, others=tuple(slots.items()), name=name)
+
+
 @dataclass(frozen=True)
 class TrialSpec:
     """All that decides a trial's result.
 
     snapshots: one recorded pass before and one after training. health_every: saturated and dead
     units are measured every so many epochs and after the last one, 0 for never. Without them it is
-    the same trial, with a shorter file.
+    the same trial, with a shorter file. others: activations of further slots. name: of its arm, if
+    that is not the activation alone. keep_weights: the timing holds the trained model's state_dict
+    as torch.save writes it. log: a folder for TensorBoard's curves. Neither changes the key.
     """
 
     task: Task
@@ -82,11 +127,20 @@ class TrialSpec:
     settings: Settings
     snapshots: bool = True
     health_every: int = 1
+    others: tuple[tuple[str, Activation], ...] = ()
+    name: str = ""
+    keep_weights: bool = False
+    log: Path | None = None
 
     @property
     def label(self) -> str:
         """The name of its arm in tables."""
-        return self.activation.label
+        return self.name or self.activation.label
+
+    @property
+    def arguments(self) -> dict[str, Activation]:
+        """The activations as arguments of the module."""
+        return {self.slot: self.activation, **dict(self.others)}
 
     @property
     def functions(self) -> tuple[Callable[..., object], ...]:
@@ -106,13 +160,15 @@ class TrialSpec:
             "task": self.task.name,
             "formula": a.formula,
             "parameters": dict(a.parameters),
-            "label": a.label,
+            "label": self.label,
             "slot": self.slot,
             "seed": self.seed,
             "settings": self.settings.describe(),
         }
         if self.task.data:  # else name and seed say all, and earlier results keep their names
             content["data"] = self.task.data
+        if self.others:
+            content["others"] = {s: [o.formula, dict(o.parameters)] for s, o in self.others}
         return file_key(self.label, self.seed, content)
 
 
@@ -132,28 +188,57 @@ class Model(nn.Module):
     def __init__(self, spec: TrialSpec, features: int, every_step: bool) -> None:
         super().__init__()
         self.every_step = every_step
-        size = spec.settings.hidden_size
-        choice: Any = {spec.slot: spec.activation, "engine": spec.settings.engine}
-        if spec.settings.variant:
-            choice[spec.settings.variant] = True
-        self.lstm = LSTM(features, size, **choice)
-        self.head = nn.Linear(size, spec.task.outputs)
-        forget_bias_(self.lstm, spec.settings.forget_bias)
-        if spec.settings.initial == "identity":
-            identity_(self.lstm)
-        elif spec.settings.initial == "chrono":
-            chrono_(self.lstm, spec.task.steps)
+        chosen = spec.settings
+        wide = chosen.hidden_size * (2 if chosen.bidirectional else 1)
+        self.lstm = _layers(spec, features)
+        self.head = nn.Linear(wide, spec.task.outputs)
+        if "forget_gate" in dict(cell_type(chosen.cell).slots):
+            forget_bias_(self.lstm, chosen.forget_bias)
+        begin(self.lstm, chosen.init, spec.task.steps)
+        self.to(chosen.device, getattr(torch, chosen.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         output, _ = self.lstm(x)
-        seen = output.transpose(0, 1) if self.every_step else output[-1]
+        if self.every_step:
+            return self.head(output.transpose(0, 1))  # type: ignore[no-any-return]
+        seen = output[-1]
+        if self.lstm.bidirectional:  # backwards the last step is the first
+            size = self.lstm.hidden_size
+            seen = torch.cat([seen[:, :size], output[0, :, size:]], -1)
         return self.head(seen)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def answers(self, x: Tensor) -> Tensor:
         """The outputs for x [T, N, I] of any N, a part at a time: the states of all steps of all
-        test sequences at once would not fit into memory for MNIST."""
-        return torch.cat([self(part) for part in torch.split(x, TESTED_AT_ONCE, dim=1)])
+        test sequences at once would not fit into memory for MNIST. Without dropout and noise."""
+        self.eval()
+        found = torch.cat([self(part) for part in torch.split(x, TESTED_AT_ONCE, dim=1)])
+        self.train()
+        return found
+
+
+def _layers(spec: TrialSpec, features: int) -> Any:
+    """The recurrent layers with the arm's activations and options. Raises TaskError for options
+    that the cell does not have."""
+    chosen = spec.settings
+    options: dict[str, Any] = {
+        "num_layers": chosen.layers,
+        "bidirectional": chosen.bidirectional,
+        "dropout": chosen.dropout if chosen.layers > 1 else 0.0,
+        "engine": chosen.engine,
+    }
+    for name in ("peephole", "coupled", "layer_norm", "zoneout", "recurrent_dropout", "clip"):
+        if value := getattr(chosen, name):
+            options[name] = value
+    if chosen.cell in _CELLS:
+        make = _CELLS[chosen.cell][1]
+        arguments: tuple[Any, ...] = (features, chosen.hidden_size)
+    else:
+        make, arguments = Recurrent, (cell_type(chosen.cell), features, chosen.hidden_size)
+    try:
+        return make(*arguments, **options, **spec.arguments)
+    except TypeError as error:
+        raise TaskError(f"{spec.label}: {chosen.cell}: {error}") from error
 
 
 def run_trial(spec: TrialSpec) -> Outcome:
@@ -190,7 +275,9 @@ def one_thread() -> Iterator[None]:
 
 
 def _run_trial(spec: TrialSpec) -> Outcome:
-    data = spec.task.load(spec.seed)
+    if spec.settings.device.startswith("cuda"):
+        torch.cuda.manual_seed_all(spec.seed)  # of dropout there
+    data = _placed(spec.task.load(spec.seed), spec.settings)
     model = Model(spec, data.train_x.size(-1), data.every_step)
     run = _Training(spec, model, data.train_x.transpose(0, 1), data.train_y)
     test_x = data.test_x.transpose(0, 1)
@@ -206,15 +293,18 @@ def _run_trial(spec: TrialSpec) -> Outcome:
     take_snapshot("start")
     epochs: list[dict[str, Any]] = []
     started = time.perf_counter()
-    for epoch in range(1, spec.settings.epochs + 1):
-        record = run.epoch(epoch)
-        if run.diverged is not None:
-            break
-        record["metric"] = spec.task.score(model.answers(test_x), data.test_y)
-        last = epoch == spec.settings.epochs
-        if spec.health_every and (last or epoch % spec.health_every == 0):
-            record |= health(model.lstm, probe)
-        epochs.append(tidy({"epoch": epoch, **record}))
+    where = None if spec.log is None else spec.log / spec.key
+    with live_log(where) as log:
+        for epoch in range(1, spec.settings.epochs + 1):
+            record = run.epoch(epoch)
+            if run.diverged is not None:
+                break
+            record["metric"] = spec.task.score(model.answers(test_x), data.test_y)
+            last = epoch == spec.settings.epochs
+            if spec.health_every and (last or epoch % spec.health_every == 0):
+                record |= health(model.lstm, probe)
+            epochs.append(tidy({"epoch": epoch, **record}))
+            log(epoch, record)
     take_snapshot("end")
     final = spec.task.baseline if run.diverged else epochs[-1]["metric"]
     if final is None:  # the metric overflowed though the loss did not
@@ -231,7 +321,10 @@ def _run_trial(spec: TrialSpec) -> Outcome:
         "epochs": epochs,
         "inside": inside,
         "final_metric": final,
-        "settings": {**spec.settings.describe(), "optimizer": "Adam"},
+        "settings": {
+            **spec.settings.all(),
+            **{slot: told(activation) for slot, activation in spec.arguments.items()},
+        },
     }
     timing = {
         "schema": SCHEMA,
@@ -240,13 +333,38 @@ def _run_trial(spec: TrialSpec) -> Outcome:
         "seconds_total": time.perf_counter() - started,
         "machine": machine(spec.settings.engine),
     }
+    if spec.keep_weights:
+        held = io.BytesIO()
+        torch.save({k: v.cpu() for k, v in model.state_dict().items()}, held)
+        timing["weights"] = held.getvalue()
     return result, timing
+
+
+def _placed(data: Data, settings: Settings) -> Data:
+    """The data where and as the trial computes."""
+    kind = getattr(torch, settings.dtype)
+    moved = {
+        part.name: tensor.to(settings.device, kind if tensor.is_floating_point() else None)
+        for part in fields(data)
+        for tensor in [getattr(data, part.name)]
+    }
+    return Data(**moved)
 
 
 class _Training:
     def __init__(self, spec: TrialSpec, model: Model, x: Tensor, y: Tensor) -> None:
         self.spec, self.model, self.x, self.y = spec, model, x, y
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=spec.settings.learning_rate)
+        chosen = spec.settings
+        more = {"momentum": 0.9} if chosen.optimizer == "sgd" else {}
+        self.optimizer: torch.optim.Optimizer = getattr(torch.optim, OPTIMIZERS[chosen.optimizer])(
+            model.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay, **more
+        )
+        steps = chosen.epochs * math.ceil(len(y) / chosen.batch_size)
+        self.schedule = None
+        if chosen.schedule != "constant":
+            self.schedule = torch.optim.lr_scheduler.LambdaLR(
+                self.optimizer, lambda step: _rate(chosen.schedule, step / steps)
+            )
         self.order = torch.Generator().manual_seed(spec.seed)
         self.step = 0
         self.seconds: list[float] = []
@@ -262,7 +380,7 @@ class _Training:
             loss = self.spec.task.loss(self.model(x), self.y[batch])
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            clip = self.spec.settings.clip or math.inf
+            clip = self.spec.settings.gradient_clip or math.inf
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip).item()
             losses.append(loss.item())
             norms.append(norm)
@@ -270,6 +388,8 @@ class _Training:
                 self._diverge(epoch, batch, losses[-1], norm)
                 return {}
             self.optimizer.step()
+            if self.schedule is not None:
+                self.schedule.step()
             self.seconds.append(time.perf_counter() - started)
         return {
             "train_loss": statistics.fmean(losses),
@@ -295,6 +415,13 @@ class _Training:
             "value": str(value),
             **tidy(found),
         }
+
+
+def _rate(schedule: str, done: float) -> float:
+    """The learning rate's factor after a share of all steps."""
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    return max(1.0 - done, 0.0)
 
 
 def tidy(value: Any, digits: int = _DIGITS) -> Any:

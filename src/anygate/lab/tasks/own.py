@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .base import Task, TaskError
 
-__all__ = ["is_reference", "own_task"]
+__all__ = ["import_own", "is_reference", "own_task"]
 
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -20,10 +20,9 @@ def is_reference(name: str) -> bool:
     return _REFERENCE.fullmatch(name) is not None
 
 
-def own_task(reference: str) -> Task:
-    """Import the module, from the current directory too, and check the task by making its data
-    once; their digest becomes the task's `data` where it says none. Raises TaskError for what is
-    not there or no task; what the user's own code raises is left as it is."""
+def import_own(reference: str, what: str) -> object:
+    """What MODULE:NAME is, from the current directory too. Raises TaskError for what is not there;
+    what the user's own code raises is left as it is. what: "task", for the message."""
     module_name, _, path = reference.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # workers inherit sys.path
@@ -34,7 +33,7 @@ def own_task(reference: str) -> Task:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise TaskError(
                 f"there is no module {error.name} in the current directory or among what is "
-                f"installed, so no task {reference}"
+                f"installed, so no {what} {reference}"
             ) from None
         raise TaskError(f"{module_name} cannot be imported: {error}") from error
     except (ImportError, SyntaxError) as error:
@@ -44,6 +43,14 @@ def own_task(reference: str) -> Task:
             found = getattr(found, part)
         except AttributeError:
             raise TaskError(f"{module_name} has no '{path}'") from None
+    return found
+
+
+def own_task(reference: str) -> Task:
+    """The task that MODULE:NAME is or returns, checked by making its data once; their digest
+    becomes the task's `data` where it says none. Raises TaskError as import_own does, and for what
+    is no task."""
+    found = import_own(reference, "task")
     if callable(found) and not isinstance(found, Task):
         found = found()
     if not isinstance(found, Task):

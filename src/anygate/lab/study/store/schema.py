@@ -72,6 +72,11 @@ class TaskInfo:
             return f"{100 * value:.1f}%"
         return f"{value:.4g} {self.unit}".rstrip()
 
+    def tell(self, value: float) -> str:
+        """As show, for a sentence: a relative error says of what it is a share."""
+        relative = self.metric == "relative error" and self.baseline == 1
+        return f"{self.show(value)}{f' of the error of {self.baseline_name}' if relative else ''}"
+
     def show_difference(self, value: float, *, signed: bool = False, unit: bool = True) -> str:
         """A difference of two values: ``2.1 points`` (percentage points) or ``0.0123 m``."""
         if not math.isfinite(value):
@@ -113,10 +118,10 @@ class Settings(TypedDict, total=False):
     epochs: Annotated[int, Meta(ge=1, le=MOST_EPOCHS)]
     batch_size: Count
     learning_rate: Positive
-    clip: Number
+    gradient_clip: Number
     forget_bias: Number
-    initial: Line
-    variant: Line
+    init: Line
+    clip: Number
     engine: Line
     optimizer: Line
     margin: Positive
