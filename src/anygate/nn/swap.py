@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from html import escape
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -95,6 +96,19 @@ class SwapSummary:
         if self.skipped:
             lines += [f"{len(self.skipped)} skipped", *(f"  {entry}" for entry in self.skipped)]
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<SwapSummary: {len(self.replaced)} replaced, {len(self.skipped)} skipped>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a row for each recurrent module."""
+        rows = [(_shown(e.names), e.before, e.after) for e in self.replaced]
+        rows += [(_shown(e.names), "skipped", e.reason) for e in self.skipped]
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        )
+        head = "".join(f"<th>{name}</th>" for name in ("module", "before", "after"))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def swap(

@@ -105,7 +105,7 @@ class RunningTrial:
 
     def __init__(self, arm: Arm, seed: int, folder: Path, metric: str) -> None:
         self.arm = arm.label
-        self.settings: dict[str, Any] = arm.describe()
+        self.settings: dict[str, Any] = arm.given()
         self.seed = seed
         self.metric = metric
         self._folder = folder

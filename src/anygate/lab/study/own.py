@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from ...engines.protocol import EngineError
-from ..arms import Arm, describe_arm, slots_of_arms
+from ..arms import Arm, describe_arm, plain, slots_of_arms
 from ..wording import Notice, to_stderr
 from .context import (
     CHECKPOINT,
@@ -79,7 +79,7 @@ class OwnTrial:
             "label": self.label,
             "arm": self.arm.describe() | {"activations": activations},
             "seed": self.seed,
-            "settings": dict(self.settings),
+            "settings": {name: plain(value) for name, value in self.settings.items()},
         }
         return file_key(self.label, self.seed, content)
 
@@ -146,7 +146,7 @@ class OwnTrial:
             "epochs": as_epochs(rows, self.metric),
             "inside": tidy(trial.inside, 4),
             "final_metric": float(score),
-            "settings": dict(trial.settings),
+            "settings": {name: plain(value) for name, value in trial.settings.items()},
             "values": tidy(others),
         }
         timing = {
@@ -313,6 +313,6 @@ class OwnStudy:
             "slots": list(slots_of_arms(self.arms)),
             "activations": [describe_arm(arm) for arm in self.arms],
             "seeds": list(self.seeds),
-            "settings": {**self.settings, **declared},
+            "settings": {**{k: plain(v) for k, v in self.settings.items()}, **declared},
             "machine": machine(),
         }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +67,7 @@ def _row(results: StudyResults, trial: Trial) -> dict[str, Any]:
         settings = {config.slot: trial.activation, **settings}
     machine = timing.machine or config.machine
     for name, value in (*settings.items(), *machine.items()):
-        row.setdefault(name, json.dumps(value) if isinstance(value, dict | list) else value)
+        row.setdefault(name, value)
     return row
 
 

@@ -96,8 +96,9 @@ class TaskInfo:
         return self.solved is not None and not self.better(self.solved, value)
 
 
-Setting = Line | bool | int | Number | None | list[Any] | dict[str, Any]
-"""A setting as files hold it."""
+Setting = Line | bool | int | Number | None
+"""A setting as files hold it; lists and mappings as their text (msgspec 0.22 frees a union with
+``list[Any]`` and ``dict[str, Any]`` twice when Python ends)."""
 
 
 @dataclass(frozen=True)
