@@ -179,7 +179,7 @@ def test_arms_of_one_file_its_advice_runs_as_printed_and_its_rows_go_out(
 
     capsys.readouterr()
     assert main(["export", str(out), "--csv", str(tmp_path / "rows.csv")]) == Exit.DONE
-    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()))
     assert len(rows) == 10 and set(SETTINGS) <= rows[0].keys()
     mine = next(row for row in rows if row["arm"] == "mine")
     assert mine["gate_activation"] == "hard_sigmoid" and mine["init"] == "chrono"

@@ -140,6 +140,9 @@ class Settings:
     dtype: str = _setting("float32", str, "of weights and data", "NAME", ("float32", "float64"))
 
     def __post_init__(self) -> None:
+        for name, option in SETTINGS.items():
+            if isinstance(option.kind, Bounds) and not isinstance(getattr(self, name), int | float):
+                check(name, getattr(self, name), option)
         for name in ("hidden_size", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise TaskError(f"{name} must be 1 or more, not {getattr(self, name)}")
@@ -149,8 +152,6 @@ class Settings:
             raise TaskError(f"gradient_clip must be 0 (off) or positive, not {self.gradient_clip}")
         for name, option in SETTINGS.items():
             check(name, getattr(self, name), option)
-        if self.coupled and self.peephole and self.cell != "LSTM":
-            raise TaskError("peephole and coupled are variants of the LSTM")
 
     def describe(self) -> dict[str, Any]:
         """As files hold them. What is rarely set is left out at its default."""

@@ -53,9 +53,9 @@ class Study:
         if not labels or not self.seeds:
             raise ValueError("a study needs at least one activation and one seed")
         for arm in self.arms:  # raises for a setting that cannot be
-            spec_of(self.task, arm, self.slot, self.seeds[0], self.settings)
-            for name in arm.slots:
-                slots_of(name, arm.settings.get("cell", self.settings.cell))
+            spec = spec_of(self.task, arm, self.slot, self.seeds[0], self.settings)
+            for name in spec.arguments:
+                slots_of(name, spec.settings.cell)
 
     @property
     def members(self) -> tuple[Arm, ...]:

@@ -207,6 +207,11 @@ class Model(nn.Module):
             seen = torch.cat([seen[:, :size], output[0, :, size:]], -1)
         return self.head(seen)  # type: ignore[no-any-return]
 
+    @property
+    def measurable(self) -> bool:
+        """True if `anygate.record` can measure inside the cell: not with layer norm, for one."""
+        return self.lstm.cell.type.kind in ("one product", "no recurrence")
+
     @torch.no_grad()
     def answers(self, x: Tensor) -> Tensor:
         """The outputs for x [T, N, I] of any N, a part at a time: the states of all steps of all
@@ -286,9 +291,11 @@ def _run_trial(spec: TrialSpec) -> Outcome:
     inside: dict[str, Any] = {}
 
     def take_snapshot(when: str) -> None:
-        if spec.snapshots:
+        if spec.snapshots and model.measurable:
+            model.eval()
             seen = snapshot(model, probe, lambda y: spec.task.loss(y, wanted))
             inside[when] = tidy(seen, _FEW_DIGITS)
+            model.train()
 
     take_snapshot("start")
     epochs: list[dict[str, Any]] = []
@@ -301,7 +308,7 @@ def _run_trial(spec: TrialSpec) -> Outcome:
                 break
             record["metric"] = spec.task.score(model.answers(test_x), data.test_y)
             last = epoch == spec.settings.epochs
-            if spec.health_every and (last or epoch % spec.health_every == 0):
+            if spec.health_every and model.measurable and (last or epoch % spec.health_every == 0):
                 record |= health(model.lstm, probe)
             epochs.append(tidy({"epoch": epoch, **record}))
             log(epoch, record)
@@ -314,7 +321,7 @@ def _run_trial(spec: TrialSpec) -> Outcome:
         "schema": SCHEMA,
         "key": spec.key,
         "task": spec.task.name,
-        "activation": spec.activation.label,
+        "activation": spec.label,
         "slot": spec.slot,
         "seed": spec.seed,
         "diverged": run.diverged,
@@ -404,9 +411,11 @@ class _Training:
     def _diverge(self, epoch: int, batch: Tensor, loss: float, norm: float) -> None:
         what, value = ("gradient", norm) if math.isfinite(loss) else ("loss", loss)
         wanted = self.y[batch]
-        found = place_of_divergence(
-            self.model, self.x[:, batch], lambda y: self.spec.task.loss(y, wanted)
-        )
+        found = {}
+        if self.model.measurable:
+            found = place_of_divergence(
+                self.model, self.x[:, batch], lambda y: self.spec.task.loss(y, wanted)
+            )
         place = f", first at time step {found['time_step']}" if "slot" in found else ""
         self.diverged = {
             "epoch": epoch,
