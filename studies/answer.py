@@ -238,7 +238,7 @@ ANSWER: Mapping[Question, Paragraph] = {
         numbers=(_state,),
     ),
     Question.CONSEQUENCES: Paragraph(
-        "anygate compare tanh relu --task adding:50 --clip 0 --forget-bias 3",
+        "anygate compare tanh relu --task adding:50 --gradient-clip 0 --forget-bias 3",
         numbers=(_further_seeds, _chrono, _rates),
     ),
 }

@@ -177,10 +177,19 @@ def arms(
     return tuple(Arm(task, slot, name, changed) for slot in which for name in activations)
 
 
+def _as_setting(name: str, value: Any) -> tuple[str, Any]:
+    """A change as the lab calls it; the names of arms, and with them those of committed results,
+    stay."""
+    if name == "variant":
+        return str(value), True
+    return {"clip": "gradient_clip", "initial": "init"}.get(name, name), value
+
+
 def spec_of(arm: Arm, seed: int, scale: Scale, rate: float | None = None) -> TrialSpec:
     """The trial of an arm and a seed. rate: for an arm with its own."""
     task = scale.setups[arm.task].make()
-    settings: Settings = replace(task.settings, **dict(arm.changes))
+    changes = dict(_as_setting(name, value) for name, value in arm.changes)
+    settings: Settings = replace(task.settings, **changes)
     if rate is not None:
         settings = replace(settings, learning_rate=rate)
     return TrialSpec(task, resolve(arm.activation), arm.slot, seed, settings)

@@ -65,22 +65,23 @@ def test_a_run_that_did_not_diverge_is_not_said_to() -> None:
 
 def test_the_verdict_names_the_run_and_what_to_try(tmp_path: Path) -> None:
     results = study(tmp_path, {"tanh": [0.9, 0.8], "relu": [0.8, None]},
-                    settings={"learning_rate": 0.02, "clip": 0.0})  # fmt: skip
+                    settings={"learning_rate": 0.02, "gradient_clip": 0.0})  # fmt: skip
     stability = judge(results).stability
     assert "relu with seed 1 diverged at training step 71 of epoch 2" in stability[1]
     assert stability[2] == (
         "To try with relu: Lower the learning rate to 0.002, and clip the norm of the gradient to "
-        "1 (--learning-rate 0.002 --clip 1)."
+        "1 (--arm 'relu, learning_rate=0.002 gradient_clip=1.0' activation=relu "
+        "learning_rate=0.002 gradient_clip=1.0)."
     )
     assert after_divergence(results, "tanh") is None
 
 
 def test_with_a_stability_map_its_rate_is_suggested(tmp_path: Path) -> None:
     write_study(tmp_path, {"tanh": [0.9], "relu": [None]},
-                settings={"learning_rate": 0.03, "clip": 1.0})  # fmt: skip
+                settings={"learning_rate": 0.03, "gradient_clip": 1.0})  # fmt: skip
     add_stability(tmp_path, {"relu": {(0.001, 0.0): 0, (0.01, 0.0): 0, (0.03, 0.0): 2}})
     found = after_divergence(load(tmp_path), "relu")
-    assert found is not None and found.options == "--learning-rate 0.01"
+    assert found is not None and found.settings == {"activation": "relu", "learning_rate": 0.01}
     assert "no run with relu diverged up to a learning rate of 0.01" in found.because
 
 
@@ -93,18 +94,18 @@ def test_a_run_that_diverged_before_any_change_is_not_the_learning_rates_fault(
     trial["diverged"] |= {"step": 1, "slot": "candidate", "time_step": 4}
     path.write_text(json.dumps(trial))
     found = after_divergence(load(tmp_path), "exp")
-    assert found is not None and found.options == "--slot candidate"
+    assert found is not None and found.settings == {"candidate": "exp"}
     assert "it is not the learning rate" in found.because
 
 
 def test_where_each_has_a_rate_of_its_own_that_one_is_lowered(tmp_path: Path) -> None:
-    results = study(tmp_path, {"tanh": [0.9], "relu": [None]}, settings={"clip": 1.0})
+    results = study(tmp_path, {"tanh": [0.9], "relu": [None]}, settings={"gradient_clip": 1.0})
     tuned = {name: Tuned(rate, (Tried(rate, (0.5,), 0),))
              for name, rate in (("tanh", 0.01), ("relu", 0.2))}  # fmt: skip
     rates = LearningRates((0.01, 0.2), (1_000_000,), False, 0.01, tuned)
     own = replace(results, config=replace(results.config, learning_rates=rates))
     found = after_divergence(own, "relu")
-    assert found is not None and found.options == "--learning-rate 0.02"
+    assert found is not None and found.settings["learning_rate"] == 0.02
 
 
 def options_in(text: str) -> list[str]:
@@ -125,10 +126,11 @@ def test_relu_that_diverges_trains_when_the_printed_suggestion_is_followed(
     assert len(bad.diverged("relu")) == 2
     assert re.search(r"relu with seed \d diverged at training step 2 of epoch 1: .*\|c\|",
                      " ".join(printed.split()))  # fmt: skip
-    assert main([*common, *options_in(printed), "--out", str(tmp_path / "good")]) == 0
-    good = load(tmp_path / "good")
-    assert not good.diverged("relu")
-    assert good.solved("relu") == 2
+    options = options_in(printed)
+    assert main([*common, "--learning-rate", "0.3", *options, "--out", str(tmp_path / "bad")]) == 0
+    good = load(tmp_path / "bad")
+    assert not good.diverged(options[1]) and len(good.diverged("relu")) == 2
+    assert good.solved(options[1]) == 2
 
 
 # ------------------------------------------------------------------------------- sheet and numbers
@@ -137,11 +139,11 @@ def test_relu_that_diverges_trains_when_the_printed_suggestion_is_followed(
 def test_an_unbounded_candidate_is_said_with_its_largest_state(tmp_path: Path) -> None:
     results = study(tmp_path, {"tanh": [0.9, 0.8], "relu": [0.8, 0.7]},
                     formulas={"relu": "max(x, 0)"},
-                    settings={"learning_rate": 0.01, "clip": 0})  # fmt: skip
+                    settings={"learning_rate": 0.01, "gradient_clip": 0})  # fmt: skip
     found = about(advice(results), "relu", "identity")
     assert "no bound (property sheet), and it is the candidate and cell output" in found.because
     assert "the largest |c| measured is 6, with tanh 6. No run diverged here" in found.because
-    assert found.do.startswith("Clip the gradient (--clip 1)")
+    assert found.do.startswith("Clip the gradient, begin")
     assert "anygate.init.identity_(lstm)" in found.code
     assert not [a for a in advice(results) if a.label == "tanh"]
 
@@ -187,7 +189,7 @@ def test_a_gradient_that_vanishes_for_all_is_one_suggestion(tmp_path: Path) -> N
     add_snapshots(tmp_path, {"tanh": 0.8, "relu": 0.7})
     found = about(advice(load(tmp_path)), "", "Open the forget gate")
     # a sigmoid of the bias, to the power of 64 steps, is a tenth
-    assert found.options == "--forget-bias 3.3"
+    assert found.options == "--arm 'tanh, forget_bias=3.3' activation=tanh forget_bias=3.3"
     assert "with tanh" in found.because and "with relu" in found.because
 
 

@@ -103,7 +103,7 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(
         ("--seeds", "1001", "a whole number from 1 to 1,000 is needed, not '1001'"),
         ("--epochs", "0", "a whole number from 1 to"),
         ("--window", "0", "a whole number from 1 to"),
-        ("--clip", "inf", "a number is needed, not 'inf'"),
+        ("--gradient-clip", "inf", "a number is needed, not 'inf'"),
         ("--learning-rate", "fast", "a number is needed, not 'fast'"),
     ],
 )

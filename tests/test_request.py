@@ -49,7 +49,7 @@ def test_the_command_line_counts_more_than_the_file_and_the_file_more_than_the_d
         ("seeds = 2.5", "from 1 to 1,000 without quotes is needed, not 2.5"),
         ("seeds = true", "without quotes is needed, not True"),
         ("seeds = [1, 2]", "without quotes is needed, not a list"),
-        ("clip = inf", "clip: a number without quotes is needed, not inf"),
+        ("gradient-clip = inf", "gradient-clip: a number without quotes is needed, not inf"),
         ("margin = 0.0", "margin: a number above 0 without quotes is needed"),
         ("task = 5", "task: one line of text in quotes is needed, not 5"),
         ('task = ["adding", 5]', "task: one line of text in quotes is needed, not 5"),

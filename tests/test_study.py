@@ -89,7 +89,7 @@ def test_unknown_task_slot_and_bad_settings_are_refused_with_the_known_ones() ->
     with pytest.raises(TaskError, match="cell_output"):
         slots_of("gate")
     for bad in ({"epochs": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")},
-                {"clip": -1.0}, {"hidden_size": 0}):  # fmt: skip
+                {"gradient_clip": -1.0}, {"hidden_size": 0}):  # fmt: skip
         with pytest.raises(TaskError):
             replace(SMALL, **bad)
 
@@ -131,7 +131,7 @@ def test_keys_differ_with_every_setting_and_are_safe_file_names() -> None:
 def test_a_diverging_trial_is_a_result_that_names_the_step_and_the_slot() -> None:
     diverging = TrialSpec(
         find_task("digits"), resolve("10*x**2"), "activation", 0,
-        replace(SMALL, clip=0.0, learning_rate=1.0),
+        replace(SMALL, gradient_clip=0.0, learning_rate=1.0),
     )  # fmt: skip
     result, _ = run_trial(diverging)
     found = result["diverged"]

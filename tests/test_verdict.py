@@ -313,11 +313,13 @@ def test_only_what_held_is_called_the_best(
     assert f" has the {said} {task['metric']} on " in answer
 
 
-def test_the_table_heads_a_range_and_says_milliseconds(tmp_path: Path) -> None:
+def test_the_table_heads_a_range_and_tells_the_difference(tmp_path: Path) -> None:
     finals = {"tanh": around(0.9, 3), "relu": around(0.8, 3)}
-    few = table(study(tmp_path / "few", finals, seconds={"tanh": 0.0125})).splitlines()
-    assert "  range  " in few[0] and few[0].endswith("ms/step")
-    assert few[2].endswith("12.5") and few[3].endswith("–")
+    seconds = {"tanh": 0.0125, "relu": 0.015}
+    few = table(study(tmp_path / "few", finals, seconds=seconds)).splitlines()
+    assert "  range  " in few[0] and few[0].endswith("difference from tanh")
+    assert "time per step" in few[0] and "1.20" in few[3]
+    assert few[3].endswith("10.0 points worse, may be chance")
     write_study(tmp_path / "more", {"tanh": around(0.9, 6), "relu": around(0.8, 6)})
     assert "95% interval" in table(load(tmp_path / "more"))
     (tmp_path / "more" / "trials" / "a1-0.json").unlink()
@@ -348,7 +350,9 @@ def test_every_run_diverging_is_a_result(tmp_path: Path) -> None:
 
 
 def test_no_divergence_is_said_too(tmp_path: Path) -> None:
-    assert "No run diverged (0 of 4)." in text(study(tmp_path, {"tanh": [0.9] * 4}))
+    assert "No run diverged (0 of 4); with 4 runs of each, a failure in up to 49%" in text(
+        study(tmp_path, {"tanh": [0.9] * 4})
+    )
 
 
 def test_saturation_and_dead_units(tmp_path: Path) -> None:

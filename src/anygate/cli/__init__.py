@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
-from . import compare, explore, lookup, report
+from . import compare, explore, export, lookup, report
 from .base import Exit, say
 
 __all__ = ["Exit", "main", "parser"]
@@ -30,7 +30,9 @@ examples:
   anygate compare tanh "x*sigmoid(x)" --slot candidate --task adding --seeds 10
   anygate compare tanh relu --task adding digits --learning-rates 0.001 0.003 0.01 0.03
   anygate compare tanh relu --data my.csv --target price
+  anygate compare relu --arm mine activation=relu gate_activation=hard_sigmoid init=identity
   anygate compare --config study.toml --dry-run
+  anygate export runs/digits-activation --csv
   anygate show "where(x > 0, x, 0.1*x)"
 """
 
@@ -45,6 +47,7 @@ _MENDABLE = {
     "StudyError",
     "WriteError",
     "UsageError",
+    "ArmError",
 }
 
 
@@ -83,6 +86,6 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"anygate {__version__}")
     commands = made.add_subparsers(dest="command", metavar="COMMAND")
-    for command in (lookup, explore, compare, report):
+    for command in (lookup, explore, compare, report, export):
         command.add(commands)
     return made

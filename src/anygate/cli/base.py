@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+
+from ..lab.settings import Bounds, above_zero, finite, positive
 
 __all__ = [
     "Bounds",
@@ -60,35 +60,6 @@ def add_command(
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The numbers that an option takes: int or float, and the ends, which belong to them. Called
-    with the text of the command line, it gives the number or raises ArgumentTypeError."""
-
-    kind: type[int] | type[float]
-    least: float
-    most: float
-
-    def __call__(self, text: str) -> float:
-        try:
-            number = self.kind(text)
-        except ValueError:
-            number = math.nan
-        if not self.least <= number <= self.most:
-            raise argparse.ArgumentTypeError(f"{self} is needed, not {text[:40]!r}")
-        return number
-
-    def __str__(self) -> str:
-        if self.kind is int:
-            return f"a whole number from {self.least:,} to {self.most:,}"
-        return "a number above 0" if self.least > 0 else "a number"
-
-
-positive = Bounds(int, 1, 1_000_000)
-finite = Bounds(float, -1e100, 1e100)
-above_zero = Bounds(float, 1e-100, 1e100)
 
 
 def say(text: str, *, to_stderr: bool = False) -> None:

@@ -17,6 +17,7 @@ from .request import OPTIONS, SETTINGS, merged
 
 if TYPE_CHECKING:
     from ..formulas import Activation
+    from ..lab.arms import Arm
     from ..lab.study.outlook import Part
     from ..lab.study.plan import Study
     from ..lab.study.tuning import TunedStudy
@@ -43,8 +44,12 @@ def add(commands: Any) -> None:
     for name, option in OPTIONS.items():
         place = training if name in SETTINGS else tasks if name in ("task", "data") else parser
         place = data if name in DATA_OPTIONS else place
+        flag = f"--{name.replace('_', '-')}"
+        if option.kind is bool:
+            place.add_argument(flag, action="store_const", const=True, help=option.help)
+            continue
         place.add_argument(
-            f"--{name.replace('_', '-')}",
+            flag,
             type=option.kind,
             metavar=option.metavar,
             nargs="+" if option.many else None,
@@ -52,6 +57,15 @@ def add(commands: Any) -> None:
             help=option.help,
         )
     add = parser.add_argument
+    add(
+        "--arm",
+        nargs="+",
+        action="append",
+        metavar=("NAME", "SETTING=VALUE"),
+        help="one more arm to compare: a name, then any settings, such as --arm mine "
+        "activation=relu gate_activation=hard_sigmoid init=chrono hidden_size=64; as often as you "
+        "like (in a file: a table [arm.mine])",
+    )
     add(
         "--config",
         metavar="FILE",
@@ -69,6 +83,12 @@ def add(commands: Any) -> None:
         action="store_true",
         help="also map where training diverges: short runs over learning rates and forget biases",
     )
+    add("--keep-weights", action="store_true", help="keep trained weights in DIR/weights/KEY.pt")
+    add(
+        "--log",
+        choices=("tensorboard",),
+        help="live curves of all trials in DIR/tensorboard (tensorboard --logdir shows them)",
+    )
     add("--fresh", action="store_true", help="forget results that the folder already holds")
 
 
@@ -80,6 +100,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     studies = _studies(request)
     directory = Path(request.out) if request.out else _default_folder(studies)
+    studies = [_kept(study, directory, options) for study in studies]
     command = _command(request, directory) + (" --stability" if options.stability else "")
     try:
         placed = place(directory, studies)
@@ -101,17 +122,39 @@ def _compare(options: argparse.Namespace) -> int:
 def _studies(request: argparse.Namespace) -> list[Study | TunedStudy]:
     """A study for each task with each slot."""
     from ..formulas import resolve
+    from ..lab.arms import read_arm
 
     tasks = _tasks(request)
-    activations = tuple(resolve(text) for text in request.activations)
+    activations = tuple(resolve(text) for text in request.activations or ())
+    arms = tuple(read_arm(name, given) for name, given in (request.arm or {}).items())
     try:
         studies = [
-            _study(request, task, slot, activations) for task in tasks for slot in request.slot
+            _study(request, task, slot, activations, arms)
+            for task in tasks
+            for slot in request.slot
         ]
     except ValueError as error:
         raise UsageError(str(error)) from None
     _say_same(activations)
     return studies
+
+
+def _kept(
+    study: Study | TunedStudy, directory: Path, options: argparse.Namespace
+) -> Study | TunedStudy:
+    """The study with what it keeps beside its results."""
+    from dataclasses import replace
+    from importlib.util import find_spec
+
+    from ..lab.study.tuning import TunedStudy
+
+    log = directory.absolute() / "tensorboard" if options.log else None
+    if log and find_spec("tensorboard") is None:
+        raise UsageError("--log tensorboard needs it: pip install tensorboard")
+    if isinstance(study, TunedStudy):
+        inner = replace(study.study, keep_weights=options.keep_weights, log=log)
+        return replace(study, study=inner)
+    return replace(study, keep_weights=options.keep_weights, log=log)
 
 
 def _tasks(request: argparse.Namespace) -> list[Task]:
@@ -127,21 +170,27 @@ def _tasks(request: argparse.Namespace) -> list[Task]:
 
 
 def _study(
-    request: argparse.Namespace, task: Task, slot: str, activations: tuple[Activation, ...]
+    request: argparse.Namespace,
+    task: Task,
+    slot: str,
+    activations: tuple[Activation, ...],
+    arms: tuple[Arm, ...],
 ) -> Study | TunedStudy:
     from dataclasses import replace
 
-    from ..lab.study.plan import Study
+    from ..lab.study.plan import Study, with_standard
     from ..lab.study.tuning import TunedStudy, tuning_seeds
 
     given = {name: value for name in SETTINGS if (value := getattr(request, name)) is not None}
+    settings = replace(task.settings, **given)
     study = Study(
         task,
-        activations,
+        with_standard(activations, arms, slot, settings.cell),
         slot,
-        tuple(range(request.seeds)),
-        replace(task.settings, **given),
+        tuple(request.seed_list or range(request.seeds)),
+        settings,
         request.margin,
+        arms,
     )
     if request.learning_rates is None:
         return study
@@ -185,16 +234,24 @@ def _default_folder(studies: Sequence[Study | TunedStudy]) -> Path:
 
 def _command(request: argparse.Namespace, directory: Path) -> str:
     """The command that repeats or resumes this one, without what cannot change a result."""
-    words = ["anygate", "compare", *request.activations]
+    words = ["anygate", "compare", *(request.activations or ())]
+    for name, given in (request.arm or {}).items():
+        words += ["--arm", name, *(f"{k}={_as_text(v)}" for k, v in given.items())]
     kept = [name for name in OPTIONS if name not in ("out", "jobs", "executor", "address")]
     if request.learning_rates is None:
         kept.remove("tuning_seeds")
     for name in kept:
         value = getattr(request, name)
-        if value is not None:
+        if value is not None and value is not False:
             words.append(f"--{name.replace('_', '-')}")
+            if value is True:
+                continue
             words += map(str, value) if isinstance(value, list) else [str(value)]
     return shlex.join([*words, "--out", str(directory)])
+
+
+def _as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _run(

@@ -6,48 +6,29 @@ import argparse
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..lab.data_options import DATA_OPTIONS, DataOption
-from .base import Bounds, UsageError, above_zero, finite, positive
+from ..lab.settings import (
+    SETTINGS,
+    Bounds,
+    Option,
+    above_zero,
+    finite,
+    positive,
+    unknown,
+    value_of,
+)
+from .base import UsageError
 
 __all__ = ["DEFAULTS", "OPTIONS", "SETTINGS", "Option", "merged", "read_config"]
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of the command line, and a key of the file.
-
-    kind: str, or the bounds of a number. many: it takes several values.
-    """
-
-    kind: type[str] | Bounds
-    help: str
-    metavar: str = "N"
-    many: bool = False
-    choices: tuple[str, ...] | None = None
 
 
 def _data_option(option: DataOption) -> Option:
     kind = Bounds(int, option.least, option.most) if option.kind is int else str
     return Option(kind, option.help, option.metavar, option.many, option.choices)
 
-
-SETTINGS: dict[str, Option] = {
-    "hidden_size": Option(positive, "units of the LSTM"),
-    "epochs": Option(Bounds(int, 1, 10_000), "times through the training data"),
-    "batch_size": Option(positive, "sequences in a training step"),
-    "learning_rate": Option(
-        finite, "of Adam; beside --learning-rates, the one that is shared", "X"
-    ),
-    "clip": Option(finite, "the gradient's norm is scaled down to this; 0: off", "X"),
-    "forget_bias": Option(finite, "initial bias of the forget gate", "X"),
-    "engine": Option(
-        str, "what computes the LSTM: auto (the default) or an engine's name, such as eager", "NAME"
-    ),
-}
 
 OPTIONS: dict[str, Option] = {
     "slot": Option(
@@ -73,6 +54,7 @@ OPTIONS: dict[str, Option] = {
     ),
     **{name: _data_option(option) for name, option in DATA_OPTIONS.items()},
     "seeds": Option(Bounds(int, 1, 1_000), "seeds 0 to N-1 (default 8)"),
+    "seed_list": Option(Bounds(int, 0, 2**53 - 1), "these seeds, in place of --seeds", many=True),
     "margin": Option(
         above_zero,
         "differences in the metric within X count as equivalent "
@@ -106,6 +88,23 @@ OPTIONS: dict[str, Option] = {
 }
 """All but the activations."""
 
+SLOTS = (
+    "activation",
+    "gate_activation",
+    "input_gate",
+    "forget_gate",
+    "candidate",
+    "output_gate",
+    "cell_output",
+    "reset_gate",
+    "update_gate",
+)
+ARM_KEYS: dict[str, Option] = {
+    **{slot: Option(str, f"the activation of {slot}", "ACTIVATION") for slot in SLOTS},
+    **SETTINGS,
+}
+"""What an arm can set."""
+
 LARGEST = 2**20
 """Bytes of a TOML file."""
 DEFAULTS: dict[str, Any] = {
@@ -124,15 +123,19 @@ def merged(options: argparse.Namespace) -> argparse.Namespace:
         for name in ("activations", *OPTIONS)
         if (value := getattr(options, name)) is not None
     }
+    if options.arm is not None:
+        given["arm"] = dict(_arm_of(words) for words in options.arm)
     held = read_config(Path(options.config)) if options.config is not None else {}
     if "task" in held and "data" in held:
         raise UsageError(f"{options.config}: task and data exclude each other; keep one of them")
     for one, other in (("task", ("data", *DATA_OPTIONS)), ("data", ("task",))):
         if one in given:  # what the file says of the other does not count
             held = {name: value for name, value in held.items() if name not in other}
-    nothing = dict.fromkeys(("activations", *OPTIONS))
+    if "arm" in held and "arm" in given:
+        given["arm"] = {**held["arm"], **given["arm"]}
+    nothing = dict.fromkeys(("activations", "arm", *OPTIONS))
     found = argparse.Namespace(**{**nothing, **DEFAULTS, **held, **given})
-    if not found.activations:
+    if not found.activations and not found.arm:
         raise UsageError(
             "no activation is given; they come first, before options that take several values: "
             "anygate compare tanh relu --task adding digits"
@@ -167,8 +170,14 @@ def read_config(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     known = {"activations": Option(str, "", many=True), **OPTIONS}
     for key, value in raw.items():
+        if key == "arm":
+            found["arm"] = _arms(path, value)
+            continue
         if isinstance(value, dict):
-            raise UsageError(f"{path}: [{key}] is a table; all keys stand at the top, without one")
+            raise UsageError(
+                f"{path}: [{key}] is a table; all keys stand at the top, without one, but for "
+                "those of an arm, such as [arm.mine]"
+            )
         name = key.replace("-", "_")
         if name not in known:
             raise UsageError(_unknown(path, key, known))
@@ -179,6 +188,46 @@ def read_config(path: Path) -> dict[str, Any]:
         except ValueError as error:
             raise UsageError(f"{path}: {key}: {error}") from None
     return found
+
+
+def _arms(path: Path, tables: object) -> dict[str, dict[str, Any]]:
+    """The tables [arm.NAME], keys with - or _."""
+    if not isinstance(tables, dict) or not all(isinstance(v, dict) for v in tables.values()):
+        raise UsageError(f"{path}: an arm is a table with a name, such as [arm.mine]")
+    found: dict[str, dict[str, Any]] = {}
+    for name, table in tables.items():
+        found[name] = {}
+        for key, value in table.items():
+            setting = key.replace("-", "_")
+            if setting not in ARM_KEYS:
+                raise UsageError(f"{path}: [arm.{name}]: {unknown(setting, ARM_KEYS)}")
+            try:
+                found[name][setting] = _value(ARM_KEYS[setting], value)
+            except ValueError as error:
+                raise UsageError(f"{path}: [arm.{name}]: {key}: {error}") from None
+    return found
+
+
+def _arm_of(words: list[str]) -> tuple[str, dict[str, Any]]:
+    """An arm from NAME SETTING=VALUE ..."""
+    name, *rest = words
+    found = {}
+    for word in rest:
+        key, equals, text = word.partition("=")
+        setting = key.replace("-", "_")
+        if not equals:
+            raise UsageError(f"--arm {name}: SETTING=VALUE is needed, not {word[:40]!r}")
+        if setting not in ARM_KEYS:
+            raise UsageError(f"--arm {name}: {unknown(setting, ARM_KEYS)}")
+        try:
+            found[setting] = value_of(setting, text)
+        except ValueError as error:
+            raise UsageError(f"--arm {name}: {error}") from None
+    if not rest:
+        raise UsageError(
+            f"--arm {name}: say what it sets, such as --arm {name} activation=relu init=identity"
+        )
+    return name, found
 
 
 def _unknown(path: Path, key: str, known: Mapping[str, Option]) -> str:
@@ -209,6 +258,8 @@ def _value(option: Option, value: object) -> Any:
     if isinstance(kind, Bounds):
         needed = f"{kind} without quotes"
         kind = Annotated[kind.kind, msgspec.Meta(ge=kind.kind(kind.least), le=kind.kind(kind.most))]
+    elif kind is bool:
+        needed = "true or false"
     elif option.choices:
         needed, kind = f"one of {', '.join(option.choices)}", Literal[option.choices]
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any, Literal
 
 from .activation import Activation
@@ -73,6 +74,20 @@ class Sheet:
     slots: dict[str, tuple[str, ...]]
     repeats: bool = False
     skipped: int = 0
+
+    def __str__(self) -> str:
+        """A property a line, as `anygate show` prints it."""
+        from .describe import describe
+
+        return describe(self)
+
+    def __repr__(self) -> str:
+        low, high = self.low.value, self.high.value
+        return f"<Sheet of {self.activation.label}: from {low:.4g} to {high:.4g}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return f"<pre>{escape(str(self))}</pre>"
 
     @property
     def saturated(self) -> tuple[tuple[float, float], ...]:

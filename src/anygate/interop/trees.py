@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..formulas import ACTIVATIONS, Activation
-from ..nn.design import ActivationLike
 from ..formulas.lookup import resolve
+from ..nn.design import ActivationLike
 
 __all__ = ["Array", "Tree", "activation_of", "array", "flat", "nested"]
 

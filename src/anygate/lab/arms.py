@@ -55,11 +55,13 @@ class Arm:
         """The activation that stands for it in pictures: of the whole, else of a gate."""
         return next(iter(sorted(self.slots.items(), key=lambda s: "gate" in s[0])), ("", None))[1]
 
+    def given(self) -> dict[str, Any]:
+        """Its settings by name as they were given, activations as their names or formulas."""
+        return {slot: told(a) for slot, a in self.slots.items()} | dict(self.settings)
+
     def describe(self) -> dict[str, Any]:
-        """Its settings by name, activations as their formulas, for files and tables."""
-        return {slot: _told(a) for slot, a in self.slots.items()} | {
-            name: _plain(value) for name, value in self.settings.items()
-        }
+        """The same for files and tables."""
+        return {name: plain(value) for name, value in self.given().items()}
 
 
 ArmLike: TypeAlias = ActivationLike | Arm | Mapping[str, Any]
@@ -149,7 +151,8 @@ def slots_of_arms(arms: Sequence[Arm]) -> tuple[str, ...]:
     return tuple(s for s in SLOT_ARGUMENTS if s in meant)
 
 
-def _told(activation: Activation) -> str:
+def told(activation: Activation) -> str:
+    """Its name where that says all, else its formula."""
     try:
         short = resolve(activation.label) == activation
     except FormulaError:
@@ -157,12 +160,19 @@ def _told(activation: Activation) -> str:
     return activation.label if short else str(activation.closed)
 
 
-def _plain(value: Any) -> Any:
-    """A setting as JSON holds it; what JSON does not know as its text."""
+def plain(value: Any) -> Any:
+    """A setting as files hold it: what is no number, truth value or text as its text."""
     if isinstance(value, bool | int | float | str) or value is None:
         return value
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
     return str(value)
+
+
+def describe_arm(arm: Arm) -> dict[str, Any]:
+    """An arm as study.json holds it."""
+    main = arm.main
+    return {
+        "label": arm.label,
+        "formula": "" if main is None else str(main.closed),
+        "source": "" if main is None else main.source,
+        "settings": arm.describe(),
+    }

@@ -11,6 +11,7 @@ from typing import Any
 
 from .arms import Arm, Arms, read_arms
 from .comparison import Comparison
+from .study.context import random_kept
 from .study.executors import Executor, on_this_machine
 from .study.own import OnError, OwnStudy, code_digest
 from .study.store.files import StudyError, read
@@ -42,6 +43,7 @@ def compare(
     jobs: int = 1,
     executor: Executor = on_this_machine,
     on_error: OnError = "record",
+    log: str | None = None,
     progress: bool = True,
 ) -> Comparison:
     """Compare activations in a model and a training of your own, paired by seed.
@@ -91,6 +93,7 @@ def compare(
     on_error: a score that is not finite and an ArithmeticError, ValueError, RuntimeError or
         AssertionError are outcomes and stand in the table as diverged; "raise" raises the latter,
         as does any in the first trial, and all others (also of memory) always.
+    log: "tensorboard" writes the reports of running trials into ``out``/tensorboard.
     progress: tell it on stderr.
 
     Returns a :class:`Comparison`. Ctrl-C ends early and returns what is done. Raises ValueError for
@@ -102,6 +105,8 @@ def compare(
     for name, value in (("baseline", baseline), ("solved", solved)):
         if value is not None and not abs(value) <= 1e100:
             raise ValueError(f"{name} must be a finite number, not {value}")
+    if log not in (None, "tensorboard") or (log and out is None):
+        raise ValueError(f"log is 'tensorboard', with a folder out= for it, not {log!r}")
     digest = code_digest(train)
     name = getattr(train, "__name__", type(train).__name__)
     task: dict[str, Any] = {
@@ -117,7 +122,8 @@ def compare(
         "own": True,
         "worst_counts": baseline is None,
     }
-    with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
+    place = tempfile.TemporaryDirectory() if out is None else nullcontext(str(out))
+    with random_kept(), place as folder:
         directory = Path(folder)
         if digest:
             held = None if fresh else _held_digest(directory)
@@ -136,6 +142,7 @@ def compare(
             settings=settings or {},
             margin=margin,
             on_error=on_error,
+            log=directory.absolute() / "tensorboard" if log else None,
             command=_command(name, activations, seeds, metric, out),
         )
         stopped = _run(study, directory, fresh, jobs, executor, progress)

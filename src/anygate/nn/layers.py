@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from html import escape
 from typing import Any, ClassVar, cast
 
 import torch
@@ -132,6 +133,16 @@ class RecurrentLayers(Notices, nn.RNNBase):
         """torch's, and what differs from torch's module."""
         found = summary([*self._designs.values()], self._torch_type, self._options)
         return super().extra_repr() + (f", {found}" if found else "")
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the module, and the activation in each slot as a formula."""
+        rows = "".join(
+            f"<tr><td>{slot}</td><td>{escape(a.label)}</td><td>{escape(a.formula)}</td></tr>"
+            for slot, a in self.cell.slots.items()
+        )
+        head = "<tr><th>slot</th><th>activation</th><th>f(x)</th></tr>"
+        named = f"<p><code>{escape(repr(self))}</code></p>"
+        return f"{named}<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
     def reset_parameters(self) -> None:
         """As torch's module; activations' parameters to the numbers of their formula."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -296,6 +297,14 @@ class Recording:
         for r in self.records:
             for name, value in r.scalars().items():
                 writer.add_scalar(f"{tag}/{name}", value, r.step)
+
+    def __repr__(self) -> str:
+        layers = ", ".join(name or "(the model itself)" for name in self.layers) or "no layer"
+        return f"<Recording: {len(self)} records of {layers}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return f"<pre>{escape(str(self))}</pre>"
 
     def __str__(self) -> str:
         """The last record of each layer, means over time."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from html import escape
 from typing import Any, TypeAlias, cast
 
 from torch import nn
@@ -76,6 +77,19 @@ class SwapSummary:
     def to_json(self) -> str:
         """`config` as text, which `anygate.apply` takes too."""
         return json.dumps(self.config)
+
+    def __repr__(self) -> str:
+        return f"<SwapSummary: {len(self.replaced)} replaced, {len(self.skipped)} skipped>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a row for each recurrent module."""
+        rows = [(shown_names(e.names), e.before, e.after) for e in self.replaced]
+        rows += [(shown_names(e.names), "skipped", e.reason) for e in self.skipped]
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        )
+        head = "".join(f"<th>{name}</th>" for name in ("module", "before", "after"))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def swap(

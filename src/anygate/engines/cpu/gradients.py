@@ -15,7 +15,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..layout import Layout
 from .compiler import Kernels, products
 from .packing import backward_weight, in_order, input_weight
 from .products import ARGUMENTS, room_size

@@ -9,12 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .lowering import LayerReport, Report, lower
     from .reading import load
     from .table import custom_translation_table
     from .writing import export
-    from .lowering import LayerReport, Report, lower
 
-_HOME = {"custom_translation_table": "table", "load": "reading", "export": "writing", "lower": "lowering", "Report": "lowering", "LayerReport": "lowering"}
+_HOME = {
+    "custom_translation_table": "table",
+    "load": "reading",
+    "export": "writing",
+    "lower": "lowering",
+    "Report": "lowering",
+    "LayerReport": "lowering",
+}
 
 __all__ = ["LayerReport", "Report", "custom_translation_table", "export", "load", "lower"]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
 from fractions import Fraction
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np

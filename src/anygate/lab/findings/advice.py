@@ -7,8 +7,10 @@ A suggestion stands on a measurement of the study, or on a fact of the activatio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -30,14 +32,27 @@ class Advice:
     """One suggestion for ``label``, for all activations if that is empty: what to do, and the
     measurement or fact that speaks for it.
 
-    ``options`` are for the command line of `anygate compare`; each of ``code`` is Python for it.
+    ``arm`` and ``settings`` are an arm that does it, by name; none where there is no number to
+    name. ``own``: in a training of the user's own. Each of ``code`` is Python for it.
     """
 
     label: str
     do: str
     because: str
-    options: str = ""
+    arm: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
     code: tuple[str, ...] = ()
+    own: bool = False
+
+    @property
+    def options(self) -> str:
+        """The arm for the command line of `anygate compare`, behind the study's own command; or,
+        in a training of the user's own, for the mapping of arms."""
+        if not self.arm:
+            return ""
+        if self.own:
+            return f"{self.arm!r}: {dict(self.settings)!r}"
+        return shlex.join(["--arm", self.arm, *(f"{k}={v}" for k, v in self.settings.items())])
 
 
 def advice(results: StudyResults) -> list[Advice]:
@@ -50,6 +65,14 @@ def advice(results: StudyResults) -> list[Advice]:
         for found in rule(_Case(results, info))
     ]
     return sorted(shared + own, key=lambda a: ["", *results.labels].index(a.label))
+
+
+class Trying(TypedDict):
+    """The arm of a suggestion."""
+
+    arm: str
+    settings: dict[str, Any]
+    own: bool
 
 
 @dataclass(frozen=True)
@@ -68,8 +91,26 @@ class _Case:
         return sheet_of(self.info.formula, self.info.label)
 
     def slots(self, *names: str) -> list[str]:
-        """The slots among `names` that the study changes."""
-        return [slot for slot in names if slot in self.results.config.slots]
+        """The slots of `names` that this arm changes; without the arm's word those of the study."""
+        slots: Collection[str] = self.results.config.slots
+        if self.info.settings:
+            slots = [s for name in self.info.settings for s in _MEANT.get(name, (name,))]
+        return [slot for slot in names if slot in slots]
+
+    def arm(self, changes: Mapping[str, Any], slots: Mapping[str, Any] | None = None) -> Trying:
+        """This arm with changes of its settings, and in place of its activation those of
+        ``slots``."""
+        config = self.results.config
+        base = dict(self.info.settings) or {config.slot: self.label}
+        if slots is not None:
+            base = dict(slots)
+        rounded = {k: float(f"{v:g}") if isinstance(v, float) else v for k, v in changes.items()}
+        told = " ".join(f"{k}={v}" for k, v in {**(slots or {}), **rounded}.items())
+        return {
+            "arm": f"{self.label}, {told}",
+            "settings": {**base, **rounded},
+            "own": config.task.own,
+        }
 
     def setting(self, name: str) -> float:
         """A number among the study's settings, NaN if there is none."""
@@ -93,6 +134,13 @@ class _Case:
         """The largest |c| of any run at the end of any epoch, NaN if not measured."""
         values = self.results.curves(self.label, "max_abs_cell")
         return float(np.nanmax(values)) if np.isfinite(values).any() else math.nan
+
+
+_MEANT = {
+    "activation": ("candidate", "cell_output"),
+    "gate_activation": ("input_gate", "forget_gate", "output_gate"),
+}
+"""The slots that a shortcut means in an LSTM."""
 
 
 def _plain(slot: str) -> str:
@@ -135,13 +183,18 @@ def _step(run: Trial) -> float:
     return math.inf if step is None else step
 
 
+def info_of(results: StudyResults, label: str) -> ActivationInfo:
+    """The arm of this name."""
+    return results.config.activations[results.labels.index(label)]
+
+
 def after_divergence(results: StudyResults, label: str) -> Advice | None:
     """Advice for an activation of which some run diverged, None if none did."""
     runs = results.diverged(label)
     if not runs:
         return None
     run = min(runs, key=_step)
-    info = results.config.activations[results.labels.index(label)]
+    info = info_of(results, label)
     case, because = _Case(results, info), describe_divergence(run)
     if _step(run) == 1 and case.slots("cell_output"):
         return Advice(
@@ -149,16 +202,17 @@ def after_divergence(results: StudyResults, label: str) -> Advice | None:
             "Leave the cell output bounded, so that the hidden state is: change "
             "the candidate alone.",
             f"{because} No weight had been changed by then: it is not the learning rate.",
-            options="--slot candidate",
+            **case.arm({}, slots={"candidate": label}),
         )
     rate, why = _smaller_rate(case)
     if math.isnan(rate):
         return Advice(label, "Lower the learning rate, and clip the gradient.", because)
-    options = f"--learning-rate {rate:g}"
+    changes = {"learning_rate": rate}
     do = f"Lower the learning rate to {rate:g}"
-    if case.setting("clip") == 0:
-        options, do = f"{options} --clip 1", f"{do}, and clip the norm of the gradient to 1"
-    return Advice(label, f"{do}.", f"{because} {why}".strip(), options=options)
+    if case.setting("gradient_clip") == 0:
+        changes["gradient_clip"] = 1.0
+        do = f"{do}, and clip the norm of the gradient to 1"
+    return Advice(label, f"{do}.", f"{because} {why}".strip(), **case.arm(changes))
 
 
 def _smaller_rate(case: _Case) -> tuple[float, str]:
@@ -196,7 +250,10 @@ def _unbounded(case: _Case) -> Iterator[Advice]:
             because += f", with {first.label} {first.largest_cell():.3g}"
     if not case.results.diverged(case.label):
         because += ". No run diverged here; longer sequences and larger rates ask for more"
-    clip = "Clip the gradient (--clip 1), b" if case.setting("clip") == 0 else "B"
+    unclipped = case.setting("gradient_clip") == 0
+    changes: dict[str, Any] = {"init": "identity", "clip": 10.0}
+    changes |= {"gradient_clip": 1.0} if unclipped else {}
+    clip = "Clip the gradient, b" if unclipped else "B"
     yield Advice(
         case.label,
         f"{clip}egin with the identity or orthogonal recurrent weights, and limit what goes into "
@@ -207,6 +264,7 @@ def _unbounded(case: _Case) -> Iterator[Advice]:
             "anygate.init.orthogonal_(lstm)",
             "anygate.LSTM(..., clip=10)",
         ),
+        **case.arm(changes),
     )
 
 
@@ -226,6 +284,7 @@ def _growing(case: _Case) -> Iterator[Advice]:
         "Keep the forget gate within 0 and 1: leave it sigmoid, or scale f.",
         f"{because}.",
         code=('anygate.LSTM(..., forget_gate="sigmoid")',),
+        **case.arm({"forget_gate": "sigmoid"}),
     )
 
 
@@ -257,6 +316,7 @@ def _no_chrono(case: _Case) -> Iterator[Advice]:
         f"anygate.init.chrono_ would put {share:.0%} of the units there, where no gradient passes "
         "through the gate.",
         code=(f"anygate.init.forget_bias_(lstm, {min(1.0, ends[0] / 2):.2g})",),
+        **case.arm({"forget_bias": float(f"{min(1.0, ends[0] / 2):.2g}")}),
     )
 
 
@@ -278,6 +338,7 @@ def _gain(case: _Case) -> Iterator[Advice]:
         f"(computed from the formula): weights made for tanh are {abs(usual / own - 1):.0%} too "
         f"{'large' if usual > own else 'small'} for it.",
         code=("anygate.init.glorot_(lstm)",),
+        **case.arm({"init": "glorot"}),
     )
 
 
@@ -300,6 +361,7 @@ def _dead(case: _Case) -> Iterator[Advice]:
         f"Units that are dead at the last epoch: {measured}. Their slope is zero at every step of "
         "every sequence.",
         code=(f"anygate.LSTM(..., {arguments})",),
+        **case.arm(dict.fromkeys(shares, other)),
     )
 
 
@@ -347,7 +409,7 @@ def _vanishing(results: StudyResults) -> Iterator[Advice]:
             f"tenth of the gradient through {steps} steps.",
             "Before training, of ‖∂L/∂c‖ at the last time step there arrives at the first: "
             f"{join(shown)}. Along the cell state that factor is the forget gate’s value.",
-            options=f"--forget-bias {bias:g}",
+            **_Case(results, info_of(results, label or results.first)).arm({"forget_bias": bias}),
             code=(
                 f"anygate.init.forget_bias_(lstm, {bias:g})",
                 f"anygate.init.chrono_(lstm, {steps})",

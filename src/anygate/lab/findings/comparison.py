@@ -258,6 +258,18 @@ def equivalent_ones(results: StudyResults, found: list[Comparison]) -> list[str]
     ]
 
 
+def in_short(task: TaskInfo, c: Comparison) -> str:
+    """The difference in a few words, for a table: ``2.1 points better``, with ``may be chance``
+    unless it is a claim."""
+    if not any(c.difference.differences):
+        return "none in any seed"
+    text = f"{_size(task, c.gain)} {'better' if c.gain > 0 else 'worse'}" if c.gain else "level"
+    if c.equivalent and c.equivalence is not None:
+        within = f"equivalent within {_size(task, c.equivalence.margin)}"
+        return f"{text}, {within}"
+    return text if c.evidence is Evidence.HELD else f"{text}, may be chance"
+
+
 def compare(task: TaskInfo, c: Comparison, family: int) -> str:
     """One rival in one sentence or two; ``family`` comparisons are corrected together."""
     pair, n = f"{c.rival} against {c.first}", plural(c.difference.n, "seed")

@@ -148,7 +148,7 @@ def _best(results: StudyResults, found: list[Comparison]) -> str:
     what = "best mean" if _stands_out(results, name, found) else f"{extreme} observed mean"
     text = f"{name} has the {what} {task.metric} on {task.title}: {_reached(results, name)}"
     if len(order) > 1:
-        text += f"; next is {order[1][0]} with {task.show(order[1][1])}"
+        text += f"; next is {order[1][0]} with {task.tell(order[1][1])}"
     if len(results.diverged(name)) == len(results.runs(name)):
         text += f"; but every run of {name} diverged and counts as {task.baseline_name}"
     return text + "."
@@ -180,7 +180,7 @@ def _alone(results: StudyResults) -> str:
 def _reached(results: StudyResults, name: str) -> str:
     """``93.1% over 8 seeds (95% interval ...)``."""
     runs, task = results.final(name), results.task
-    mean = task.show(float(runs.mean()))
+    mean = task.tell(float(runs.mean()))
     if len(runs) == 1:
         return f"{mean} in its only seed"
     spread = mean_interval(runs)
@@ -195,7 +195,12 @@ def _span(task: TaskInfo, interval: Interval) -> str:
 def _stability(results: StudyResults) -> list[str]:
     failed = [label for label in results.labels if results.diverged(label)]
     if not failed:
-        return [f"No run diverged (0 of {results.present})."]
+        runs = min(len(results.runs(label)) for label in results.labels if results.runs(label))
+        rare = f"{wilson(0, runs).high:.0%}"
+        return [
+            f"No run diverged (0 of {results.present}); with {plural(runs, 'run')} of each, a "
+            f"failure in up to {rare} of them could have stayed unseen."
+        ]
     sentences = [text for label in failed for text in _failure(results, label)]
     guess = results.task.show(results.task.baseline)
     name = results.task.baseline_name

@@ -18,10 +18,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ..findings.advice import advice
-from ..findings.comparison import comparisons, interval_names, ranking
-from ..findings.cost import costs
+from ..findings.comparison import ranking
 from ..findings.verdict import judge
-from ..statistics import iqm, mean_interval
 from ..study.store.files import write_text
 from ..study.store.results import StudyResults
 from . import across, flow, inside, outcome
@@ -31,6 +29,7 @@ from .formulas import Shape
 from .parts import Figure, band_name, looks
 from .style import swatch
 from .summary import SCHEMA, as_text, finite, summary
+from .terminal import cells
 
 
 def render(
@@ -42,13 +41,17 @@ def render(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     template = environment.from_string(asset("template.html.j2"))
+    header, rows = cells(results)
     return template.render(
         results=results,
         heading=_heading(results),
         verdict=judge(results),
         band=band_name(results),
-        span=_span_name(results),
-        summary=[_summary_row(results, label, shapes) for label in results.labels],
+        columns=header[1:],
+        summary=[
+            _summary_row(results, label, row, shapes)
+            for label, row in zip(results.labels, rows, strict=True)
+        ],
         solvable=results.task.solved is not None,
         advice=_advice(results) if results.present else [],
         figures=[_figure(figure) for figure in figures],
@@ -83,39 +86,20 @@ def _heading(results: StudyResults) -> str:
     return f"{title}: {results.first} against {few if len(few) <= 60 else f'{len(rivals)} rivals'}"
 
 
-def _span_name(results: StudyResults) -> str:
-    """The head of the column of intervals: ``range`` where there are too few seeds."""
-    values = [results.final(label) for label in results.labels]
-    return interval_names([mean_interval(v) for v in values if v.size])
-
-
 def _summary_row(
-    results: StudyResults, label: str, shapes: Mapping[str, Shape | None]
+    results: StudyResults, label: str, cells: Sequence[str], shapes: Mapping[str, Shape | None]
 ) -> dict[str, Any]:
     """The cells of one activation in the summary table, as text."""
-    task, values = results.task, results.final(label)
+    values = results.final(label)
     info = results.config.activations[results.labels.index(label)]
-    shape, first = shapes[label], label == results.first
-    interval = mean_interval(values) if values.size else None
-    cost = next((c for c in costs(results) if c.label == label), None)
-    compared = next((c for c in comparisons(results) if c.rival == label), None)
+    shape = shapes[label]
     return {
         "label": label,
         "swatch": Markup(swatch(looks(results)[label])),
         "formula": info.formula,
         "mathml": Markup(shape.mathml) if shape else "",
-        "derivative": Markup(shape.mathml_derivative) if shape else "",
-        "source": info.source,
-        "runs": len(values),
         "best": bool(values.size and results.rivals) and ranking(results)[0][0] == label,
-        "mean": task.show(float(values.mean())) if values.size else "–",
-        "interval": f"{task.show(interval.low)} to {task.show(interval.high)}" if interval else "–",
-        "iqm": task.show(iqm(values)) if values.size else "–",
-        "diverged": f"{len(results.diverged(label))} of {len(values)}",
-        "solved": f"{results.solved(label)} of {len(values)}",
-        "time": "1" if first and results.rivals else f"{cost.ratio:.2f}" if cost else "–",
-        "noise": bool(cost and cost.within_noise),
-        "evidence": "reference" if first else compared.evidence.value if compared else "–",
+        "cells": cells[1:],
     }
 
 

@@ -6,13 +6,13 @@ import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from io import StringIO
 
-import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..findings.comparison import interval_name, interval_names
+from ..findings.comparison import comparisons, in_short, interval_name, interval_names
+from ..findings.cost import Cost, costs
 from ..statistics import Interval, iqm, mean_interval
 from ..study.store.results import StudyResults
 from ..study.store.schema import TaskInfo
@@ -21,27 +21,40 @@ from ..study.store.schema import TaskInfo
 def table(results: StudyResults) -> str:
     """One row an activation, see :func:`cells`."""
     header, rows = cells(results)
-    return text_table(header, rows, right=range(1, len(header)), rule=True)
+    return text_table(header, rows, right=range(1, len(header) - 1), rule=True)
 
 
 def cells(results: StudyResults) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The head and the rows of the table: mean final metric with its interval (the range below six
-    seeds), interquartile mean, worst and best seed, diverged runs, and milliseconds per training
-    step where they were measured."""
+    """The head and the rows of the summary, the same on the terminal, the page and in a notebook:
+    mean final metric with its interval (the range below six seeds), interquartile mean, worst and
+    best seed, runs that solved the task and that diverged, time per training step as a ratio (where
+    it was measured), and the difference from the first activation in words."""
     spans = {x: mean_interval(v) for x in results.labels if len(v := results.final(x)) > 1}
     name = interval_names(list(spans.values()))
+    solvable, timed = results.task.solved is not None, bool(results.timing)
     header = (
         "activation",
         f"mean {results.task.metric}",
         name,
         "IQM",
         "worst to best",
+        *(["solved"] if solvable else []),
         "diverged",
-        "ms/step",
+        *(["time per step"] if timed else []),
+        *([f"difference from {results.first}"] if results.rivals else []),
     )
-    rows = [_row(results, x, _span(results.task, spans.get(x), name)) for x in results.labels]
-    if results.task.own:  # a step of the user's own was not timed
-        return header[:-1], [row[:-1] for row in rows]
+    differences = {c.rival: in_short(results.task, c) for c in comparisons(results)}
+    ratios = {c.label: c for c in costs(results)} if timed else {}
+    rows = []
+    for label in results.labels:
+        row = [*_row(results, label, _span(results.task, spans.get(label), name))]
+        if solvable:
+            row.insert(5, f"{results.solved(label)} of {len(results.runs(label))}")
+        if timed:
+            row.append(_time(label == results.first, ratios.get(label)))
+        if results.rivals:
+            row.append("" if label == results.first else differences.get(label, "–"))
+        rows.append(tuple(row))
     return header, rows
 
 
@@ -84,7 +97,7 @@ def _row(results: StudyResults, label: str, span: str) -> tuple[str, ...]:
     task, values = results.task, results.final(label)
     runs = len(results.runs(label))
     if not len(values):
-        return label, "–", "–", "–", "–", "–", "–"
+        return label, "–", "–", "–", "–", "–"
     low, high = float(values.min()), float(values.max())
     worst, best = (low, high) if task.higher_is_better else (high, low)
     return (
@@ -94,11 +107,13 @@ def _row(results: StudyResults, label: str, span: str) -> tuple[str, ...]:
         task.show(iqm(values)),
         f"{task.show(worst)} to {task.show(best)}",
         f"{len(results.diverged(label))} of {runs}",
-        _time(results, label),
     )
 
 
-def _time(results: StudyResults, label: str) -> str:
-    """Milliseconds per step, median over seeds."""
-    seconds = list(results.seconds_per_step(label).values())
-    return f"{1000 * float(np.median(seconds)):.1f}" if seconds else "–"
+def _time(first: bool, cost: Cost | None) -> str:
+    """A ratio to the first, if any may be told."""
+    if first:
+        return "1"
+    if cost is None:
+        return "–"
+    return f"{cost.ratio:.2f}{' (within noise)' if cost.within_noise else ''}"

@@ -22,13 +22,12 @@ from ...nn.recording import Recording
 from ...nn.step import StepCell
 from ...nn.swap import Match
 from ..arms import Arm, ArmError
+from .begin import begin
+from .live import Log
 from .measure import inside_of
 from .trial import tidy
 
 M = TypeVar("M", bound=nn.Module)
-
-INITS = ("identity", "orthogonal", "chrono", "glorot", "torch")
-"""Initial weights by name, see :mod:`anygate.init`; torch: as they are."""
 
 
 class Swap:
@@ -89,25 +88,6 @@ _SWAP_OPTIONS = {
 """Settings of an arm that are arguments of the modules."""
 
 
-def begin(module: nn.Module, name: str, steps: int | None) -> None:
-    """Give a recurrent module the initial weights of this name. Raises ValueError for an unknown
-    one, and for chrono without the number of steps."""
-    if name not in INITS:
-        raise ValueError(f"init is one of {', '.join(INITS)}, not {name!r}")
-    if name == "chrono":
-        if steps is None:
-            raise ValueError(
-                "init='chrono' needs the sequences' length: call swap(model, steps=100)"
-            )
-        init.chrono_(module, steps)
-    elif name == "identity":
-        init.identity_(module)
-    elif name == "orthogonal":
-        init.orthogonal_(module)
-    elif name == "glorot":
-        init.glorot_(module)
-
-
 class Stateful(Protocol):
     """A model, optimizer or scheduler: anything with a state to save and to load."""
 
@@ -125,12 +105,13 @@ class RunningTrial:
 
     def __init__(self, arm: Arm, seed: int, folder: Path, metric: str) -> None:
         self.arm = arm.label
-        self.settings: dict[str, Any] = arm.describe()
+        self.settings: dict[str, Any] = arm.given()
         self.seed = seed
         self.metric = metric
         self._folder = folder
         self.reports: list[dict[str, Any]] = []
         self.inside: dict[str, Any] = {}
+        self.log: Log = lambda epoch, values: None
         self._recording: Recording | None = None
 
     @property
@@ -148,6 +129,7 @@ class RunningTrial:
         if self._recording is not None:
             row |= self._seen(self._recording)
         self.reports.append(row)
+        self.log(len(self.reports), row)
 
     @contextmanager
     def record(self, model: nn.Module, every: int = 1) -> Iterator[Recording]:
@@ -252,10 +234,17 @@ def as_numbers(name: str, value: Any) -> list[float]:
 def all_seeded(seed: int) -> Iterator[None]:
     """Random numbers of Python, NumPy and torch (GPUs too) from a seed on, inside; outside they go
     on as before."""
+    with random_kept():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002  (the user's code may use it)
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def random_kept() -> Iterator[None]:
+    """Whatever is drawn inside, the random numbers outside go on as before."""
     before = _random_state()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  (the user's code may use it)
-    torch.manual_seed(seed)
     try:
         yield
     finally:

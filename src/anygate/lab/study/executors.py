@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .machine import cores
-from .store.files import StudyError, read, write_json
+from .store.files import StudyError, read, write_bytes, write_json
 from .store.folder import locked
 from .store.schema import Timing, Trial
 from .trial import Outcome, Runnable
@@ -179,6 +179,8 @@ def run_placed(
         progress(done, total, "")
         for result, timing in executor(todo, jobs) if todo else ():
             key = result["key"]
+            if weights := timing.pop("weights", None):
+                write_bytes(homes[key] / "weights" / f"{key}.pt", weights)
             write_json(homes[key] / "timing" / f"{key}.json", timing)
             write_json(homes[key] / "trials" / f"{key}.json", result)  # last: it means done
             done += 1

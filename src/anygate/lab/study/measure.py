@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from ...nn import LSTM, record
+from ...nn import record
 from ...nn.recording import LayerRecord
 
 BINS = 64
@@ -85,23 +85,26 @@ def _binned(
     return found
 
 
-def health(lstm: LSTM, x: Tensor | PackedSequence) -> dict[str, Any]:
+def health(lstm: nn.Module, x: Tensor | PackedSequence) -> dict[str, Any]:
     """Of the first layer on x [T, B, I]: "max_abs_cell", the largest |c|, and "slots", slot ->
     {"saturated", "dead"}: the share of all (unit, step, sequence) whose |f'| is below a tenth of
     its largest value (NaN where that is infinite), and the share of dead units. Both rest on the
     slopes that `anygate.record` measures."""
-    with record(lstm) as recording, torch.no_grad():
+    training = lstm.training
+    with record(lstm.eval()) as recording, torch.no_grad():
         lstm(x)
+    lstm.train(training)
     first = recording.records[0]
     dead = dead_units(lstm, x)
     slots = {
         slot: {"saturated": float(np.mean(s.saturated)), "dead": dead[slot]}
         for slot, s in first.slots.items()
     }
-    return {"max_abs_cell": float(np.max(first.max_abs_c)), "slots": slots}
+    size = first.lines.get("max_abs_c")
+    return ({} if size is None else {"max_abs_cell": float(np.max(size))}) | {"slots": slots}
 
 
-def dead_units(lstm: LSTM, x: Tensor | PackedSequence) -> dict[str, float]:
+def dead_units(lstm: Any, x: Tensor | PackedSequence) -> dict[str, float]:
     """Slot -> the share of units of the first layer whose f' is exactly zero at every step of every
     sequence of x [T, B, I]. A recording, which keeps sums over the units, cannot say this: the same
     slopes are taken before they are summed up."""
@@ -128,11 +131,15 @@ def place_of_divergence(model: nn.Module, x: Tensor | PackedSequence, loss: Loss
     with record(model) as recording:
         loss(model(x)).backward()  # type: ignore[no-untyped-call]
     first = recording.records[0]
-    cells, bad = first.max_abs_c, first.first_bad()
+    cells, bad = first.lines.get("max_abs_c"), first.first_bad()
     if bad is not None:
         slot, step = bad
+        if cells is None:  # a cell without c
+            return {"slot": slot, "time_step": step + 1}
         before = float(np.max(cells[:step], initial=0.0))
         return {"slot": slot, "time_step": step + 1, "max_abs_cell_before": before}
+    if cells is None:
+        return {}
     found: dict[str, Any] = {
         "max_abs_cell_before": float(np.max(cells)),
         "largest_at": int(np.argmax(cells)) + 1,

@@ -66,7 +66,7 @@ def outlook(directory: Path, study: Study | TunedStudy, *, fresh: bool = False) 
 
 def _part(name: str, planned: Mapping[Path, Sequence[TrialSpec]], fresh: bool) -> Part:
     left = Counter(
-        t.activation.label
+        t.label
         for folder, trials in planned.items()
         for t in (trials if fresh else missing(trials, folder))
     )
@@ -80,7 +80,7 @@ def left_seconds(study: Study | TunedStudy, parts: Sequence[Part]) -> float:
     left: Counter[str] = Counter()
     for part in parts:
         left.update(part.left)
-    specs = {t.activation.label: t for t in replace(base, seeds=base.seeds[:1]).trials}
+    specs = {t.label: t for t in replace(base, seeds=base.seeds[:1]).trials}
     return sum(n * trial_seconds(specs[label]) for label, n in left.items() if n)
 
 

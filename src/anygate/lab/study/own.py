@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from ...engines.protocol import EngineError
-from ..arms import Arm, slots_of_arms
+from ..arms import Arm, describe_arm, plain, slots_of_arms
 from ..wording import Notice, to_stderr
 from .context import (
     CHECKPOINT,
@@ -28,6 +28,7 @@ from .context import (
     merged_curves,
 )
 from .executors import Executor, Progress, on_this_machine, run_trials
+from .live import live_log
 from .machine import machine
 from .store.files import LARGEST_NUMBER, SCHEMA
 from .store.folder import claim
@@ -62,6 +63,7 @@ class OwnTrial:
     slot: str = "activation"
     on_error: OnError = "record"
     first: bool = False
+    log: Path | None = None
 
     @property
     def label(self) -> str:
@@ -77,7 +79,7 @@ class OwnTrial:
             "label": self.label,
             "arm": self.arm.describe() | {"activations": activations},
             "seed": self.seed,
-            "settings": dict(self.settings),
+            "settings": {name: plain(value) for name, value in self.settings.items()},
         }
         return file_key(self.label, self.seed, content)
 
@@ -93,10 +95,11 @@ class OwnTrial:
         swap = Swap(self.arm)
         trial = RunningTrial(self.arm, self.seed, self.folder / self.key, self.metric)
         trial.settings = {**self.settings, **trial.settings}
+        where = None if self.log is None else self.log / self.key
         arguments = (swap, self.seed, trial)[: _arguments(self.train)]
         started = time.perf_counter()
         failure, returned = "", None
-        with all_seeded(self.seed):
+        with all_seeded(self.seed), live_log(where) as trial.log:
             try:
                 returned = self.train(*arguments)
             except OUTCOMES as error:
@@ -143,7 +146,7 @@ class OwnTrial:
             "epochs": as_epochs(rows, self.metric),
             "inside": tidy(trial.inside, 4),
             "final_metric": float(score),
-            "settings": dict(trial.settings),
+            "settings": {name: plain(value) for name, value in trial.settings.items()},
             "values": tidy(others),
         }
         timing = {
@@ -254,6 +257,7 @@ class OwnStudy:
     margin: float | None = None
     on_error: OnError = "record"
     command: str = ""
+    log: Path | None = None
 
     def trials(self, directory: Path) -> tuple[OwnTrial, ...]:
         """Seed by seed, so that a study that is stopped early has whole pairs."""
@@ -269,6 +273,7 @@ class OwnStudy:
                 baseline=None if worst else self.task["baseline"],
                 slot=self.slot,
                 on_error=self.on_error,
+                log=self.log,
                 first=seed == self.seeds[0] and arm is self.arms[0],
             )
             for seed in self.seeds
@@ -308,17 +313,6 @@ class OwnStudy:
             "slots": list(slots_of_arms(self.arms)),
             "activations": [describe_arm(arm) for arm in self.arms],
             "seeds": list(self.seeds),
-            "settings": {**self.settings, **declared},
+            "settings": {**{k: plain(v) for k, v in self.settings.items()}, **declared},
             "machine": machine(),
         }
-
-
-def describe_arm(arm: Arm) -> dict[str, Any]:
-    """An arm as study.json holds it."""
-    main = arm.main
-    return {
-        "label": arm.label,
-        "formula": "" if main is None else str(main.closed),
-        "source": "" if main is None else main.source,
-        "settings": arm.describe(),
-    }

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...formulas import Activation
+from ..arms import STANDARD, Arm, describe_arm
 from ..tasks import Settings, Task
 from ..wording import Notice, to_stderr
 from .executors import Executor, Progress, missing, on_this_machine, run_trials
 from .machine import machine
 from .store.files import SCHEMA
 from .store.folder import claim
-from .trial import TrialSpec, slots_of
+from .trial import TrialSpec, cell_type, slots_of, spec_of
 
 if TYPE_CHECKING:
     from ..comparison import Comparison
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Study:
-    """Every activation with every seed, in one slot, on one task.
+    """Every activation with every seed, in one slot, on one task; and further arms.
 
-    The first activation is the one that all others are compared with. Results lie in a folder:
+    The first one is what all others are compared with. arms: named sets of settings, which follow
+    the activations. keep_weights: those of trials that run from now on stay in weights/KEY.pt. log:
+    a folder for TensorBoard. Results lie in a folder:
     study.json, trials/KEY.json (the same whenever and wherever a trial runs) and timing/KEY.json.
     margin: differences in the metric within it count as equivalent. It is declared with the
     settings, so that a folder with results of another margin, or of none, is refused.
@@ -36,15 +40,40 @@ class Study:
     seeds: tuple[int, ...]
     settings: Settings
     margin: float | None = None
+    arms: tuple[Arm, ...] = ()
+    keep_weights: bool = False
+    log: Path | None = None
 
     def __post_init__(self) -> None:
-        slots_of(self.slot)
-        labels = [a.label for a in self.activations]
+        slots_of(self.slot, self.settings.cell)
+        labels = self.labels
         if len(set(labels)) != len(labels):
             twice = next(label for label in labels if labels.count(label) > 1)
             raise ValueError(f"'{twice}' is given twice")
         if not labels or not self.seeds:
             raise ValueError("a study needs at least one activation and one seed")
+        for arm in self.arms:  # raises for a setting that cannot be
+            spec = spec_of(self.task, arm, self.slot, self.seeds[0], self.settings)
+            for name in spec.arguments:
+                slots_of(name, spec.settings.cell)
+
+    @property
+    def members(self) -> tuple[Arm, ...]:
+        """All that is compared, in order."""
+        return (*(Arm(a.label, {self.slot: a}) for a in self.activations), *self.arms)
+
+    @property
+    def labels(self) -> list[str]:
+        """Their names."""
+        return [arm.label for arm in self.members]
+
+    def only(self, labels: Collection[str]) -> Study:
+        """The same study of some of them."""
+        return replace(
+            self,
+            activations=tuple(a for a in self.activations if a.label in labels),
+            arms=tuple(arm for arm in self.arms if arm.label in labels),
+        )
 
     @staticmethod
     def load(directory: Path | str) -> Comparison:
@@ -57,9 +86,13 @@ class Study:
     def trials(self) -> tuple[TrialSpec, ...]:
         """Seed by seed, so that a study that is stopped early has whole pairs."""
         return tuple(
-            TrialSpec(self.task, activation, self.slot, seed, self.settings)
+            replace(
+                spec_of(self.task, arm, self.slot, seed, self.settings),
+                keep_weights=self.keep_weights,
+                log=self.log,
+            )
             for seed in self.seeds
-            for activation in self.activations
+            for arm in self.members
         )
 
     def missing(self, directory: Path) -> tuple[TrialSpec, ...]:
@@ -95,7 +128,7 @@ class Study:
         notice: Notice = to_stderr,
     ) -> None:
         """Make the folder ready, as run does, and run nothing."""
-        keys = {(t.activation.label, t.seed): t.key for t in self.trials}
+        keys = {(t.label, t.seed): t.key for t in self.trials}
         claim(directory, self.describe(command), keys, fresh=fresh, notice=notice)
 
     def describe(self, command: str) -> dict[str, Any]:
@@ -103,16 +136,35 @@ class Study:
         declared = {} if self.margin is None else {"margin": self.margin}
         return {
             "schema": SCHEMA,
-            "command": command
-            or f"anygate compare {shlex.join(a.label for a in self.activations)}",
+            "command": command or f"anygate compare {shlex.join(self.labels)}",
             "task": self.task.describe(),
             "slot": self.slot,
-            "slots": list(slots_of(self.slot)),
-            "activations": [_describe(a) for a in self.activations],
+            "slots": self._slots(),
+            "activations": [_describe(a) for a in self.activations]
+            + [describe_arm(arm) for arm in self.arms],
             "seeds": list(self.seeds),
-            "settings": {**self.settings.describe(), "optimizer": "Adam", **declared},
+            "settings": {**self.settings.describe(), **declared},
             "machine": machine(self.settings.engine),
         }
+
+    def _slots(self) -> list[str]:
+        """Those that some arm changes, in the order of the equations."""
+        arguments = {self.slot} | {name for arm in self.arms for name in arm.slots}
+        known = {*dict(cell_type(self.settings.cell).slots), "activation", "gate_activation"}
+        meant = {s for name in arguments & known for s in slots_of(name, self.settings.cell)}
+        return [s for s, _ in cell_type(self.settings.cell).slots if s in meant]
+
+
+def with_standard(
+    activations: Sequence[Activation], arms: Sequence[Arm], slot: str, cell: str = "LSTM"
+) -> tuple[Activation, ...]:
+    """The activations, the slot's usual one first if neither they nor the arms have it."""
+    usual = dict(cell_type(cell).slots)
+    standard = usual.get(slot) or STANDARD.get(slot)
+    there = [a.closed for a in activations]
+    if standard is None or standard.closed in there or any(arm.is_standard for arm in arms):
+        return tuple(activations)
+    return (standard, *activations)
 
 
 def _describe(activation: Activation) -> dict[str, str]:

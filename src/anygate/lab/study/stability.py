@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..tasks import Data
 from .executors import Executor, Progress, missing, on_this_machine, run_trials
 from .store.files import SCHEMA, write_json, writing
-from .trial import PROBE, TrialSpec
+from .trial import PROBE, TrialSpec, spec_of
 
 if TYPE_CHECKING:
     from .plan import Study
@@ -56,18 +56,11 @@ class StabilityMap:
             data=f"{study.task.data} first {kept}".strip(),
         )
         return {
-            (activation.label, rate, bias): tuple(
-                TrialSpec(
-                    task,
-                    activation,
-                    study.slot,
-                    seed,
-                    replace(short, learning_rate=rate, forget_bias=bias),
-                    snapshots=False,
-                )
+            (arm.label, rate, bias): tuple(
+                _short(spec_of(task, arm, study.slot, seed, short), rate, bias)
                 for seed in study.seeds[: self.seeds]
             )
-            for activation in study.activations
+            for arm in study.members
             for rate in (float(f"{f * settings.learning_rate:.2g}") for f in self.rate_factors)
             for bias in self.forget_biases
         }
@@ -112,6 +105,11 @@ def map_of(study: Study | TunedStudy) -> StabilityMap:
     from .plan import Study
 
     return StabilityMap(study if isinstance(study, Study) else study.study)
+
+
+def _short(spec: TrialSpec, rate: float, bias: float) -> TrialSpec:
+    settings = replace(spec.settings, learning_rate=rate, forget_bias=bias)
+    return replace(spec, settings=settings, snapshots=False)
 
 
 def _seed_by_seed(planned: Mapping[Any, tuple[TrialSpec, ...]]) -> tuple[TrialSpec, ...]:

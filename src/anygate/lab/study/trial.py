@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import re
@@ -11,18 +12,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from ...cells import ELMAN, CellType
+from ...cells import GRU as GRU_TYPE
 from ...cells import LSTM as LSTM_TYPE
 from ...formulas import Activation
-from ...nn import LSTM
+from ...nn import GRU, LSTM, RNN, Recurrent
 from ...nn.design import shortcuts
-from ...nn.init import chrono_, forget_bias_, identity_
+from ...nn.init import forget_bias_
+from ..arms import STANDARD, Arm, told
+from ..settings import OPTIMIZERS, changed
 from ..tasks import Data, Settings, Task, TaskError, packed
+from ..tasks.own import import_own, is_reference
+from .begin import begin
+from .live import live_log
 from .machine import machine
 from .measure import health, place_of_divergence, snapshot
 from .store.files import LARGEST_NUMBER, SCHEMA
@@ -33,10 +42,30 @@ _DIGITS = 7  # of a number in a result file
 _FEW_DIGITS = 4  # of one among the many of a snapshot
 
 
-def slots_of(slot: str) -> tuple[str, ...]:
-    """The slots that an argument of LSTM sets. Raises TaskError for an unknown one."""
-    groups = shortcuts(LSTM_TYPE)
-    slots = [name for name, _ in LSTM_TYPE.slots]
+def cell_type(name: str) -> CellType:
+    """LSTM, GRU or RNN, or the cell that MODULE:NAME is. Raises TaskError for what is none."""
+    if name in _CELLS:
+        return _CELLS[name][0]
+    if not is_reference(name):
+        raise TaskError(f"cell: one of {', '.join(_CELLS)} or MODULE:NAME is needed, not {name!r}")
+    found = import_own(name, "cell")
+    if not isinstance(found, CellType):
+        raise TaskError(f"{name} is no anygate.CellType but {type(found).__name__}")
+    return found
+
+
+_CELLS: dict[str, tuple[CellType, type[Any]]] = {
+    "LSTM": (LSTM_TYPE, LSTM),
+    "GRU": (GRU_TYPE, GRU),
+    "RNN": (ELMAN, RNN),
+}
+
+
+def slots_of(slot: str, cell: str = "LSTM") -> tuple[str, ...]:
+    """The slots that an argument of the cell sets. Raises TaskError for an unknown one."""
+    kind = cell_type(cell)
+    groups = shortcuts(kind)
+    slots = [name for name, _ in kind.slots]
     if slot in groups:
         return groups[slot]
     if slot in slots:
@@ -67,13 +96,29 @@ class Runnable(Protocol):
     def run(self) -> Outcome: ...
 
 
+def spec_of(task: Task, arm: Arm, slot: str, seed: int, settings: Settings) -> TrialSpec:
+    """The trial of an arm: its activations and settings in place of the study's. Raises TaskError
+    for a setting that cannot be."""
+    slots = dict(arm.slots) or {slot: STANDARD[slot]}
+    main = slot if slot in slots else next(iter(slots))
+    activation = slots.pop(main)
+    try:
+        chosen = changed(settings, arm.settings)
+    except TaskError as error:
+        raise TaskError(f"arm {arm.label!r}: {error}") from None
+    name = "" if arm.label == activation.label else arm.label
+    return TrialSpec(task, activation, main, seed, chosen, others=tuple(slots.items()), name=name)
+
+
 @dataclass(frozen=True)
 class TrialSpec:
     """All that decides a trial's result.
 
     snapshots: one recorded pass before and one after training. health_every: saturated and dead
     units are measured every so many epochs and after the last one, 0 for never. Without them it is
-    the same trial, with a shorter file.
+    the same trial, with a shorter file. others: activations of further slots. name: of its arm, if
+    that is not the activation alone. keep_weights: the timing holds the trained model's state_dict
+    as torch.save writes it. log: a folder for TensorBoard's curves. Neither changes the key.
     """
 
     task: Task
@@ -83,11 +128,20 @@ class TrialSpec:
     settings: Settings
     snapshots: bool = True
     health_every: int = 1
+    others: tuple[tuple[str, Activation], ...] = ()
+    name: str = ""
+    keep_weights: bool = False
+    log: Path | None = None
 
     @property
     def label(self) -> str:
         """The name of its arm in tables."""
-        return self.activation.label
+        return self.name or self.activation.label
+
+    @property
+    def arguments(self) -> dict[str, Activation]:
+        """The activations as arguments of the module."""
+        return {self.slot: self.activation, **dict(self.others)}
 
     @property
     def functions(self) -> tuple[Callable[..., object], ...]:
@@ -107,13 +161,15 @@ class TrialSpec:
             "task": self.task.name,
             "formula": a.formula,
             "parameters": dict(a.parameters),
-            "label": a.label,
+            "label": self.label,
             "slot": self.slot,
             "seed": self.seed,
             "settings": self.settings.describe(),
         }
         if self.task.data:  # else name and seed say all, and earlier results keep their names
             content["data"] = self.task.data
+        if self.others:
+            content["others"] = {s: [o.formula, dict(o.parameters)] for s, o in self.others}
         return file_key(self.label, self.seed, content)
 
 
@@ -125,7 +181,7 @@ def file_key(label: str, seed: int, content: Mapping[str, object]) -> str:
 
 
 class Model(nn.Module):
-    """An LSTM and a linear head after its last step, or after every one.
+    """Recurrent layers and a linear head after the last step, or after every one.
 
     x [T, B, I] -> [B, outputs], or [B, T, outputs] if every_step. x may be packed: then the last
     step is each sequence's own, and the outputs after it are those of a state 0.
@@ -135,39 +191,76 @@ class Model(nn.Module):
         super().__init__()
         self.every_step = every_step
         self.steps = spec.task.steps
-        size = spec.settings.hidden_size
-        choice: Any = {spec.slot: spec.activation, "engine": spec.settings.engine}
-        if spec.settings.variant:
-            choice[spec.settings.variant] = True
-        self.lstm = LSTM(features, size, **choice)
-        self.head = nn.Linear(size, spec.task.outputs)
-        forget_bias_(self.lstm, spec.settings.forget_bias)
-        if spec.settings.initial == "identity":
-            identity_(self.lstm)
-        elif spec.settings.initial == "chrono":
-            chrono_(self.lstm, spec.task.steps)
+        chosen = spec.settings
+        wide = chosen.hidden_size * (2 if chosen.bidirectional else 1)
+        self.lstm = _layers(spec, features)
+        self.head = nn.Linear(wide, spec.task.outputs)
+        if "forget_gate" in dict(cell_type(chosen.cell).slots):
+            forget_bias_(self.lstm, chosen.forget_bias)
+        begin(self.lstm, chosen.init, spec.task.steps)
+        self.to(chosen.device, getattr(torch, chosen.dtype))
 
     def forward(self, x: Tensor | PackedSequence) -> Tensor:
-        output, (h, _) = self.lstm(x)
-        if isinstance(output, PackedSequence):
-            if self.every_step:
+        output, last = self.lstm(x)
+        if self.every_step:
+            if isinstance(output, PackedSequence):
                 output, _ = pad_packed_sequence(output, total_length=self.steps)
-            else:
-                output = h  # after the last step of each sequence
-        seen = output.transpose(0, 1) if self.every_step else output[-1]
+            return self.head(output.transpose(0, 1))  # type: ignore[no-any-return]
+        if isinstance(output, PackedSequence):  # the states after the last step of each sequence
+            h = last[0] if isinstance(last, tuple) else last
+            seen = torch.cat([h[-2], h[-1]], -1) if self.lstm.bidirectional else h[-1]
+        else:
+            seen = output[-1]
+            if self.lstm.bidirectional:  # backwards the last step is the first
+                size = self.lstm.hidden_size
+                seen = torch.cat([seen[:, :size], output[0, :, size:]], -1)
         return self.head(seen)  # type: ignore[no-any-return]
+
+    @property
+    def measurable(self) -> bool:
+        """True if `anygate.record` can measure inside the cell: not with layer norm, for one."""
+        return self.lstm.cell.type.kind in ("one product", "no recurrence")
 
     @torch.no_grad()
     def answers(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The outputs for x [T, N, I] of any N, a part at a time: the states of all steps of all
-        test sequences at once would not fit into memory for MNIST. lengths [N]: see Data."""
+        test sequences at once would not fit into memory for MNIST. Without dropout and noise.
+        lengths [N]: see Data."""
+        self.eval()
         parts = range(0, x.size(1), TESTED_AT_ONCE)
-        return torch.cat([self(chosen(x, lengths, slice(k, k + TESTED_AT_ONCE))) for k in parts])
+        each = (slice(k, k + TESTED_AT_ONCE) for k in parts)
+        found = torch.cat([self(rows_of(x, lengths, rows)) for rows in each])
+        self.train()
+        return found
 
 
-def chosen(x: Tensor, lengths: Tensor | None, rows: Tensor | slice) -> Tensor | PackedSequence:
+def rows_of(x: Tensor, lengths: Tensor | None, rows: Tensor | slice) -> Tensor | PackedSequence:
     """These sequences of x [T, N, I] as the model takes them."""
     return packed(x[:, rows], None if lengths is None else lengths[rows])
+
+
+def _layers(spec: TrialSpec, features: int) -> Any:
+    """The recurrent layers with the arm's activations and options. Raises TaskError for options
+    that the cell does not have."""
+    chosen = spec.settings
+    options: dict[str, Any] = {
+        "num_layers": chosen.layers,
+        "bidirectional": chosen.bidirectional,
+        "dropout": chosen.dropout if chosen.layers > 1 else 0.0,
+        "engine": chosen.engine,
+    }
+    for name in ("peephole", "coupled", "layer_norm", "zoneout", "recurrent_dropout", "clip"):
+        if value := getattr(chosen, name):
+            options[name] = value
+    if chosen.cell in _CELLS:
+        make = _CELLS[chosen.cell][1]
+        arguments: tuple[Any, ...] = (features, chosen.hidden_size)
+    else:
+        make, arguments = Recurrent, (cell_type(chosen.cell), features, chosen.hidden_size)
+    try:
+        return make(*arguments, **options, **spec.arguments)
+    except TypeError as error:
+        raise TaskError(f"{spec.label}: {chosen.cell}: {error}") from error
 
 
 def run_trial(spec: TrialSpec) -> Outcome:
@@ -204,32 +297,39 @@ def one_thread() -> Iterator[None]:
 
 
 def _run_trial(spec: TrialSpec) -> Outcome:
-    data = spec.task.load(spec.seed)
+    if spec.settings.device.startswith("cuda"):
+        torch.cuda.manual_seed_all(spec.seed)  # of dropout there
+    data = _placed(spec.task.load(spec.seed), spec.settings)
     model = Model(spec, data.train_x.size(-1), data.every_step)
     run = _Training(spec, model, data)
     test_x = data.test_x.transpose(0, 1)
-    probe, wanted = chosen(test_x, data.test_lengths, slice(PROBE)), data.test_y[:PROBE]
+    probe, wanted = rows_of(test_x, data.test_lengths, slice(PROBE)), data.test_y[:PROBE]
 
     inside: dict[str, Any] = {}
 
     def take_snapshot(when: str) -> None:
-        if spec.snapshots:
+        if spec.snapshots and model.measurable:
+            model.eval()
             seen = snapshot(model, probe, lambda y: spec.task.loss(y, wanted))
             inside[when] = tidy(seen, _FEW_DIGITS)
+            model.train()
 
     take_snapshot("start")
     epochs: list[dict[str, Any]] = []
     started = time.perf_counter()
-    for epoch in range(1, spec.settings.epochs + 1):
-        record = run.epoch(epoch)
-        if run.diverged is not None:
-            break
-        answers = model.answers(test_x, data.test_lengths)
-        record["metric"] = spec.task.score(answers, data.test_y)
-        last = epoch == spec.settings.epochs
-        if spec.health_every and (last or epoch % spec.health_every == 0):
-            record |= health(model.lstm, probe)
-        epochs.append(tidy({"epoch": epoch, **record}))
+    where = None if spec.log is None else spec.log / spec.key
+    with live_log(where) as log:
+        for epoch in range(1, spec.settings.epochs + 1):
+            record = run.epoch(epoch)
+            if run.diverged is not None:
+                break
+            answers = model.answers(test_x, data.test_lengths)
+            record["metric"] = spec.task.score(answers, data.test_y)
+            last = epoch == spec.settings.epochs
+            if spec.health_every and model.measurable and (last or epoch % spec.health_every == 0):
+                record |= health(model.lstm, probe)
+            epochs.append(tidy({"epoch": epoch, **record}))
+            log(epoch, record)
     take_snapshot("end")
     final = spec.task.baseline if run.diverged else epochs[-1]["metric"]
     if final is None:  # the metric overflowed though the loss did not
@@ -239,14 +339,17 @@ def _run_trial(spec: TrialSpec) -> Outcome:
         "schema": SCHEMA,
         "key": spec.key,
         "task": spec.task.name,
-        "activation": spec.activation.label,
+        "activation": spec.label,
         "slot": spec.slot,
         "seed": spec.seed,
         "diverged": run.diverged,
         "epochs": epochs,
         "inside": inside,
         "final_metric": final,
-        "settings": {**spec.settings.describe(), "optimizer": "Adam"},
+        "settings": {
+            **spec.settings.all(),
+            **{slot: told(activation) for slot, activation in spec.arguments.items()},
+        },
     }
     timing = {
         "schema": SCHEMA,
@@ -255,7 +358,22 @@ def _run_trial(spec: TrialSpec) -> Outcome:
         "seconds_total": time.perf_counter() - started,
         "machine": machine(spec.settings.engine),
     }
+    if spec.keep_weights:
+        held = io.BytesIO()
+        torch.save({k: v.cpu() for k, v in model.state_dict().items()}, held)
+        timing["weights"] = held.getvalue()
     return result, timing
+
+
+def _placed(data: Data, settings: Settings) -> Data:
+    """The data where and as the trial computes."""
+    kind = getattr(torch, settings.dtype)
+    moved = {
+        name: part.to(settings.device, kind if part.is_floating_point() else None)
+        for name, part in vars(data).items()
+        if isinstance(part, Tensor) and not name.endswith("lengths")  # these stay on the CPU
+    }
+    return replace(data, **moved)
 
 
 class _Training:
@@ -263,7 +381,17 @@ class _Training:
         self.spec, self.model = spec, model
         self.x, self.y = data.train_x.transpose(0, 1), data.train_y
         self.lengths = data.train_lengths
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=spec.settings.learning_rate)
+        chosen = spec.settings
+        more = {"momentum": 0.9} if chosen.optimizer == "sgd" else {}
+        self.optimizer: torch.optim.Optimizer = getattr(torch.optim, OPTIMIZERS[chosen.optimizer])(
+            model.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay, **more
+        )
+        steps = chosen.epochs * math.ceil(len(self.y) / chosen.batch_size)
+        self.schedule = None
+        if chosen.schedule != "constant":
+            self.schedule = torch.optim.lr_scheduler.LambdaLR(
+                self.optimizer, lambda step: _rate(chosen.schedule, step / steps)
+            )
         self.order = torch.Generator().manual_seed(spec.seed)
         self.step = 0
         self.seconds: list[float] = []
@@ -275,11 +403,11 @@ class _Training:
         for batch in self._batches():
             started = time.perf_counter()
             self.step += 1
-            x = chosen(self.x, self.lengths, batch)
+            x = rows_of(self.x, self.lengths, batch)
             loss = self.spec.task.loss(self.model(x), self.y[batch])
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            clip = self.spec.settings.clip or math.inf
+            clip = self.spec.settings.gradient_clip or math.inf
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip).item()
             losses.append(loss.item())
             norms.append(norm)
@@ -287,6 +415,8 @@ class _Training:
                 self._diverge(epoch, batch, losses[-1], norm)
                 return {}
             self.optimizer.step()
+            if self.schedule is not None:
+                self.schedule.step()
             self.seconds.append(time.perf_counter() - started)
         return {
             "train_loss": statistics.fmean(losses),
@@ -301,11 +431,13 @@ class _Training:
     def _diverge(self, epoch: int, batch: Tensor, loss: float, norm: float) -> None:
         what, value = ("gradient", norm) if math.isfinite(loss) else ("loss", loss)
         wanted = self.y[batch]
-        found = place_of_divergence(
-            self.model,
-            chosen(self.x, self.lengths, batch),
-            lambda y: self.spec.task.loss(y, wanted),
-        )
+        found = {}
+        if self.model.measurable:
+            found = place_of_divergence(
+                self.model,
+                rows_of(self.x, self.lengths, batch),
+                lambda y: self.spec.task.loss(y, wanted),
+            )
         place = f", first at time step {found['time_step']}" if "slot" in found else ""
         self.diverged = {
             "epoch": epoch,
@@ -314,6 +446,13 @@ class _Training:
             "value": str(value),
             **tidy(found),
         }
+
+
+def _rate(schedule: str, done: float) -> float:
+    """The learning rate's factor after a share of all steps."""
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    return max(1.0 - done, 0.0)
 
 
 def tidy(value: Any, digits: int = _DIGITS) -> Any:

@@ -75,7 +75,7 @@ class TunedStudy:
     @property
     def variants(self) -> dict[str, TrialSpec]:
         """By activation, what tuning varies."""
-        return {t.activation.label: t for t in replace(self.study, seeds=(0,)).trials}
+        return {t.label: t for t in replace(self.study, seeds=(0,)).trials}
 
     @property
     def tuning_trials(self) -> tuple[TrialSpec, ...]:
@@ -114,25 +114,23 @@ class TunedStudy:
             label: choose(variant, self.rates, self.seeds, directory / "tuning")
             for label, variant in self.variants.items()
         }
-        first = self.study.activations[0].label
+        first = self.study.labels[0]
         shared = self.study.settings.learning_rate if self.given else tuned[first].rate
         return LearningRates(self.rates, self.seeds, self.given, shared, tuned)
 
     def studies(self, chosen: LearningRates) -> dict[float, Study]:
         """Rate -> the activations to compare at it: at the shared rate all."""
         assert chosen.shared is not None
-        groups: dict[float, list[Any]] = {chosen.shared: list(self.study.activations)}
-        for activation in self.study.activations:
-            own = chosen.tuned[activation.label].rate
+        groups: dict[float, list[str]] = {chosen.shared: self.study.labels}
+        for label in self.study.labels:
+            own = chosen.tuned[label].rate
             if own != chosen.shared:
-                groups.setdefault(own, []).append(activation)
+                groups.setdefault(own, []).append(label)
         return {
             rate: replace(
-                self.study,
-                activations=tuple(activations),
-                settings=replace(self.study.settings, learning_rate=rate),
+                self.study.only(labels), settings=replace(self.study.settings, learning_rate=rate)
             )
-            for rate, activations in groups.items()
+            for rate, labels in groups.items()
         }
 
     def _describe(self, command: str, rates: LearningRates) -> dict[str, Any]:

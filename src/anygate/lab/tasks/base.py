@@ -4,67 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
+from ..settings import Settings, TaskError
 from .metrics import IGNORE, Metric
 
 __all__ = ["Data", "Settings", "Task", "TaskError", "packed"]
-
-INITIAL = ("", "identity", "chrono")
-"""Initial weights that a trial can start from."""
-VARIANTS = ("", "coupled", "peephole")
-"""Variants of the cell that a trial can have."""
-
-
-class TaskError(ValueError):
-    """A task that does not exist or cannot be set up; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings that a trial trains with.
-
-    hidden_size: units of the LSTM. epochs; batch_size: sequences a step. learning_rate of Adam.
-    clip: the gradient's norm is scaled down to this, 0 for not at all. forget_bias: initial bias
-    of the forget gate (Jozefowicz et al. 2015 recommend 1). initial: "" for torch's own initial
-    weights, "identity" for a candidate whose recurrent matrix is the identity, "chrono" for biases
-    of the input and forget gate that remember up to the task's length (`anygate.init`), which take
-    the place of forget_bias. variant: "", "coupled" or "peephole", as LSTM's arguments. engine:
-    what computes the LSTM, as its argument says.
-    """
-
-    hidden_size: int = 32
-    epochs: int = 20
-    batch_size: int = 64
-    learning_rate: float = 0.01
-    clip: float = 1.0
-    forget_bias: float = 1.0
-    initial: str = ""
-    variant: str = ""
-    engine: str = "auto"
-
-    def __post_init__(self) -> None:
-        for name in ("hidden_size", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise TaskError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise TaskError(f"learning_rate must be positive, not {self.learning_rate}")
-        if not self.clip >= 0:
-            raise TaskError(f"clip must be 0 (off) or positive, not {self.clip}")
-        for name, known in (("initial", INITIAL), ("variant", VARIANTS)):
-            if getattr(self, name) not in known:
-                raise TaskError(f"{name} is one of {known}, not {getattr(self, name)!r}")
-
-    def describe(self) -> dict[str, Any]:
-        """As files hold them. What came later is left out at its default, so that earlier trials
-        keep their keys and earlier folders their settings."""
-        later = {"initial": "", "variant": "", "engine": "auto"}
-        return {k: v for k, v in asdict(self).items() if later.get(k) != v}
 
 
 @dataclass(frozen=True)

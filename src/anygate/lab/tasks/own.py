@@ -13,7 +13,7 @@ from pathlib import Path
 from .base import Task, TaskError
 from .metrics import METRICS, Metric
 
-__all__ = ["find_metric", "is_reference", "own_task"]
+__all__ = ["find_metric", "import_own", "is_reference", "own_task"]
 
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -21,22 +21,6 @@ _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 def is_reference(name: str) -> bool:
     """True if this looks like module:name."""
     return _REFERENCE.fullmatch(name) is not None
-
-
-def own_task(reference: str) -> Task:
-    """Import the task and check it by making its data once; their digest becomes the task's `data`
-    where it says none. Raises TaskError for what is not there or no task; what the user's own code
-    raises is left as it is."""
-    found = _imported(reference)
-    if callable(found) and not isinstance(found, Task):
-        found = found()
-    if not isinstance(found, Task):
-        raise TaskError(
-            f"{reference} must be an anygate.lab.tasks.Task or a function that returns one, not "
-            f"{type(found).__name__}"
-        )
-    data = found.load(0)
-    return found if found.data else replace(found, data=f"seed 0: {data.digest}")
 
 
 def find_metric(name: str) -> Metric:
@@ -49,14 +33,15 @@ def find_metric(name: str) -> Metric:
         raise TaskError(
             f"no metric is called '{name}'{hint}; there are: {', '.join(METRICS)}, MODULE:NAME"
         )
-    found = _imported(name)
+    found = import_own(name, "metric")
     if not isinstance(found, Metric):
         raise TaskError(f"{name} must be an anygate.lab.tasks.Metric, not {type(found).__name__}")
     return found
 
 
-def _imported(reference: str) -> object:
-    """What module:name is, from the current directory too."""
+def import_own(reference: str, what: str) -> object:
+    """What MODULE:NAME is, from the current directory too. Raises TaskError for what is not there;
+    what the user's own code raises is left as it is. what: "task", for the message."""
     module_name, _, path = reference.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # workers inherit sys.path
@@ -67,7 +52,7 @@ def _imported(reference: str) -> object:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise TaskError(
                 f"there is no module {error.name} in the current directory or among what is "
-                f"installed, so no {reference}"
+                f"installed, so no {what} {reference}"
             ) from None
         raise TaskError(f"{module_name} cannot be imported: {error}") from error
     except (ImportError, SyntaxError) as error:
@@ -78,3 +63,19 @@ def _imported(reference: str) -> object:
         except AttributeError:
             raise TaskError(f"{module_name} has no '{path}'") from None
     return found
+
+
+def own_task(reference: str) -> Task:
+    """The task that MODULE:NAME is or returns, checked by making its data once; their digest
+    becomes the task's `data` where it says none. Raises TaskError as import_own does, and for what
+    is no task."""
+    found = import_own(reference, "task")
+    if callable(found) and not isinstance(found, Task):
+        found = found()
+    if not isinstance(found, Task):
+        raise TaskError(
+            f"{reference} must be an anygate.lab.tasks.Task or a function that returns one, not "
+            f"{type(found).__name__}"
+        )
+    data = found.load(0)
+    return found if found.data else replace(found, data=f"seed 0: {data.digest}")

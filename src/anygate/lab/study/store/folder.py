@@ -83,7 +83,18 @@ def _difference(held: Any, wanted: Any) -> str:
 
 _PARTS = {"task": "another task", "slot": "another slot", "settings": "other settings"}
 """The parts that every trial of a folder must share."""
-_RESULTS = ("trials", "timing", "stability", "figures", "tuning", "rates", "own", "work")
+_RESULTS = (
+    "trials",
+    "timing",
+    "stability",
+    "figures",
+    "tuning",
+    "rates",
+    "own",
+    "work",
+    "weights",
+    "tensorboard",
+)
 _OURS = {"study.json", "report.html", "summary.json", *_RESULTS}
 
 

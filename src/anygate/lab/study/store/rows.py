@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import csv
+import io
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from .files import WriteError, write_bytes, write_text
 from .results import StudyResults
 from .schema import Timing, Trial
 
@@ -63,5 +67,42 @@ def _row(results: StudyResults, trial: Trial) -> dict[str, Any]:
         settings = {config.slot: trial.activation, **settings}
     machine = timing.machine or config.machine
     for name, value in (*settings.items(), *machine.items()):
-        row.setdefault(name, json.dumps(value) if isinstance(value, dict | list) else value)
+        row.setdefault(name, value)
     return row
+
+
+def columns_of(found: Sequence[dict[str, Any]]) -> list[str]:
+    """All names of the rows, in the order in which they first come."""
+    return list(dict.fromkeys(name for row in found for name in row))
+
+
+def as_csv(found: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the rows as CSV; what a row does not have is empty. Raises WriteError."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns_of(found), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
+    write_text(path, text.getvalue())
+
+
+def as_parquet(found: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the rows as Parquet; a column of different kinds as text. Raises WriteError, also where
+    pyarrow is missing."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise WriteError(
+            "Parquet needs pyarrow: pip install pyarrow; --csv needs nothing"
+        ) from None
+    columns: dict[str, list[Any]] = {}
+    for name in columns_of(found):
+        column = [row.get(name) for row in found]
+        kinds = {type(value) for value in column if value is not None}
+        mixed = len(kinds) > 1 and not kinds <= {int, float}
+        columns[name] = [None if v is None else str(v) for v in column] if mixed else column
+        if kinds == {int, float}:
+            columns[name] = [None if v is None else float(v) for v in column]
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), buffer)
+    write_bytes(path, buffer.getvalue())

@@ -72,6 +72,11 @@ class TaskInfo:
             return f"{100 * value:.1f}%"
         return f"{value:.4g} {self.unit}".rstrip()
 
+    def tell(self, value: float) -> str:
+        """As show, for a sentence: a relative error says of what it is a share."""
+        relative = self.metric == "relative error" and self.baseline == 1
+        return f"{self.show(value)}{f' of the error of {self.baseline_name}' if relative else ''}"
+
     def show_difference(self, value: float, *, signed: bool = False, unit: bool = True) -> str:
         """A difference of two values: ``2.1 points`` (percentage points) or ``0.0123 m``."""
         if not math.isfinite(value):
@@ -91,8 +96,9 @@ class TaskInfo:
         return self.solved is not None and not self.better(self.solved, value)
 
 
-Setting = Line | bool | int | Number | None | list[Any] | dict[str, Any]
-"""A setting as files hold it."""
+Setting = Line | bool | int | Number | None
+"""A setting as files hold it; lists and mappings as their text (msgspec 0.22 frees a union with
+``list[Any]`` and ``dict[str, Any]`` twice when Python ends)."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +119,10 @@ class Settings(TypedDict, total=False):
     epochs: Annotated[int, Meta(ge=1, le=MOST_EPOCHS)]
     batch_size: Count
     learning_rate: Positive
-    clip: Number
+    gradient_clip: Number
     forget_bias: Number
-    initial: Line
-    variant: Line
+    init: Line
+    clip: Number
     engine: Line
     optimizer: Line
     margin: Positive
