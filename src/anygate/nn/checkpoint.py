@@ -65,7 +65,7 @@ def save_cell(module: Any, destination: dict[str, Any], prefix: str) -> None:
     text = _own_text(module)
     if text and not _has_own(module):
         weight = next(module.parameters())
-        device = "cpu" if weight.is_meta else weight.device
+        device = None if weight.is_meta else weight.device
         numbers = torch.tensor(list(text.encode()), dtype=torch.float32, device=device)
         destination[prefix + KEY] = numbers
 
@@ -178,7 +178,7 @@ def _text_of(found: Any) -> str:
     """The text of an entry."""
     if not isinstance(found, Tensor) or found.dim() != 1 or len(found) > _MOST_BYTES:
         raise ValueError(f"one number for each byte, at most {_MOST_BYTES:,}")
-    numbers = found.detach().to("cpu", torch.float64)
+    numbers = found.detach().cpu().double()
     whole = numbers.round()
     if not ((numbers - whole).abs() < 0.25).all() or not ((whole >= 0) & (whole < 256)).all():
         raise ValueError("its numbers are no bytes: the mean of different cells?")
