@@ -200,7 +200,7 @@ def test_a_full_disk_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch
 WRITER = """
 import random
 from anygate.engines.cpu import cache
-for k in range(200):
+for k in range(50):
     code = bytes([k]) * 5000
     cache.write("c" * 64, code)
     found = cache.read("c" * 64)
@@ -214,7 +214,7 @@ def test_processes_at_once_agree_on_one_secret(place: Path) -> None:
     path.unlink()
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER], stderr=subprocess.PIPE, text=True)
-        for _ in range(4)
+        for _ in range(3)
     ]
     for writer in writers:
         said = writer.communicate(timeout=120)[1]
