@@ -424,7 +424,7 @@ def test_processes_that_write_one_entry_at_once(own_cache: Path) -> None:
     )
     command = [sys.executable, "-c", script]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    said = {process.communicate(timeout=120)[0] for process in started}
+    said = {process.communicate(timeout=300)[0] for process in started}
     assert len(said) == 1 and float(said.pop())
     (entry,) = own_cache.iterdir()
     assert cache.read(entry.stem) is not None
