@@ -58,13 +58,13 @@ def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     return result.output, torch.stack(result.states), kept
 
 
-def _forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+def forward_operator(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     with torch.no_grad():
         output, states, kept = _run(*arguments)
     return output.contiguous(), states, states.new_empty(0) if kept is None else kept
 
 
-def _forward_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+def forward_shapes(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     x, states = arguments[:2]
     count, _, hidden = states.shape
     output = states.new_empty((*x.shape[:-1], hidden))
@@ -101,7 +101,7 @@ def _gradients(
     return [next(back) if need else None for need in needed]
 
 
-def _backward_operator(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor, ...]:
+def backward_operator(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor, ...]:
     found = _gradients(grads, needed, arguments, again=False)
     like = arguments[0]
     results: list[Tensor] = []
@@ -115,7 +115,7 @@ def _backward_operator(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor
     return tuple(results)
 
 
-def _backward_shapes(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor, ...]:
+def backward_shapes(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor, ...]:
     like = arguments[0]
     return tuple(
         argument.new_empty(argument.shape) if need else like.new_empty(0)
@@ -123,7 +123,7 @@ def _backward_shapes(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor, 
     )
 
 
-def _save(ctx: Any, inputs: Any, output: Any) -> None:
+def save_forward(ctx: Any, inputs: Any, output: Any) -> None:
     *tensors, engine, key, reverse, keep = inputs
     ctx.fixed = engine, key, reverse, keep
     ctx.save_for_backward(*tensors)
@@ -132,7 +132,7 @@ def _save(ctx: Any, inputs: Any, output: Any) -> None:
         ctx.mark_non_differentiable(output[2])
 
 
-def _backward(ctx: Any, *grads: Any) -> Any:
+def backward(ctx: Any, *grads: Any) -> Any:
     needed = list(ctx.needs_input_grad[:_DIFFERENTIABLE])
     arguments = (*ctx.saved_tensors, *ctx.fixed)
     found: Sequence[Tensor | None]
@@ -144,9 +144,11 @@ def _backward(ctx: Any, *grads: Any) -> Any:
     return (*found, *[None] * (len(arguments) - _DIFFERENTIABLE))
 
 
-_LIBRARY.impl("layer", _forward, "CompositeExplicitAutograd")
-_LIBRARY.impl("layer_backward", _backward_operator, "CompositeExplicitAutograd")
-torch.library.register_fake("anygate::layer", _forward_shapes, lib=_LIBRARY)
-torch.library.register_fake("anygate::layer_backward", _backward_shapes, lib=_LIBRARY)
+_LIBRARY.impl("layer", forward_operator, "CompositeExplicitAutograd")
+_LIBRARY.impl("layer_backward", backward_operator, "CompositeExplicitAutograd")
+torch.library.register_fake("anygate::layer", forward_shapes, lib=_LIBRARY)
+torch.library.register_fake("anygate::layer_backward", backward_shapes, lib=_LIBRARY)
 # layer_backward has no autograd formula: one would switch autograd off inside it.
-torch.library.register_autograd("anygate::layer", _backward, setup_context=_save, lib=_LIBRARY)
+torch.library.register_autograd(
+    "anygate::layer", backward, setup_context=save_forward, lib=_LIBRARY
+)
