@@ -39,11 +39,12 @@ docs: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2
 
-# With Ray, Dask, Lightning and rliable, which `make test` leaves out.
+# With Ray, Dask, Lightning and rliable, which `make test` leaves out, and four times as many drawn
+# examples.
 test-all: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[lab,dev,all-tests]'
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --hypothesis-profile=thorough
 
 coverage: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --cov=anygate --cov-report=term:skip-covered

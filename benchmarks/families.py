@@ -30,6 +30,7 @@ SHAPES = [
     (100, 64, 256, 512),
     (1, 1, 64, 256),
 ]
+QUICK = [(10, 4, 16, 32), (1, 1, 16, 32)]
 SLOW = anygate.CellType(
     "LSTM with a slow memory",
     products=("z_i", "z_f", "z_g", "z_o"),
@@ -51,12 +52,16 @@ FAMILIES: dict[str, Any] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=0.5, help="for each row")
+    parser.add_argument(
+        "--quick", action="store_true", help="two small shapes, to see that it runs"
+    )
     parser.add_argument("--out", type=Path, help="write all rows as JSON")
     options = parser.parse_args()
+    shapes, seconds = (QUICK, 0.01) if options.quick else (SHAPES, options.seconds)
     rows = []
     for name, (ours, theirs) in FAMILIES.items():
         for mode, make in (("inference", inference), ("training", training)):
-            for shape in SHAPES:
+            for shape in shapes:
                 steps, batch, inputs, hidden = shape
                 torch.manual_seed(0)
                 x = torch.randn(steps, batch, inputs)
@@ -64,7 +69,7 @@ def main() -> None:
                     "ours": make(ours(inputs, hidden), x),
                     "torch": make(theirs(inputs, hidden), x),
                 }
-                times = medians(runs, options.seconds)
+                times = medians(runs, seconds)
                 ratio = round(times["ours"] / times["torch"], 3)
                 rows.append(
                     {"cell": name, "mode": mode, "shape": shape, "ratio": ratio, "ms": times}

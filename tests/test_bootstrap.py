@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from examples import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from anygate.lab.statistics import (
@@ -281,7 +282,7 @@ def test_equivalence_is_shown_exactly_when_the_interval_lies_inside(
 
 
 @given(st.lists(eighths, min_size=15, max_size=20), positive)
-@settings(max_examples=20)
+@examples(20)
 def test_equivalence_and_interval_agree_when_sampled(a: list[float], margin: float) -> None:
     found = equivalence(a, [0.0] * len(a), margin, resamples=999)
     inside = -margin < found.interval.low and found.interval.high < margin

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from claims_tiny import accuracies, findings, solved
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from studies import contrast as contrasts
@@ -403,7 +404,7 @@ TRAINED = [arm for arm in plan(CLAIMS.values(), QUICK).arms if arm.rate == "shar
 @given(
     st.dictionaries(st.sampled_from(TRAINED), st.sets(st.integers(0, 7), min_size=1), max_size=12)
 )
-@settings(max_examples=12, deadline=None)
+@examples(12)
 def test_the_page_tells_every_divergence(bad: dict[Arm, set[int]]) -> None:
     check_that_divergences_are_told(lived_through({arm: sorted(s) for arm, s in bad.items()}))
 

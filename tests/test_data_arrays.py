@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 from data_bytes import TEXTS, a_task_or_a_sentence, damaged, refused
-from hypothesis import example, given, settings
+from examples import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anygate.lab.tasks import TaskError, file_task, find_task
@@ -371,7 +372,7 @@ NPZ = BUFFER.getvalue()
 TS = (HEAD + "\n".join(CASES) + "\n").encode()
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.one_of(damaged(NPZ), st.binary(max_size=60)))
 @example(NPZ)
 def test_any_bytes_as_npz(scratch: Path, content: bytes) -> None:
@@ -379,14 +380,14 @@ def test_any_bytes_as_npz(scratch: Path, content: bytes) -> None:
     a_task_or_a_sentence(lambda: file_task(str(path)))
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(damaged(npy(arrays(12, 3, 1)["x"])))
 def test_any_array_in_an_npz(scratch: Path, content: bytes) -> None:
     path = zipped(scratch / "my.npz", x=content, y=npy(np.arange(12) % 2))
     a_task_or_a_sentence(lambda: file_task(str(path)))
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.one_of(damaged(TS), TEXTS.map(lambda t: b"@data\n" + t.encode())))
 @example(TS)
 @example(TS.replace(b"-1e-2", b"-1e-2\x1c", 1))  # found by a longer search
@@ -395,14 +396,14 @@ def test_any_bytes_as_ts(scratch: Path, content: bytes) -> None:
     a_task_or_a_sentence(lambda: file_task(str(path)))
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.one_of(st.binary(min_size=900, max_size=2000), st.text(min_size=1000).map(str.encode)))
 def test_any_bytes_as_text(scratch: Path, content: bytes) -> None:
     path = written(scratch / "book.txt", content)
     a_task_or_a_sentence(lambda: find_task(f"chars:{path}"))
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.data())
 def test_any_bytes_as_idx(scratch: Path, data: st.DataObject) -> None:
     mnist_folder(scratch)

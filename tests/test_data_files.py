@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from data_bytes import ROWS, TEXTS, WAVE, a_task_or_a_sentence, damaged, refused
-from hypothesis import example, given, settings
+from examples import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anygate.lab.tasks import TaskError, file_task
@@ -270,7 +271,7 @@ def test_names_of_tasks_are_safe_for_folders() -> None:
 CSV = ("date,price\n" + "\n".join(ROWS) + "\n").encode()
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.one_of(damaged(CSV), st.binary(max_size=60), TEXTS.map(str.encode)))
 @example(CSV)
 @example(b"price\n" + b"1\n2\n" * 40)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from loop import gradients, loop, statistics
 from numpy.typing import NDArray
@@ -135,7 +136,7 @@ def test_a_trial_on_adding_200_records_where_the_gradient_goes(
 
 
 @given(st.integers(1, 2000))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_bins_cover_all_steps_evenly(steps: int) -> None:
     edges = bin_edges(steps)
     widths = np.diff(edges)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import sympy
 import torch
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sympy import Expr
 
@@ -287,13 +288,13 @@ def read_or_refuse(text: str) -> None:
     assert result is None or isinstance(result, Expr)
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.lists(st.sampled_from(WORDS), max_size=30))
 def test_random_words(words: list[str]) -> None:
     read_or_refuse(" ".join(words))
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.text(max_size=60))
 def test_random_text(text: str) -> None:
     read_or_refuse(text)
@@ -322,7 +323,7 @@ def _larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(st.recursive(_LEAVES, _larger, max_leaves=12))
 def test_random_formulas(text: str) -> None:
     """Formulas of the grammar: read or refused; an Activation's text reads as its expression."""
@@ -339,7 +340,7 @@ def _parameters_of(text: str) -> dict[str, float]:
     return dict.fromkeys(free, 0.75)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(st.recursive(_LEAVES, _larger, max_leaves=8))
 def test_random_activations(text: str) -> None:
     """A random formula is an activation that both engines run, with its derivative, or it is

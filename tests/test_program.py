@@ -7,7 +7,8 @@ from fractions import Fraction
 
 import pytest
 import sympy
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anygate.formulas import ACTIVATIONS, evaluate, lower, render
@@ -161,7 +162,7 @@ _FORMULAS = st.recursive(
 )
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(_FORMULAS, st.floats(-3, 3), st.floats(-2, 2))
 def test_evaluation_is_python(text: str, x: float, k: float) -> None:
     """The same text by Python's own operators and by a Program."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -79,7 +80,7 @@ class Functional:
         return torch.func.functional_call(self.module, self.parameters, arguments)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     engine=st.sampled_from([name for name in protocol.names() if name != "cuda"]),

@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from examples import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -71,7 +72,7 @@ def test_interval_and_test_agree_about_zero(differences: list[float], confidence
 
 
 @given(st.lists(whole, min_size=15, max_size=20))
-@settings(max_examples=20)
+@examples(20)
 def test_interval_and_test_agree_when_sampled(differences: list[float]) -> None:
     contains = mean_interval(differences, resamples=999).contains(0.0)
     assert contains == (sign_flip_p(differences, resamples=999) > 0.05 + 1e-12)

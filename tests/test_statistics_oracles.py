@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -62,7 +63,7 @@ def test_bootstrap_equals_scipy(method: Any, n: int, confidence: float) -> None:
 
 
 @given(st.lists(eighths, min_size=2, max_size=9), st.sampled_from(["greater", "less"]))
-@settings(max_examples=40)
+@examples(40)
 def test_one_sided_p_equals_scipy(differences: list[float], side: Any) -> None:
     oracle = stats.permutation_test(
         (differences,), np.mean, permutation_type="samples", n_resamples=math.inf,
@@ -75,7 +76,7 @@ def test_one_sided_p_equals_scipy(differences: list[float], side: Any) -> None:
     st.lists(st.tuples(eighths, eighths), min_size=2, max_size=8),
     st.integers(1, 40).map(lambda k: k / 8),
 )
-@settings(max_examples=40)
+@examples(40)
 def test_equivalence_is_two_shifted_tests_of_scipy(
     pairs: list[tuple[float, float]], margin: float
 ) -> None:
@@ -177,7 +178,7 @@ def test_median_interval_equals_scipy(n: int, confidence: float) -> None:
 
 
 @given(st.lists(st.tuples(*[st.integers(1, 9).map(float)] * 2), min_size=2, max_size=8))
-@settings(max_examples=40)
+@examples(40)
 def test_paired_times_are_sign_flips_of_scipys_ranks(pairs: list[tuple[float, float]]) -> None:
     """Up to a horizon of 6; what took longer never solved."""
     drawn = np.array(pairs).T

@@ -349,27 +349,6 @@ def test_opcheck_of_both_operators(name: str) -> None:
         )  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("name", ["gru", "dropout lstm"])
-def test_compile_in_one_graph_with_changing_shapes(name: str) -> None:
-    torch._dynamo.reset()
-    key = cell_key(CELLS[name].cell)
-
-    def model(layer: Layer) -> tuple[Tensor, ...]:
-        result = ENGINE.run(key, layer, True)
-        return (result.output.square(), *result.states, *result.kept)
-
-    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
-    for t, b in ((3, 2), (6, 4)):
-        grads = []
-        for run in (model, compiled):
-            own = with_leaves(draw(name, t, b, 3, 5).layer, lambda t: t.requires_grad_())
-            sum(part.sum() for part in run(own)).backward()
-            grads.append([tensor.grad for tensor in leaves(own).values()])
-        for p, q in zip(*grads, strict=True):
-            torch.testing.assert_close(p, q)
-
-
 def test_export_keeps_the_operator() -> None:
     case = draw("gru", 3, 2, 2, 4)
     key = cell_key(CELLS["gru"].cell)

@@ -208,6 +208,21 @@ def test_forward_and_backward_at_60_digits(drawn: tuple[str, Cell], seed: int) -
             assert abs(found[grad(by)] - quotient) <= room, by
 
 
+def test_a_type_with_other_lines() -> None:
+    """By a line's name; and as a text, whose lines replace those of their names or come last."""
+    coupled = LSTM.with_("coupled", f="1 - i")
+    assert coupled.lines == (*LSTM.lines[:1], "f = 1 - i", *LSTM.lines[2:])
+    assert "forget_gate" not in dict(coupled.slots) and "forget_gate" not in coupled.gates
+    assert LSTM.with_("coupled", lines="f = 1 - i") == coupled
+    assert LSTM.with_("coupled", lines=("f = 1 - i",)) == coupled
+    slow = LSTM.with_(states=("h", "c", "s"), lines="s = 0.9*s_before + 0.1*c")
+    assert slow.lines == (*LSTM.lines, "s = 0.9*s_before + 0.1*c") and slow.name == "LSTM"
+    with pytest.raises(FormulaError, match="LSTM has nothing called 'r' to change"):
+        LSTM.with_(r="1")
+    with pytest.raises(FormulaError, match="'h plus c' is no line"):
+        LSTM.with_(lines="h plus c")
+
+
 def test_the_programs_cannot_be_had_without_one_product() -> None:
     """Kinds, and a clear error where a mean has no Program."""
     assert make(GRU_RESET_BEFORE).type.kind == "two products"

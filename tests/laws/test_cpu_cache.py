@@ -201,7 +201,7 @@ def test_a_full_disk_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch
 WRITER = """
 import random
 from anygate.engines import cache
-for k in range(200):
+for k in range(50):
     code = bytes([k]) * 5000
     cache.write("c" * 64, code)
     found = cache.read("c" * 64)
@@ -215,10 +215,10 @@ def test_processes_at_once_agree_on_one_secret(place: Path) -> None:
     path.unlink()
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER], stderr=subprocess.PIPE, text=True)
-        for _ in range(4)
+        for _ in range(3)
     ]
     for writer in writers:
-        said = writer.communicate(timeout=120)[1]
+        said = writer.communicate(timeout=300)[1]
         assert writer.returncode == 0, said
     assert cache.read("c" * 64) is not None
     assert len(list(place.iterdir())) == 2
@@ -236,7 +236,7 @@ print(len(mine), sorted(mine - digested))
 def test_the_key_holds_every_source_that_the_compiler_can_reach() -> None:
     """Also those of measured numbers and of symbols, which lie outside of the engine."""
     ended = subprocess.run(
-        [sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True, timeout=300
     )
     count, missing = ended.stdout.split(maxsplit=1)
     assert int(count) > 20 and missing.strip() == "[]"

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -206,13 +207,13 @@ def compare(engine: str, dtype: torch.dtype, case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("engine", ["reference", "eager", "cpu"])
 @given(case=CASES)
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_equals_the_loop(engine: str, case: dict[str, Any]) -> None:
     compare(engine, torch.float64, case)
 
 
 @given(case=CASES)
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_equals_the_loop_in_float32(case: dict[str, Any]) -> None:
     steep = {slot: "tanh" if case["names"][slot] == "exp(x)" else case["names"][slot]
              for slot in SLOTS}  # fmt: skip

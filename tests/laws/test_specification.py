@@ -18,7 +18,8 @@ import loops
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from examples import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from sympy import Symbol
 from torch import Tensor
@@ -318,7 +319,7 @@ def formulas(draw: Any) -> Activation:
 
 
 @ENGINES
-@settings(max_examples=25)
+@examples(25)
 @given(st.sampled_from(sorted(CELLS)), st.data(), st.integers(0, 2**16), st.booleans())
 def test_drawn_activations(engine: str, name: str, data: Any, seed: int, reverse: bool) -> None:
     """Any of the catalogue and any formula, in any slots of any cell."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from truth import ANYGATE, FORMULA, TORCH, Kind, normal
 
-WORLD, STEPS = 2, 50
+WORLD, STEPS = 2, 25
 TIMEOUT = timedelta(seconds=60)
 T, B, I, H = 5, 4, 3, 6  # noqa: E741
 LENGTHS = [2, 5, 5, 1, 4, 3, 1, 5]  # of all rows; each process takes its half

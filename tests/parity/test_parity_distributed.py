@@ -17,7 +17,7 @@ from distributed_worker import FORMS, KINDS, STEPS, WORLD, alone, cases, work
 from truth import size
 
 EACH = pytest.mark.parametrize("case", cases(), ids="-".join)
-LIMIT = 150.0  # seconds for the pair, of which it needs about ten
+LIMIT = 300.0  # seconds for the pair, of which it needs about ten
 
 if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
     pytest.skip("this torch has no gloo", allow_module_level=True)
@@ -48,10 +48,10 @@ def result(processes: list[dict[Any, Any]], case: tuple[str, str, str]) -> list[
 
 @EACH
 def test_as_one_process(processes: Any, case: tuple[str, str, str]) -> None:
-    """Gradients of the first step, and the weights after 50 steps, to rounding.
+    """Gradients of the first step, and the weights after 25 steps, to rounding.
 
     A gradient is good to 64*eps (sums of T*B products, as in tests/test_lstm.py). A weight is
-    rounded once a step by half an eps in either run: 50 eps (measured with nn.LSTM: 3).
+    rounded once a step by half an eps in either run: 25 eps (measured with nn.LSTM over 50: 3).
     """
     found, truth = result(processes, case), alone(KINDS[case[1]], case[2])
     eps = torch.finfo(FORMS[case[2]][0]).eps

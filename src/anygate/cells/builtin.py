@@ -156,17 +156,11 @@ def with_recurrent_dropout(type: CellType) -> CellType:
     A first state "dropped" = recurrent_dropout*h is what the products see; the output stays h. Its
     start is m*h0.
     """
-    first = type.states[0]
-    return CellType(
+    return type.with_(
         f"{type.name}, recurrent dropout",
-        products=type.products,
         states=("dropped", *type.states),
-        lines=(*type.lines, f"dropped = {RECURRENT_DROPOUT}*{first}"),
-        slots=dict(type.slots),
-        gates=type.gates,
-        vectors=dict(type.vectors),
         masks=(*type.masks, RECURRENT_DROPOUT),
-        output=type.output,
+        lines=f"dropped = {RECURRENT_DROPOUT}*{type.states[0]}",
     )
 
 

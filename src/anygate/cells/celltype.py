@@ -129,10 +129,10 @@ class CellType:
     def with_(self, name: str = "", **changes: Any) -> CellType:
         """This type with other lines or fields.
 
-        A keyword that is a line's name replaces that line's right side (f="1 - i"); `lines` adds
-        lines at the end or, a whole text, replaces those of the same names; products, states,
-        slots, gates, vectors, masks and output replace the field. A slot that is applied no more
-        is dropped.
+        A keyword that is a line's name replaces that line's right side (f="1 - i"). `lines`, as a
+        text or a tuple, replaces the lines of the same names and adds the others at the end.
+        products, states, slots, gates, vectors, masks and output replace the field. A slot that is
+        applied no more is dropped. Raises FormulaError for another keyword.
         """
         fields: dict[str, Any] = {
             "products": self.products,
@@ -147,10 +147,14 @@ class CellType:
         for key, value in changes.items():
             if key in fields:
                 fields[key] = value
+            elif key == "lines":
+                for line in split_lines(value) if isinstance(value, str) else value:
+                    match = LINE.match(line)
+                    lines[line if match is None else match[1]] = line
             elif key in lines:
                 lines[key] = f"{key} = {value}"
             else:
-                known = ", ".join((*fields, *lines))
+                known = ", ".join((*fields, "lines", *lines))
                 raise FormulaError(f"{self.name} has nothing called '{key}' to change: {known}")
         text = "\n".join(lines.values())
         applied = {s: a for s, a in fields["slots"].items() if re.search(rf"\b{s}\s*\(", text)}

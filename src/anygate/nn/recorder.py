@@ -104,8 +104,9 @@ class Call:
         self.units, self.alone = units, alone
 
     def measures(self, cell: Cell, suffix: str, state: Tensor, batch_sizes: Tensor | None) -> Piece:
-        """Receives what an engine measures in one layer and direction: suffix "_l0_reverse", or ""
-        for a single-step cell; state [B, H]. Raises ValueError for a unit that is not there."""
+        """The object that receives an engine's measurements of one layer and direction. suffix:
+        "_l0_reverse", or "" for a single-step cell; state [B, H]. Raises ValueError for a unit that
+        is not there."""
         if self.units and max(self.units) >= state.shape[-1]:
             raise ValueError(
                 f"record: '{self.name}' has {state.shape[-1]} hidden units, from 0; there is no "

@@ -57,7 +57,7 @@ def read_steps(
 
 
 def _flags(name: str, flags: Any, x: Tensor, batch_first: bool) -> Tensor:
-    """[T, B] of booleans."""
+    """The mask or reset of this name as booleans [T, B]."""
     flags = torch.as_tensor(flags, device=x.device)
     steps, batch = x.shape[:2]
     shape = (batch, steps) if batch_first else (steps, batch)
@@ -74,11 +74,12 @@ def _flags(name: str, flags: Any, x: Tensor, batch_first: bool) -> Tensor:
 class Segments:
     """The places of a batch's steps [T, B] in a packed batch of S segments with N steps in all.
 
-    place [N]: of each packed row, t*B + b. batch_sizes: of the pack. row [S]: the batch row that a
-    segment is cut from. first, last [S]: no cut lies between the segment and the first, or the
-    last, step of its row. starts, ends [B]: the segment of a row with no cut between it and the
-    first, or the last, step; -1 where there is none with a valid step. crossed [2, B]: a cut lies
-    in the row, as it is walked forward and backward (a cut at step 0 is not met backward).
+    A cut is the place before a step at which `reset` is True. place [N]: t*B + b of each packed
+    row. batch_sizes: of the pack. row [S]: the batch row that a segment is of. first, last [S]:
+    True where no cut lies before, or after, the segment in its row. starts, ends [B]: the segment
+    of a row that no cut lies before, or after; -1 where that stretch has no valid step. crossed
+    [2, B]: True where a cut lies in the row, met forward and backward (a cut before step 0 is not
+    met backward).
     """
 
     steps: int
@@ -94,7 +95,7 @@ class Segments:
 
     @classmethod
     def of(cls, valid: Tensor, cuts: Tensor) -> Segments:
-        """valid, cuts: booleans [T, B]. A cut stands before its step."""
+        """The segments of valid steps; valid, cuts: booleans [T, B], a cut before its step."""
         steps, batch = valid.shape
         device = valid.device
         count = cuts.long().cumsum(0)  # how many cuts lie before each step

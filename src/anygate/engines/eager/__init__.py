@@ -31,6 +31,12 @@ class Eager(Engine):
 
     name = "eager"
 
+    @property
+    def has_operator(self) -> bool:  # type: ignore[override]
+        """True for programs that are written down: they name `anygate::recurrent`, which
+        translators know."""
+        return writes_down()
+
     def refuses(self, request: Request) -> str | None:
         """Nothing is refused but numbers without a fraction."""
         if request.dtype.startswith(("float", "bfloat")):
