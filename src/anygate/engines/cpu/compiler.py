@@ -15,11 +15,11 @@ import llvmlite.binding as llvm
 
 from ...cells import Cell
 from ...cells.measures import measured
+from ..openmp import openmp_symbols
 from . import amx, cache
 from .emit import Target
 from .kernels import emit_kernels
 from .layout import Layout, layout_of
-from .openmp import openmp_symbols
 
 __all__ = ["Kernels", "kernels", "target_for", "tile_target"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..openmp import openmp_symbols
 from ..protocol import Engine, Layer, Measures, Request, Result
-from .openmp import openmp_symbols
 from .operator import infer, needs_operator, run
 
 __all__ = ["CPU"]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..openmp import team_size
 from . import amx
 from .backward import backward_arguments
 from .checks import check_layer
@@ -18,7 +19,6 @@ from .forward import forward_arguments
 from .gradients import WeightGradients, last_rows
 from .layout import Layout
 from .memory import large
-from .openmp import team_size
 from .packing import (
     Packed,
     backward_parts,
