@@ -135,36 +135,66 @@ def compute():
     sum(output.sum() for output in outputs).backward()
     return [output.detach().numpy() for output in outputs]
 expected = compute()
-def more():
-    torch.set_num_threads(2)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+sys.stdout.flush()
+{before}
+child = os.fork()
+if not child:
+    threads = torch.get_num_threads()
+    if {lost}:
+        import warnings
+        torch.set_num_threads(2)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            found = compute()
+        assert threads == 1 and len(said) == 1 and "spawn" in str(said[0].message)
+    else:
         found = compute()
-    assert len(said) == 1 and "spawn" in str(said[0].message)
-    return found
-def plain():
-    found = compute()
-    torch.mm(torch.ones(500, 500), torch.ones(500, 500))
-    return found
-for way in (plain, more):
-    sys.stdout.flush()
-    child = os.fork()
-    if not child:
-        threads = torch.get_num_threads()
-        same = all(numpy.allclose(a, b, atol=1e-5) for a, b in zip(expected, way()))
-        os._exit(0 if same and threads == 1 else 3)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code == 0, (way.__name__, code)
-    compute()
-    assert torch.get_num_threads() == 2
+        assert threads == 2 == torch.get_num_threads()
+        torch.mm(torch.ones(500, 500), torch.ones(500, 500))
+        torch.ones(1000, 1000).exp()
+    same = all(numpy.allclose(a, b, atol=1e-5) for a, b in zip(expected, found))
+    os._exit(0 if same else 3)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+compute()
+assert torch.get_num_threads() == 2
+sys.exit(code)
+"""
+
+WITHOUT = """
+from anygate.engines import openmp
+openmp._pause = lambda: None
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_child_forked_after_a_call_computes() -> None:
-    """With the threads that the fork has taken away, it would wait for ever. A child that asks for
-    more threads computes with one, and is told to spawn."""
-    run_script(FORK, PYTHONWARNINGS="")
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_child_forked_after_a_call_computes(lost: bool) -> None:
+    """With the threads that the fork has taken away, it would wait for ever. lost: as where the
+    OpenMP library cannot let its team go."""
+    run_script(FORK.format(before=WITHOUT if lost else "", lost=lost), PYTHONWARNINGS="")
+
+
+FORK_OF_TORCH = """
+import os, torch, anygate
+torch.set_num_threads(2)
+torch.ones(1000, 1000).exp()
+lstm = anygate.LSTM(16, 128, engine="cpu")
+child = os.fork()
+if not child:
+    total = torch.ones(1000, 1000).exp().sum() + lstm(torch.randn(20, 16, 16))[0].sum()
+    os._exit(0 if total.isfinite() else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_computes_where_torch_alone_had_a_team() -> None:
+    """Both it and torch's own operations waited for ever."""
+    from anygate.engines import openmp
+
+    if openmp._pause() is None:
+        pytest.skip("torch's OpenMP library has no omp_pause_resource of libgomp")
+    run_script(FORK_OF_TORCH, PYTHONWARNINGS="", OMP_WAIT_POLICY="PASSIVE")
 
 
 OTHERS = """

@@ -216,3 +216,60 @@ def test_a_divergence_shows() -> None:
     assert Activation("f", "sign(x)")(x).tolist()[1:] == [1, -1]
     assert Activation("f", "x*sign(x)")(x)[0].isnan()
     assert Activation("f", "hypot(x, sqrt(-x))")(x).isnan().tolist() == [True, True, False]
+
+
+SELECTED: list[tuple[str, tuple[float, ...]]] = [
+    # at inf, -inf, NaN, 0, -0
+    ("clip(x, -2, 3)", (3.0, -2.0, nan, 0.0, -0.0)),
+    ("where(x > 0, x, 1)", (inf, 1.0, 1.0, 1.0, 1.0)),
+    ("where(x >= 0, 2, x)", (2.0, -inf, nan, 2.0, 2.0)),
+    ("where(x < 0, 2, 1)", (1.0, 2.0, 1.0, 1.0, 1.0)),
+    ("where(x <= 0, 2, 1)", (1.0, 2.0, 1.0, 2.0, 2.0)),
+    ("where(not (x < 0), 2, 1)", (2.0, 1.0, 1.0, 2.0, 2.0)),  # read as x >= 0
+    ("where(x > 1 or x < -1, 2, 1)", (2.0, 2.0, 1.0, 1.0, 1.0)),
+    ("where(x > -1 and x < 1, 2, 1)", (1.0, 1.0, 1.0, 2.0, 2.0)),
+    ("x*x", (inf, inf, nan, 0.0, 0.0)),
+    ("1/x", (0.0, -0.0, nan, inf, -inf)),
+    ("isru(x)*sign(x)", (1.0, 1.0, nan, 0.0, -0.0)),
+    ("hypot(x, sqrt(-x))", (nan, inf, nan, 0.0, 0.0)),
+]
+"""What the tables leave out: clip, comparisons, of which none holds at NaN, and what was found."""
+
+
+@EVERY
+@pytest.mark.parametrize(("text", "expected"), SELECTED, ids=lambda v: str(v)[:30])
+def test_selection(text: str, expected: tuple[float, ...], engine: str, dtype: str) -> None:
+    program = Activation("f", text).value_program
+    found = computed(program, engine, dtype, [inf, -inf, nan, 0.0, -0.0])
+    assert all(same(v, e, dtype) for v, e in zip(found, expected, strict=True)), found
+
+
+SLOPES: dict[str, tuple[float, ...]] = {
+    # at inf, -inf, NaN, 0
+    "abs": (1.0, -1.0, nan, 0.0),
+    "asinh": (0.0, 0.0, nan, 1.0),
+    "atan": (0.0, 0.0, nan, 1.0),
+    "erf": (0.0, 0.0, nan, 2 / math.sqrt(PI)),
+    "erfc": (0.0, 0.0, nan, -2 / math.sqrt(PI)),
+    "exp": (inf, 0.0, nan, 1.0),
+    "expm1": (inf, 0.0, nan, 1.0),
+    "isru": (0.0, 0.0, nan, 1.0),
+    "log1p": (0.0, -0.0, nan, 1.0),
+    "normal_cdf": (0.0, 0.0, nan, 1 / math.sqrt(2 * PI)),
+    "sigmoid": (0.0, 0.0, nan, 0.25),
+    "sign": (0.0, 0.0, 0.0, 0.0),
+    "softplus": (1.0, 0.0, nan, 0.5),
+    "softsign": (0.0, 0.0, nan, 1.0),
+    "tanh": (0.0, 0.0, nan, 1.0),
+}
+"""The derivative, which is the program's own: where it has a limit, the limit. (That of gaussian
+and of normal_pdf has a factor x, and is NaN at infinity; that of sign is 0 everywhere.)"""
+
+
+@EVERY
+@pytest.mark.parametrize("name", SLOPES)
+def test_slopes(name: str, engine: str, dtype: str) -> None:
+    program = Activation("f", f"{name}(x)").derivative().value_program
+    found = computed(program, engine, dtype, [inf, -inf, nan, 0.0])
+    for value, expected in zip(found, SLOPES[name], strict=True):
+        assert float(value) == 0 == expected or same(value, expected, dtype), found

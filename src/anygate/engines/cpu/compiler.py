@@ -17,10 +17,10 @@ from ...cells import Cell
 from ...cells.measures import measured
 from .. import cache
 from ..layout import Layout, layout_of
+from ..openmp import openmp_symbols
 from . import amx
 from .emit import Target
 from .kernels import emit_kernels, emit_products
-from .openmp import openmp_symbols
 
 __all__ = ["Kernels", "compile_module", "kernels", "link", "products", "target_for", "tile_target"]
 

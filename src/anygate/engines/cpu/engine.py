@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..openmp import openmp_symbols
 from ..protocol import Engine, Layer, Measures, Prepared, Request, Result
 from . import plain
-from .openmp import openmp_symbols
 from .operator import needs_operator, run
 
 __all__ = ["CPU"]

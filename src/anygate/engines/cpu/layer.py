@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ..checks import check_layer
 from ..layout import Layout
+from ..openmp import team_size
 from . import amx
 from .backward import backward_arguments
 from .compiler import Kernels
 from .forward import forward_arguments
 from .gradients import WeightGradients, last_rows
 from .memory import large
-from .openmp import team_size
 from .packing import (
     Packed,
     backward_parts,

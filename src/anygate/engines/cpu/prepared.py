@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ..checks import check_layer
+from ..openmp import team_size
 from ..protocol import Layer, Prepared
 from .compiler import Kernels
 from .forward import forward_arguments
 from .layer import inference_plan
-from .openmp import team_size
 from .packing import forward_entry
 
 __all__ = ["prepare"]

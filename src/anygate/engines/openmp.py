@@ -4,9 +4,11 @@ A process may hold several (scikit-learn and others bring their own copy). torch
 which the dynamic linker has bound torch's symbols, and is asked for by the linker's rule: first
 what is global in the process, then what torch's own libraries depend on.
 
-A forked child has lost the threads of its team, and a call for them would wait for ever. So the
-child of a thread that has computed a layer here computes on one thread, torch's operations
-included, as the workers of torch's DataLoader do.
+A forked child has lost the threads of its team, and a call for them would wait for ever, whether
+torch made the team or a layer did. So before a fork the team is let go by OpenMP's own function for
+that, omp_pause_resource (libgomp since GCC 9), and parent and child each make a new one when they
+next need it. Where that cannot be had, the child of a thread that has computed a layer here
+computes on one thread, torch's operations included, as the workers of torch's DataLoader do.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import functools
 import os
 import threading
 import warnings
+from collections.abc import Callable
 
 import torch
 
@@ -43,6 +46,29 @@ def openmp_symbols() -> dict[str, int] | None:
 def _address(library: ctypes.CDLL, name: str) -> int | None:
     symbol = getattr(library, name, None)
     return None if symbol is None else ctypes.cast(symbol, ctypes.c_void_p).value
+
+
+_HARD = 2  # omp_pause_hard: whatever the library holds is given up
+
+
+@functools.lru_cache(maxsize=1)
+def _pause() -> Callable[[], int] | None:
+    """omp_pause_resource of libgomp for this host: ends the threads of the calling thread's team
+    and gives 0. None without it; LLVM's and Intel's library would end those of all threads."""
+    if openmp_symbols() is None:
+        return None
+    libraries = ctypes.CDLL(None), ctypes.CDLL(torch._C.__file__)
+    if any(_address(library, "__kmpc_fork_call") for library in libraries):
+        return None
+    for library in libraries:
+        host, pause = (
+            _address(library, f"omp_{n}") for n in ("get_initial_device", "pause_resource")
+        )
+        if host and pause:
+            device = ctypes.CFUNCTYPE(ctypes.c_int)(host)()
+            call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int)(pause)
+            return functools.partial(call, _HARD, device)
+    return None
 
 
 _thread = threading.local()
@@ -78,7 +104,8 @@ def _has_team() -> bool:
 
 
 def _before_fork() -> None:
-    _thread.team_at_fork = _has_team()
+    pause = _pause()
+    _thread.team_at_fork = (pause is None or pause() != 0) and _has_team()
 
 
 def _after_fork_in_child() -> None:
