@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from data_bytes import a_task_or_a_sentence, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from task_folder import spec
@@ -391,7 +392,7 @@ def test_metrics_by_name_and_of_ones_own(tmp_path: Path, monkeypatch: pytest.Mon
     mae, own = (frame_task(frame, "price", metric=m) for m in ("mae", "my_metrics:mine"))
     assert own.metric.name == "mine" and own.baseline == pytest.approx(7 + mae.baseline)
     assert mae.data != own.data
-    result, _ = run_trial(spec(own))
+    result, _ = run_trial(spec(own, engine="eager"))
     assert result["final_metric"] > 7
     for name, said in (
         ("accurate", r"no metric is called 'accurate' \(did you mean accuracy\?\)"),
@@ -417,9 +418,9 @@ def test_metrics_by_name_and_of_ones_own(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_a_trial_runs_and_is_repeatable(build: Callable[[], Task]) -> None:
     task = build()
-    result, _ = run_trial(spec(task))
+    result, _ = run_trial(spec(task, engine="eager"))
     assert result["diverged"] is None and math.isfinite(result["final_metric"])
-    assert run_trial(spec(build()))[0] == result
+    assert run_trial(spec(build(), engine="eager"))[0] == result
 
 
 # ---- reading --------------------------------------------------------------------------------
@@ -437,6 +438,42 @@ def test_parquet_and_csv_are_the_same_task(tmp_path: Path) -> None:
         for name in ("my.csv", "my.parquet", "categories.parquet")
     ]
     assert len({t.load(0).digest for t in tasks}) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_bytes_as_parquet(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    pytest.importorskip("pyarrow")
+    folder = tmp_path_factory.getbasetemp()
+    if not (folder / "sound.parquet").exists():
+        months(40).to_parquet(folder / "sound.parquet")
+    content = data.draw(damaged((folder / "sound.parquet").read_bytes()))
+    (folder / "drawn.parquet").write_bytes(content)
+    a_task_or_a_sentence(lambda: file_task(str(folder / "drawn.parquet"), "price", 4))
+
+
+def test_parquet_without_pyarrow_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "anygate.lab.tasks.tables.find_spec", lambda name: None if name == "pyarrow" else name
+    )
+    with pytest.raises(TaskError, match=r"pip install 'anygate\[parquet\]' brings it, or export"):
+        file_task(str(tmp_path / "my.parquet"), "price")
+    monkeypatch.setattr("anygate.lab.tasks.tables.find_spec", lambda name: None)
+    with pytest.raises(TaskError, match=r"pandas, which is not installed; pip install 'anygate"):
+        file_task(str(tmp_path / "my.csv"), "price")
+
+
+def test_columns_of_lists_are_named(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = months(60)
+    frame["tags"] = [["a", "b"]] * 60
+    frame.to_parquet(tmp_path / "my.parquet")
+    for task in (frame_task(frame, "price"), file_task(str(tmp_path / "my.parquet"), "price")):
+        assert "'tags' holds lists" in task.notes[0]
 
 
 def test_frames_of_polars_are_read(tmp_path: Path) -> None:
@@ -525,6 +562,17 @@ def test_columns_of_other_kinds() -> None:
     frame["endless"] = np.where(np.arange(120) == 50, np.inf, 1.0)
     with pytest.raises(TaskError, match="frame, row 50, column 'endless': 'inf' is not finite"):
         frame_task(frame, "price")
+
+
+def test_a_word_for_nothing_is_a_missing_number_and_may_be_a_category(tmp_path: Path) -> None:
+    rows = [
+        f"{k % 7},{'none' if k % 2 else 'sale'},{'none' if k == 3 else k * k}" for k in range(60)
+    ]
+    (tmp_path / "my.csv").write_text("v,promotion,square\n" + "\n".join(rows) + "\n")
+    columns = choose(read_table(tmp_path / "my.csv"), ["v"], allow_missing=True)
+    promotion, square = columns.features
+    assert promotion.levels == ("none", "sale") and not promotion.missing.any()
+    assert square.kind == "number" and np.flatnonzero(square.missing).tolist() == [3]
 
 
 def test_options_that_are_wrong(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .base import TaskError
 from .reading import shown
-from .tables import MISSING_WORDS, NUMBER, Table
+from .tables import NO_NUMBER, NO_VALUE, NUMBER, Table
 
 if TYPE_CHECKING:
     from pandas import Series
@@ -180,34 +180,56 @@ def _unusable(name: str, why: str) -> Column:
     return Column(name, "", np.empty(0), (), why)
 
 
+def _factorized(series: Series[Any]) -> tuple[NDArray[np.int64], Series[Any]]:
+    """For each row the place of its text among the different ones, -1 for none; and these texts.
+    They are what is looked at: a column of a few long texts has as many strings, not a row each."""
+    import pandas
+
+    if isinstance(series.dtype, pandas.CategoricalDtype):
+        codes, found = series.cat.codes.to_numpy(), series.cat.categories
+    else:
+        codes, found = pandas.factorize(series)
+    texts = pandas.Series(found, dtype=object).astype(str).str.strip()
+    return codes.astype(np.int64), texts.reset_index(drop=True)
+
+
 def _of_texts(table: Table, k: int, series: Series[Any]) -> Column:
     import pandas
 
-    texts = series.astype(object).astype(str).str.strip()
-    missing = np.asarray(series.isna() | texts.str.lower().isin(MISSING_WORDS), dtype=bool)
-    present, name = texts[~missing], table.names[k]
-    if present.empty:
+    name = table.names[k]
+    try:
+        codes, texts = _factorized(series)
+    except TypeError:
+        return _unusable(name, "holds lists")
+    small, counts = texts.str.lower(), np.bincount(codes[codes >= 0], minlength=len(texts))
+    named, given = (~small.isin(words).to_numpy() for words in (NO_NUMBER, NO_VALUE))
+    rows = counts[named].sum()
+    if not rows:
         return _unusable(name, "is empty")
-    number = np.zeros(len(texts), dtype=bool)
-    number[~missing] = present.str.fullmatch(NUMBER)
-    meant = number.copy()
-    meant[~missing] |= present.str.fullmatch(_COMMA) | present.str.fullmatch(_INFINITE)
-    if 2 * meant.sum() >= len(present):
-        _refuse_bad(table, k, ~number & ~missing)
-        values = np.full(len(texts), np.nan)
-        values[number] = texts[number].astype(np.float64)
+
+    def matching(pattern: re.Pattern[str]) -> NDArray[np.bool_]:
+        return np.asarray(texts.str.fullmatch(pattern).to_numpy(dtype=bool) & named)
+
+    number = matching(NUMBER)
+    meant = number | matching(_COMMA) | matching(_INFINITE)
+    if 2 * counts[meant].sum() >= rows:
+        _refuse_bad(table, k, np.append(named & ~number, False)[codes])
+        numbers = np.full(len(texts) + 1, np.nan)
+        numbers[:-1][number] = texts[number].astype(np.float64)
+        values = numbers[codes]
         _refuse_bad(table, k, np.isinf(values))
         return Column(name, "number", values)
-    if 2 * present.str.fullmatch(_DATE).sum() >= len(present):
-        dates = pandas.to_datetime(present, format="ISO8601", errors="coerce", utc=True)
+    if 2 * counts[matching(_DATE)].sum() >= rows:
+        dates = pandas.to_datetime(texts[named], format="ISO8601", errors="coerce", utc=True)
         if not dates.isna().any():
-            return Column(name, "date", _as_dates(dates.reindex(texts.index)))
-    codes, levels = pandas.factorize(present, sort=True)
+            times = np.append(_as_dates(dates.reindex(texts.index)), np.datetime64("NaT"))
+            return Column(name, "date", times[codes])
+    places, levels = pandas.factorize(texts[given], sort=True)
     if len(levels) > MOST_LEVELS:
         return _unusable(name, f"is text with {len(levels):,} different values")
-    values = np.full(len(texts), -1)
-    values[~missing] = codes
-    return Column(name, "category", values, tuple(levels))
+    categories = np.full(len(texts) + 1, -1)
+    categories[:-1][given] = places
+    return Column(name, "category", categories[codes], tuple(levels))
 
 
 def _as_dates(series: Series[Any]) -> NDArray[np.datetime64]:
@@ -261,8 +283,9 @@ def _groups(table: Table, k: int) -> Column:
     if series.isna().any():
         place, _ = table.cell(int(np.asarray(series.isna()).argmax()), k)
         raise TaskError(f"{place}, column {table.names[k]!r}: the group is missing")
-    codes, levels = pandas.factorize(series.astype(object).astype(str), sort=True)
-    return Column(table.names[k], "category", codes, tuple(levels))
+    codes, texts = _factorized(series)
+    places, levels = pandas.factorize(texts, sort=True)
+    return Column(table.names[k], "category", places[codes], tuple(levels))
 
 
 def _counts_rows(column: Column, groups: NDArray[Any] | None) -> bool:

@@ -84,7 +84,9 @@ def sequence_task(
     made = x if isinstance(x, Padded) else _as_padded(title, x)
     targets = np.asarray(y)
     _check_count(title, made, targets)
+    given = made
     made, marks = _without_gaps(title, made, missing)
+    notes = _gaps_sentence(given, missing)
     known = _valid(made)
     if (made.x[known] == made.x[known][0]).all():
         raise TaskError(f"{title}: x is the same number everywhere: nothing can be learned")
@@ -105,7 +107,7 @@ def sequence_task(
         name=name or label(title),
         title=title,
         description=" ".join(
-            [_what(made, marks, names), _drawn(test)] + ([] if classes else [_SCALED])
+            [_what(made, marks, names), _drawn(test), *([] if classes else [_SCALED]), *notes]
         ),
         metric=judged,
         baseline=level,
@@ -118,6 +120,7 @@ def sequence_task(
         source=f"the file {title}",
         baseline_name=level_name,
         same_data=bool(test),
+        notes=notes,
     )
 
 
@@ -331,6 +334,11 @@ def _what(made: Padded, marks: int, names: tuple[str, ...]) -> str:
     if not names:
         return f"Tell the value {of}."
     return f"Name the class of each {of}; there are {len(names)} classes."
+
+
+def _gaps_sentence(given: Padded, missing: str | None) -> tuple[str, ...]:
+    count = int(np.isnan(given.x).sum())
+    return (f"Missing values, treated as '{missing}': {count:,}.",) if count else ()
 
 
 def _drawn(test: int) -> str:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .base import TaskError
-from .reading import contents, text, too_many
+from .reading import contents, shown, text, too_many
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["MISSING_WORDS", "NUMBER", "Table", "from_frame", "read_table"]
+__all__ = ["NO_NUMBER", "NO_VALUE", "NUMBER", "Table", "from_frame", "read_table"]
 
 LARGEST, MOST_ROWS, MOST_COLUMNS, MOST_CELLS = 64 * 2**20, 1_000_000, 10_000, 20_000_000
 """Bytes, rows, columns and cells that are read."""
@@ -29,23 +29,11 @@ LONGEST_LINE = 1_000_000
 """Characters."""
 _SEPARATORS = ",;\t|"
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
-MISSING_WORDS = {
-    "",
-    "na",
-    "n/a",
-    "nan",
-    "null",
-    "none",
-    "nil",
-    "-",
-    "--",
-    "?",
-    ".",
-    "#n/a",
-    "missing",
-}
-"""What stands for a missing value, in small letters."""
-_AS_WRITTEN = sorted({case(word) for word in MISSING_WORDS for case in (str, str.upper, str.title)})
+NO_VALUE = {"", "na", "n/a", "nan", "null", "?", "#n/a"}
+"""What stands for a missing value anywhere, in small letters."""
+NO_NUMBER = NO_VALUE | {"none", "nil", "missing", "-", "--", "."}
+"""What stands for a missing number or date; among texts it may be one of them."""
+_AS_WRITTEN = sorted({case(word) for word in NO_VALUE for case in (str, str.upper, str.title)})
 _SAMPLE, _SAMPLE_CHARACTERS = 20, 100_000  # rows by which the separator is chosen
 _TOO_LONG = re.compile(rf"[^\n]{{{LONGEST_LINE + 1}}}")
 
@@ -232,9 +220,7 @@ def _parquet(path: Path) -> Table:
             table = _unpacked(path, file, schema)
         frame = table.to_pandas()
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError, OverflowError, KeyError) as error:
-        raise TaskError(
-            f"{path} is no sound Parquet file ({' '.join(str(error).split())[:200]})"
-        ) from None
+        raise TaskError(f"{path} is no sound Parquet file ({shown(str(error))})") from None
     names = tuple(str(name) for name in frame.columns)
     nested = tuple(f.name for f in schema if pyarrow.types.is_nested(f.type))
     return Table(str(path), names, frame, partial(_frame_cell, str(path), frame), nested)
@@ -249,6 +235,10 @@ def _check_size(path: Path, metadata: Any) -> None:
     ):
         if found > most:
             raise TaskError(too_many(path, f"{found:,} {what}", f"{most:,}"))
+    size = sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
+    if size > LARGEST_UNPACKED:
+        limit = f"{LARGEST_UNPACKED >> 20} MiB"
+        raise TaskError(too_many(path, f"{size >> 20:,} MiB unpacked", limit))
 
 
 def _unpacked(path: Path, file: Any, schema: Any) -> Any:

@@ -77,6 +77,7 @@ def _refuse_strangers(directory: Path, keys: Mapping[tuple[str, int], str]) -> N
 def _difference(held: Any, wanted: Any) -> str:
     if isinstance(held, dict) and isinstance(wanted, dict):
         parts = [k for k in {**wanted, **held} if held.get(k) != wanted.get(k)]
+        parts.sort(key=lambda k: k == "description")  # long, and it follows from the others
         return ", ".join(f"{k} {held.get(k)} there, {wanted.get(k)} here" for k in parts[:3])
     return f"{held} there, {wanted} here"
 
