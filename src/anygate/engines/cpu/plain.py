@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ...cells import cell_of
 from ..again import gradients, warn_once
+from ..operator import present
 from ..protocol import CREATE_GRAPH, Layer, Measures, load
 
-__all__ = ["apply", "backward", "forward", "present"]
+__all__ = ["apply", "backward", "forward"]
 
 
 def forward(
@@ -168,14 +169,6 @@ apply: Callable[..., Any] = _Fused.apply
 def _layer_of(tensors: Sequence[Any], count: int, reverse: bool) -> Layer:
     parts: Any = (tensors[count], tuple(tensors[:count]), *tensors[count + 1 :], reverse)
     return Layer(*parts)
-
-
-def present(results: Any, tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
-    """The gradients of a layer's nine tensors: of biases and vectors that there are, and none of
-    masks and batch_sizes."""
-    first, optional = tuple(results)[:4], tuple(results)[4:]
-    given = (g if t is not None else None for g, t in zip(optional, tensors[4:7], strict=True))
-    return (*first, *given, None, None)
 
 
 def _have_memory(tensors: Any) -> bool:

@@ -11,12 +11,22 @@ from torch import Tensor
 from ...cells import Cell, cell_of
 from ..again import needs_operator
 from ..layout import layout_of
-from ..protocol import Engine, Layer, Measures, Request, Result, load, needs_gradient
+from ..operator import implement, intercepted
+from ..protocol import (
+    Engine,
+    EngineError,
+    Layer,
+    Measures,
+    Request,
+    Result,
+    load,
+    needs_gradient,
+)
 from .compiler import kernels
 from .cost import choose
 from .driver import Driver, Nvidia, compiler
-from .layer import Forward
-from .plain import Call, apply, flat, run
+from .layer import Arriving, Backward, Forward
+from .plain import Call, apply, flat, run, run_backward
 from .plan import Card, Plan
 
 __all__ = ["CUDA", "VERIFIED"]
@@ -103,13 +113,14 @@ class CUDA(Engine):
         return self.run_sides(key, (layer,), keep)[0]
 
     def run_sides(self, key: str, layers: Sequence[Layer], keep: bool = False) -> list[Result]:
+        if any(map(needs_operator, layers)):
+            looked_into = (intercepted(key, layer, keep, None) for layer in layers)
+            return [result for result in looked_into if result is not None]
         cell = cell_of(key)
         first = layers[0]
         batch, hidden = first.states[0].shape
         device = first.x.device
-        plan = None
-        if not any(map(needs_operator, layers)):  # else a compiler or transform looks inside
-            plan = self.plan(cell, hidden, batch, len(layers), first.x.dtype, device)
+        plan = self.plan(cell, hidden, batch, len(layers), first.x.dtype, device)
         if plan is None:
             return [load("eager").run(key, layer, keep) for layer in layers]
         code = kernels(self.driver, cell, plan, device)
@@ -138,6 +149,41 @@ class CUDA(Engine):
         kept.insert(output_state, found.output.clone())
         return Result(found.output, tuple(found.states), tuple(kept))
 
+
+def operator_forward(key: str, layer: Layer, training: bool, keep: bool) -> Forward:
+    """The operator's, on a GPU; raises EngineError where no plan fits the card."""
+    return run(_call(key, layer, keep), [layer], training)[0]
+
+
+def operator_backward(
+    key: str,
+    layer: Layer,
+    kept: tuple[Tensor, Tensor, Tensor],
+    grad_output: Tensor | None,
+    grad_states: Sequence[Tensor | None],
+    grad_others: Tensor | None,
+    need_x: bool,
+) -> Backward:
+    """The operator's, on a GPU."""
+    output, saved, others = kept
+    arriving = Arriving(grad_output, grad_states, grad_others)
+    result = Forward(output, [], saved, others)
+    return run_backward(_call(key, layer, False), [layer], [result], [arriving], need_x)[0]
+
+
+def _call(key: str, layer: Layer, keep: bool) -> Call:
+    engine = load("cuda")
+    assert isinstance(engine, CUDA)
+    batch, hidden = layer.states[0].shape
+    cell, device = cell_of(key), layer.x.device
+    plan = engine.plan(cell, hidden, batch, 1, layer.x.dtype, device)
+    if plan is None:
+        raise EngineError(f'{_TOO_LARGE}; engine="eager" runs it under torch.compile')
+    code = kernels(engine.driver, cell, plan, device)
+    return Call(code, key, (layer.reverse,), keep, len(layer.states))
+
+
+implement("CUDA", operator_forward, operator_backward)
 
 _TOO_LARGE = "no plan holds the recurrent weights of this size on the card"
 

@@ -6,7 +6,8 @@ which torch's own library computes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -54,8 +55,36 @@ class Arriving(NamedTuple):
     others: Tensor | None
 
 
+@contextmanager
+def _precision(code: Kernels) -> Iterator[None]:
+    """torch's products of float32 as the kernels' own: with TF32 where these have two parts, whole
+    where they have three. The setting is the process's: another thread may see it."""
+    matmul = torch.backends.cuda.matmul
+    if code.device.type != "cuda" or code.plan.parts == 1:
+        yield
+        return
+    name: str = "allow_tf32"
+    wanted: bool | str = code.plan.parts == 2
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9 and newer
+        name, wanted = "fp32_precision", "tf32" if wanted else "ieee"
+    before = getattr(matmul, name)
+    if before == wanted:
+        yield
+        return
+    setattr(matmul, name, wanted)
+    try:
+        yield
+    finally:
+        setattr(matmul, name, before)
+
+
 def forward(code: Kernels, layers: Sequence[Layer], training: bool, keep: bool) -> list[Forward]:
     """Layers: one, or two of the same sizes and batch sizes."""
+    with _precision(code):
+        return _forward(code, layers, training, keep)
+
+
+def _forward(code: Kernels, layers: Sequence[Layer], training: bool, keep: bool) -> list[Forward]:
     layout, first = code.layout, layers[0]
     batch, hidden = first.states[0].shape
     steps = _steps(first)
@@ -167,8 +196,9 @@ def backward(
         )
     if steps and batch:
         launch(code, "backward", True, directions, steps, batch)
-    for layer, result, direction in zip(layers, results, directions, strict=True):
-        found.append(_products(layout, layer, result, direction, need_x))
+    with _precision(code):
+        for layer, result, direction in zip(layers, results, directions, strict=True):
+            found.append(_products(layout, layer, result, direction, need_x))
     return found
 
 
