@@ -19,7 +19,7 @@ import anygate
 from anygate.cells import GRU_RESET_BEFORE, LSTM, cell_key, make
 from anygate.engines import protocol
 from anygate.engines.cuda.driver import Function
-from anygate.engines.cuda.engine import CUDA
+from anygate.engines.cuda.engine import CUDA, operator_backward, operator_forward
 from anygate.engines.cuda.plan import Card
 from anygate.engines.protocol import EngineError, Request, choose
 
@@ -122,6 +122,29 @@ def test_gradients_of_gradients_go_through_eager(card: EmulatedDriver) -> None:
         found.append(torch.autograd.grad(g.square().sum(), list(module.parameters())))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, **FLOAT)
+
+
+@needs_compiler
+def test_the_operators_halves_are_the_plain_calls(card: EmulatedDriver) -> None:
+    """Under torch.compile and the like a GPU runs the registered operator; here its two functions
+    are called as it calls them."""
+    case = draw("lstm", 3, 9, INPUTS, H, dtype=torch.float32)
+    layer = cast(case.layer, torch.float32)
+    key = cell_key(case.known.cell)
+    tensors = (layer.x, *layer.states, *layer[2:6])
+    for tensor in tensors:
+        tensor.requires_grad_()
+    result = protocol.load("cuda").run(key, layer, keep=True)
+    found = operator_forward(key, layer, True, True)
+    assert torch.equal(found.output, result.output) and found.saved is not None
+    ones = torch.ones_like(result.output)
+    grads = torch.autograd.grad(result.output.sum(), tensors)
+    assert found.others is not None
+    kept = (found.output, found.saved, found.others)
+    back = operator_backward(key, layer, kept, ones, (None, None), None, True)
+    given = (back.x, *back.states, *back[2:6])
+    for one, other in zip(given, grads, strict=True):
+        assert one is not None and torch.equal(one, other)
 
 
 @needs_compiler

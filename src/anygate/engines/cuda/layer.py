@@ -216,7 +216,7 @@ def _products(
     grad_x = None
     if need_x:
         grad_x = (of_x @ _in_order(layer.weight_ih, layout.from_x, hidden)).view(layer.x.shape)
-    grad_hh = of_h.t() @ _states_before(layout, layer, result)
+    grad_hh = _recurrent_gradient(layout, layer, result, of_h)
     bias = grad_z.sum(0)
     bias_ih, bias_hh = bias[: of_x.shape[1]], bias[grad_z.shape[1] - of_h.shape[1] :]
     vectors = None
@@ -233,17 +233,21 @@ def _products(
     )
 
 
-def _states_before(layout: Layout, layer: Layer, result: Forward) -> Tensor:
-    """State 0 before every step, a row for each of x, [N, H]."""
+def _recurrent_gradient(layout: Layout, layer: Layer, result: Forward, grad_z: Tensor) -> Tensor:
+    """grad_z^T (state 0 before every step), without a copy of the states where rows are whole."""
     kept = _kept(layout, result.output, result.others)[0]
-    start = layer.states[0]
+    start, batch = layer.states[0], len(layer.states[0])
     assert kept is not None
-    if layer.batch_sizes is None:
-        if not len(kept):
-            return kept.flatten(0, 1)
-        parts = (kept[1:], start[None]) if layer.reverse else (start[None], kept[:-1])
-        return torch.cat(parts).flatten(0, 1)
-    return torch.cat([start, kept])[_rows_before(layer).to(kept.device)]
+    states = kept.flatten(0, -2)
+    if layer.batch_sizes is not None:
+        return grad_z.t() @ torch.cat([start, states])[_rows_before(layer).to(kept.device)]
+    if layer.reverse:
+        first, later, before = grad_z[-batch:], grad_z[:-batch], states[batch:]
+    else:
+        first, later, before = grad_z[:batch], grad_z[batch:], states[:-batch]
+    if not len(grad_z):
+        return grad_z.t() @ states
+    return torch.addmm(first.t() @ start, later.t(), before)
 
 
 def _rows_before(layer: Layer) -> Tensor:
