@@ -27,6 +27,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import anygate
+from anygate.engines import load
 
 ROOT = Path(__file__).parents[1]
 KINDS = {
@@ -42,6 +43,8 @@ FAMILIES: dict[str, tuple[Any, Any]] = {
     "RNN": (nn.RNN, anygate.RNN),
 }
 REPEATS = 7
+ENGINE = "cuda"
+"""What ours runs on."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def compare(row: Row, kind: str) -> dict[str, Any]:
     sizes = (row.inputs or row.hidden, row.hidden)
     place: dict[str, Any] = {"device": "cuda", "dtype": dtype}
     peer = theirs(*sizes, **dict(row.options), **place)
-    own = ours(*sizes, **dict(row.options), **dict(row.own), engine="cuda", **place)
+    own = ours(*sizes, **dict(row.options), **dict(row.own), engine=ENGINE, **place)
     own.load_state_dict(peer.state_dict())
     x = data(row, dtype)
     sides = {"cuDNN": calls(peer, x), "ours": calls(own, x)}
@@ -151,12 +154,11 @@ def compare(row: Row, kind: str) -> dict[str, Any]:
         times = timed({name: side[what] for name, side in sides.items()})
         found[what] = {name: round(t / row.steps, 3) for name, t in times.items()}
         found[what]["ratio"] = round(times["ours"] / times["cuDNN"], 3)
-    batch = row.batch
-    directions = 2 if dict(row.options).get("bidirectional") else 1
-    device = torch.device("cuda")
-    engine: Any = anygate.engines.load("cuda")
-    plan = engine.plan(own.cell, row.hidden, batch, directions, dtype, device)
-    found["plan"] = str(plan)
+    if ENGINE == "cuda":
+        directions = 2 if dict(row.options).get("bidirectional") else 1
+        engine: Any = load("cuda")
+        where = (dtype, torch.device("cuda"))
+        found["plan"] = str(engine.plan(own.cell, row.hidden, row.batch, directions, *where))
     return found
 
 
@@ -203,7 +205,7 @@ def small_model(kind: str) -> dict[str, Any]:
     ids = torch.randint(256, (129, 32), device="cuda")
     runs = {}
     for name, lstm in (("cuDNN", nn.LSTM), ("ours", anygate.LSTM)):
-        own: dict[str, Any] = {"engine": "cuda"} if name == "ours" else {}
+        own: dict[str, Any] = {"engine": ENGINE} if name == "ours" else {}
         model = Model(lstm(128, 256, **own)).cuda().to(dtype)
         adam = torch.optim.Adam(model.parameters(), fused=True)
 
@@ -265,7 +267,7 @@ def profile(row: Row, kind: str) -> str:
     allow_tf32(tf32)
     sizes = (row.inputs or row.hidden, row.hidden)
     ours = FAMILIES[row.family][1]
-    own = ours(*sizes, **dict(row.options), **dict(row.own), engine="cuda", dtype=dtype).cuda()
+    own = ours(*sizes, **dict(row.options), **dict(row.own), engine=ENGINE, dtype=dtype).cuda()
     run = calls(own, data(row, dtype))["training"]
     run()
     with torch.profiler.profile() as found:
@@ -300,9 +302,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a small grid, within two minutes")
     parser.add_argument("--untested", action="store_true", help="leave the tests out")
+    parser.add_argument(
+        "--engine", default="cuda", help="eager: what the engine cuda refuses costs"
+    )
     parser.add_argument("--plans", action="store_true", help="times of each way of the engine")
     parser.add_argument("--out", help="a JSON file")
     options = parser.parse_args()
+    global ENGINE
+    ENGINE = options.engine
     if not options.untested:
         chosen = ["-k", "kernels or functions or bits"] if options.quick else []
         call = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *chosen]

@@ -26,11 +26,12 @@ from anygate.engines.cuda.source import template
 from anygate.engines.cuda.table import statements
 from anygate.formulas import ACTIVATIONS
 from anygate.formulas.precise import PRECISE
+from anygate.formulas.primitives import PRIMITIVES
+from anygate.formulas.program import Node, Program
 
 sys.path.insert(0, str(Path(__file__).parent / "cuda"))
 from drawn_layers import by_engine, check, draw
 from forced import Forced
-from laws.test_special_values import UNARY, unary
 from mpmath import mp
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -200,6 +201,13 @@ def test_the_same_bits(cell: str, hidden: int, force: Any, dtype: torch.dtype, p
     for _ in range(20):
         for key, value in by_engine(case, True, engine, "cuda").items():
             assert (value == first[key]).all(), key
+
+
+UNARY = sorted({c.__name__ for c in PRIMITIVES.values() if c.arity() == 1} | {"sqrt"})
+
+
+def unary(name: str) -> Program:
+    return Program(("x",), (Node("input", name="x"), Node(name, (0,))), (("y", 1),))
 
 
 def test_functions_are_within_four_ulp() -> None:

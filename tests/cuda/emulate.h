@@ -170,6 +170,7 @@ struct dim { u32 x; };
 #define SHARED(name) unsigned char* const name = emulate::self->block->shared
 typedef uintptr_t address;
 inline void __syncthreads() { emulate::arrive(emulate::self->block->barrier); }
+inline void __syncwarp() { emulate::arrive(emulate::warp().barrier); }
 inline u32 __shfl_sync(u32, u32 v, int from) { return (u32)emulate::exchange({v})[from][0]; }
 inline float __shfl_xor_sync(u32, float v, int mask) { return __uint_as_float((u32)emulate::exchange({__float_as_uint(v)})[emulate::self->thread % 32 ^ mask][0]); }
 inline u32 transpose8x8(u32 v) {

@@ -125,6 +125,21 @@ def test_gradients_of_gradients_go_through_eager(card: EmulatedDriver) -> None:
 
 
 @needs_compiler
+def test_a_compiler_sees_one_operator(card: EmulatedDriver) -> None:
+    ours, _ = pair()
+    x = torch.randn(3, 2, INPUTS)
+    compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
+    results = []
+    for module in (ours, compiled):
+        ours.zero_grad()
+        output = module(x)[0]
+        output.sum().backward()
+        results.append((output, *[p.grad.clone() for p in ours.parameters()]))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+@needs_compiler
 def test_recording_says_what_it_says_on_eager(card: EmulatedDriver) -> None:
     ours, _ = pair()
     x = torch.randn(3, 2, INPUTS)

@@ -47,8 +47,8 @@ class Recurrent(RecurrentLayers):
     weight_ih_l0 with H rows for each product that sees x, weight_hh_l0 with H for each that sees a
     state, both in the order of `cell.products`, their biases, and the cell's vectors.
 
-    Cells of one product a step run fused on the cpu engine; `explain` says which engines refuse
-    others, and why.
+    Cells of one product a step run fused on the engines cpu and cuda; `explain` says which engines
+    refuse others, and why.
     """
 
     def __init__(

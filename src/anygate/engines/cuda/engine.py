@@ -7,11 +7,21 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ...cells import Cell, cell_of
-from ..again import needs_operator
+from ..again import needs_operator, warn_once
 from ..layout import layout_of
-from ..protocol import Engine, Layer, Measures, Request, Result, load, needs_gradient
+from ..protocol import (
+    Engine,
+    Layer,
+    Measures,
+    Request,
+    Result,
+    load,
+    needs_gradient,
+)
+from ..traced import run_operator
 from .compiler import kernels
 from .cost import choose
 from .driver import Driver, Nvidia, compiler
@@ -103,13 +113,13 @@ class CUDA(Engine):
         return self.run_sides(key, (layer,), keep)[0]
 
     def run_sides(self, key: str, layers: Sequence[Layer], keep: bool = False) -> list[Result]:
+        if any(map(needs_operator, layers)):
+            return [self._run_seen(key, layer, keep) for layer in layers]
         cell = cell_of(key)
         first = layers[0]
         batch, hidden = first.states[0].shape
         device = first.x.device
-        plan = None
-        if not any(map(needs_operator, layers)):  # else a compiler or transform looks inside
-            plan = self.plan(cell, hidden, batch, len(layers), first.x.dtype, device)
+        plan = self.plan(cell, hidden, batch, len(layers), first.x.dtype, device)
         if plan is None:
             return [load("eager").run(key, layer, keep) for layer in layers]
         code = kernels(self.driver, cell, plan, device)
@@ -127,6 +137,19 @@ class CUDA(Engine):
             found_one = Forward(output, rest[: call.states], None, others)
             results.append(self._result(code.layout.output, found_one, keep))
         return results
+
+    def _run_seen(self, key: str, layer: Layer, keep: bool) -> Result:
+        """Of a call that something looks into: a compiler and a dispatch mode see one operator; a
+        trace, a transform of torch.func and a subclass of Tensor see eager's operations."""
+        functional = torch._C._functorch.peek_interpreter_stack() is not None
+        if torch.compiler.is_compiling() or (
+            torch._C._len_torch_dispatch_stack() > 0
+            and not functional
+            and forward_ad._current_level < 0
+        ):
+            return run_operator(self.name, key, layer, keep)
+        warn_once("a trace, torch.func or a subclass of Tensor looks into a layer, which runs")
+        return load("eager").run(key, layer, keep)
 
     @staticmethod
     def _result(output_state: int, found: Forward, keep: bool) -> Result:

@@ -6,7 +6,8 @@ which torch's own library computes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -54,8 +55,36 @@ class Arriving(NamedTuple):
     others: Tensor | None
 
 
+@contextmanager
+def _precision(code: Kernels) -> Iterator[None]:
+    """torch's products of float32 as the kernels' own: with TF32 where these have two parts, whole
+    where they have three. The setting is the process's: another thread may see it."""
+    matmul = torch.backends.cuda.matmul
+    if code.device.type != "cuda" or code.plan.parts == 1:
+        yield
+        return
+    name: str = "allow_tf32"
+    wanted: bool | str = code.plan.parts == 2
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9 and newer
+        name, wanted = "fp32_precision", "tf32" if wanted else "ieee"
+    before = getattr(matmul, name)
+    if before == wanted:
+        yield
+        return
+    setattr(matmul, name, wanted)
+    try:
+        yield
+    finally:
+        setattr(matmul, name, before)
+
+
 def forward(code: Kernels, layers: Sequence[Layer], training: bool, keep: bool) -> list[Forward]:
     """Layers: one, or two of the same sizes and batch sizes."""
+    with _precision(code):
+        return _forward(code, layers, training, keep)
+
+
+def _forward(code: Kernels, layers: Sequence[Layer], training: bool, keep: bool) -> list[Forward]:
     layout, first = code.layout, layers[0]
     batch, hidden = first.states[0].shape
     steps = _steps(first)
@@ -167,8 +196,9 @@ def backward(
         )
     if steps and batch:
         launch(code, "backward", True, directions, steps, batch)
-    for layer, result, direction in zip(layers, results, directions, strict=True):
-        found.append(_products(layout, layer, result, direction, need_x))
+    with _precision(code):
+        for layer, result, direction in zip(layers, results, directions, strict=True):
+            found.append(_products(layout, layer, result, direction, need_x))
     return found
 
 
@@ -186,7 +216,7 @@ def _products(
     grad_x = None
     if need_x:
         grad_x = (of_x @ _in_order(layer.weight_ih, layout.from_x, hidden)).view(layer.x.shape)
-    grad_hh = of_h.t() @ _states_before(layout, layer, result)
+    grad_hh = _recurrent_gradient(layout, layer, result, of_h)
     bias = grad_z.sum(0)
     bias_ih, bias_hh = bias[: of_x.shape[1]], bias[grad_z.shape[1] - of_h.shape[1] :]
     vectors = None
@@ -203,17 +233,21 @@ def _products(
     )
 
 
-def _states_before(layout: Layout, layer: Layer, result: Forward) -> Tensor:
-    """State 0 before every step, a row for each of x, [N, H]."""
+def _recurrent_gradient(layout: Layout, layer: Layer, result: Forward, grad_z: Tensor) -> Tensor:
+    """grad_z^T (state 0 before every step), without a copy of the states where rows are whole."""
     kept = _kept(layout, result.output, result.others)[0]
-    start = layer.states[0]
+    start, batch = layer.states[0], len(layer.states[0])
     assert kept is not None
-    if layer.batch_sizes is None:
-        if not len(kept):
-            return kept.flatten(0, 1)
-        parts = (kept[1:], start[None]) if layer.reverse else (start[None], kept[:-1])
-        return torch.cat(parts).flatten(0, 1)
-    return torch.cat([start, kept])[_rows_before(layer).to(kept.device)]
+    states = kept.flatten(0, -2)
+    if layer.batch_sizes is not None:
+        return grad_z.t() @ torch.cat([start, states])[_rows_before(layer).to(kept.device)]
+    if layer.reverse:
+        first, later, before = grad_z[-batch:], grad_z[:-batch], states[batch:]
+    else:
+        first, later, before = grad_z[:batch], grad_z[batch:], states[:-batch]
+    if not len(grad_z):
+        return grad_z.t() @ states
+    return torch.addmm(first.t() @ start, later.t(), before)
 
 
 def _rows_before(layer: Layer) -> Tensor:

@@ -12,9 +12,9 @@ from ...cells import cell_of
 from ..again import gradients, warn_once
 from ..protocol import Layer, load
 from .compiler import Kernels
-from .layer import Arriving, Forward, backward, forward
+from .layer import Arriving, Backward, Forward, backward, forward
 
-__all__ = ["Call", "apply", "flat", "run"]
+__all__ = ["Call", "apply", "flat", "run", "run_backward"]
 
 
 class Call(NamedTuple):
@@ -34,6 +34,21 @@ def run(call: Call, layers: Sequence[Layer], training: bool) -> list[Forward]:
         with torch.autocast(device, enabled=False):
             return forward(call.code, layers, training, call.keep)
     return forward(call.code, layers, training, call.keep)
+
+
+def run_backward(
+    call: Call,
+    layers: Sequence[Layer],
+    results: Sequence[Forward],
+    arriving: Sequence[Arriving],
+    need_x: bool,
+) -> list[Backward]:
+    """Back through what `run` gave with training=True."""
+    device = call.code.device.type
+    if torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
+            return backward(call.code, layers, results, arriving, need_x)
+    return backward(call.code, layers, results, arriving, need_x)
 
 
 class _Fused(torch.autograd.Function):
@@ -86,7 +101,7 @@ class _Fused(torch.autograd.Function):
         ]
         need_x = any(ctx.needs_input_grad[1 + k * size] for k in range(count))
         gives: list[Any] = [None]
-        for one in backward(call.code, layers, results, by, need_x):
+        for one in run_backward(call, layers, results, by, need_x):
             gives += [one.x, *one.states, *one[2:], None, None]
         return tuple(gives)
 

@@ -101,6 +101,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) backward(const __grid_c
         sum.y += __uint_as_float(v[i].z);
       }
     }
+    __syncwarp();  // lanes waited for different times, and what follows is for the whole warp
 #else
     FOR(i, SLOTS) {
       const float2 v = *(const float2*)&slots[(((s & 1) * SLOTS + i) * HC + uw * 8 + l.row) * NB + nt * 8 + l.col];

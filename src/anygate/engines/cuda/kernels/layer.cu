@@ -91,11 +91,11 @@ template <class At> __device__ __forceinline__ void store(At at, int n0, int u0,
   const u32 v = transpose8x8(pack2(a, b));
   io* p = at(n0 + l.row);
   const int u = u0 + l.col;
-  if (!p) return;
-  if (H % 2 == 0) { if (u < H) *(u32*)&p[u] = v; }
-  else {
-    if (u < H) p[u] = (io)v;
-    if (u + 1 < H) p[u + 1] = (io)(v >> 16);
+  if (H % 2 == 0) {
+    if (p && u < H) *(u32*)&p[u] = v;
+  } else {
+    if (p && u < H) p[u] = (io)v;
+    if (p && u + 1 < H) p[u + 1] = (io)(v >> 16);
   }
 #else
   FOR(j, 2) {
