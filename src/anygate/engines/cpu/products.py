@@ -114,7 +114,9 @@ def emit_gradients(module: ir.Module, target: Target) -> ir.Function:
             _rows_times(loop, product, share(rows), work, x_panels)
         with b.if_then(_given(loop, "grad_start")):
             begin = loop["begin_of_h"]
-            z = loop.element(loop["grad_z"], (loop["start_row"], loop["width"]), (begin, integer(1)))
+            z = loop.element(
+                loop["grad_z"], (loop["start_row"], loop["width"]), (begin, integer(1))
+            )
             depth = b.sub(loop["width"], begin)
             work = (z, "recurrent", depth, "grad_start", loop["hidden"])
             _rows_times(loop, product, share(loop["start_rows"]), work, h_panels)
@@ -126,7 +128,11 @@ def _given(loop: Loop, name: str) -> Any:
 
 
 def _rows_times(
-    loop: Loop, product: Any, share: tuple[Any, Any], work: tuple[Any, str, Any, str, Any], panels: Any
+    loop: Loop,
+    product: Any,
+    share: tuple[Any, Any],
+    work: tuple[Any, str, Any, str, Any],
+    panels: Any,
 ) -> None:
     """A share of the rows of `z weight`, in groups. work: z, the weight's name, depth, the
     result's name and its columns."""
@@ -257,4 +263,3 @@ def _transposed(e: Emitter, lines: list[Any]) -> list[Any]:
                 found[k], found[k + step] = (e.builder.shuffle_vector(*pair, m) for m in masks)
         lines, step = found, 2 * step
     return lines
-

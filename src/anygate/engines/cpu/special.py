@@ -121,4 +121,3 @@ def atan(e: Emitter, x: Any) -> Any:
     near = e.fma(b.fmul(z, square), horner(e, square, _ATAN), z)
     far = b.fsub(e.splat(_HALF_PI[0]), b.fsub(near, e.splat(_HALF_PI[1])))
     return e.call("copysign", b.select(large, far, near), x)
-
