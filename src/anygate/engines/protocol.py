@@ -153,8 +153,8 @@ class Engine(ABC):
         """
 
     def prepare(self, key: str, layer: Layer) -> Prepared | None:
-        """A shorter way than `run` through layers of these shapes and dtypes without gradients; None
-        where the engine has none. States may be [1, B, H]."""
+        """A shorter way than `run` through layers of these shapes and dtypes without gradients;
+        None where the engine has none. States may be [1, B, H]."""
         return None
 
 

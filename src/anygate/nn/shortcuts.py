@@ -61,8 +61,8 @@ def shortcut(
     """The results of module(input, hx) by a shortcut; None: go the long way. For calls without
     gradients, outside of torch.compile.
 
-    make(module, input) gives a shortcut for inputs of this shape, if there is any; it is asked when a shape
-    comes for the second time.
+    make(module, input) gives a shortcut for inputs of this shape, if there is any; it is asked when
+    a shape comes for the second time.
     """
     if type(input) is not Tensor or ACTIVE or _autocasting() or intercepted():
         return None
@@ -151,8 +151,8 @@ def layer_shortcut(
 
 
 def layers_shortcut(module: Any, input: Tensor) -> Shortcut | None:
-    """A shortcut of RecurrentLayers for inputs of this shape, where one layer in one direction is all
-    that runs."""
+    """A shortcut of RecurrentLayers for inputs of this shape, where one layer in one direction
+    is all that runs."""
     design, batched = module._design, input.dim() == 3
     if module.num_layers > 1 or module.bidirectional or module.proj_size or design.cell.per_unit:
         return None
