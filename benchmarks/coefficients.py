@@ -1,4 +1,4 @@
-"""The coefficients of the float32 functions in the CPU engine (special.py): minimax polynomials, fitted here.
+"""The coefficients of the CPU engine's float32 functions (special.py): minimax polynomials.
 
     python benchmarks/coefficients.py
 

@@ -165,8 +165,8 @@ class Engine(ABC):
         """
 
     def prepare(self, key: str, layer: Layer) -> Prepared | None:
-        """What computes layers of these shapes and dtypes without gradients, where an engine has a
-        shorter way than `run`; None where it has none. States may be [1, B, H]."""
+        """A shorter way than `run` through layers of these shapes and dtypes without gradients;
+        None where the engine has none. States may be [1, B, H]."""
         return None
 
     def run_sides(self, key: str, layers: Sequence[Layer], keep: bool = False) -> list[Result]:

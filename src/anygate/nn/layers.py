@@ -28,7 +28,7 @@ from .projection import run_projected
 from .recorder import Call, recorded_call
 from .run import Autocast, explain, run_autocast, run_layer, run_sides
 from .sequences import Segments, read_steps
-from .shortcuts import Shortcut, layer_shortcut, shortcut
+from .shortcuts import layers_shortcut, shortcut
 
 __all__ = ["RecurrentLayers"]
 
@@ -192,7 +192,7 @@ class RecurrentLayers(Notices, nn.RNNBase):
         """
         plain = lengths is None and mask is None and reset is None and not return_states
         if plain and not (torch.compiler.is_compiling() or torch.is_grad_enabled()):
-            found = shortcut(self, input, hx, self._shortcut)
+            found = shortcut(self, input, hx, layers_shortcut)
             if found is not None:
                 return found
         if isinstance(input, PackedSequence):
@@ -228,27 +228,6 @@ class RecurrentLayers(Notices, nn.RNNBase):
         elif self.batch_first:
             output, kept = output.transpose(0, 1), tuple(s.transpose(1, 2) for s in kept)
         return self._results(output, ends, kept, return_states)
-
-    def _shortcut(self, input: Tensor) -> Shortcut | None:
-        """What computes inputs of this shape without gradients, where that is one layer's run."""
-        design, batched = self._design, input.dim() == 3
-        if self.num_layers > 1 or self.bidirectional or self.proj_size or design.cell.per_unit:
-            return None
-        if (not batched and input.dim() != 2) or (design.noisy and self.training):
-            return None
-        self._check_input(input)
-        steps, batch = (input.shape[0], 1) if not batched else input.shape[:2]
-        if batched and self.batch_first:
-            steps, batch = batch, steps
-            if steps > 1 < batch:  # rows do not lie as the engine reads them
-                return None
-        x = input.detach().contiguous().view(steps, batch, -1)
-        state = x.new_zeros(batch, self.hidden_size)
-        layer = Layer(x, (state,) * len(design.base.states), *self._weights("_l0"))
-        names = [name for name in self._all_weights[0] if name in self._parameters]
-        shape = (1, batch, self.hidden_size) if batched else (1, self.hidden_size)
-        shapes = (*input.shape[:-1], self.hidden_size), shape
-        return layer_shortcut(self, design, layer, names, shapes)
 
     def _forward_packed(self, input: PackedSequence, hx: Any, return_states: bool) -> Any:
         if ACTIVE:

@@ -19,10 +19,10 @@ from .design import Design
 from .recorder import ACTIVE
 from .run import explain
 
-__all__ = ["Shortcut", "layer_shortcut", "shortcut"]
+__all__ = ["Shortcut", "layer_shortcut", "layers_shortcut", "shortcut"]
 
 Shortcut: TypeAlias = Callable[[Tensor, Any], Any]
-"""What a module's forward gives for (input, hx), or None where the long way must be gone."""
+"""(input, hx) -> the results of a module's forward, or None where the long way must be gone."""
 _MOST = 16
 """Shapes that a module remembers."""
 _autocasting = torch._C._is_any_autocast_enabled
@@ -56,13 +56,13 @@ on_change(_forget)
 
 
 def shortcut(
-    module: nn.Module, input: Any, hx: Any, make: Callable[[Tensor], Shortcut | None]
+    module: nn.Module, input: Any, hx: Any, make: Callable[[Any, Tensor], Shortcut | None]
 ) -> Any:
-    """What module(input, hx) gives, by a shortcut; None: go the long way. For calls without
+    """The results of module(input, hx) by a shortcut; None: go the long way. For calls without
     gradients, outside of torch.compile.
 
-    make(input) gives a shortcut for inputs of this shape, if there is any; it is asked when a shape
-    comes for the second time.
+    make(module, input) gives a shortcut for inputs of this shape, if there is any; it is asked when
+    a shape comes for the second time.
     """
     if type(input) is not Tensor or ACTIVE or _autocasting() or intercepted():
         return None
@@ -79,7 +79,7 @@ def shortcut(
                 shortcuts.clear()
             shortcuts.seen.add(shape)
             return None
-        run = shortcuts.found[shape] = make(input)
+        run = shortcuts.found[shape] = make(module, input)
         if run is None:
             return None
     return run(input, hx)
@@ -148,3 +148,26 @@ def layer_shortcut(
         return ends if output is None else (output, ends)
 
     return call
+
+
+def layers_shortcut(module: Any, input: Tensor) -> Shortcut | None:
+    """A shortcut of RecurrentLayers for inputs of this shape, where one layer in one direction
+    is all that runs."""
+    design, batched = module._design, input.dim() == 3
+    if module.num_layers > 1 or module.bidirectional or module.proj_size or design.cell.per_unit:
+        return None
+    if (not batched and input.dim() != 2) or (design.noisy and module.training):
+        return None
+    module._check_input(input)
+    steps, batch = (input.shape[0], 1) if not batched else input.shape[:2]
+    if batched and module.batch_first:
+        steps, batch = batch, steps
+        if steps > 1 < batch:  # rows do not lie as the engine reads them
+            return None
+    x = input.detach().contiguous().view(steps, batch, -1)
+    state = x.new_zeros(batch, module.hidden_size)
+    layer = Layer(x, (state,) * len(design.base.states), *module._weights("_l0"))
+    names = [name for name in module._all_weights[0] if name in module._parameters]
+    shape = (1, batch, module.hidden_size) if batched else (1, module.hidden_size)
+    shapes = (*input.shape[:-1], module.hidden_size), shape
+    return layer_shortcut(module, design, layer, names, shapes)

@@ -86,7 +86,7 @@ class StepCell(Notices, nn.RNNCellBase):
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """The state after one step; zeros are the state before it if none is given."""
         if not (torch.compiler.is_compiling() or torch.is_grad_enabled()):
-            found = shortcut(self, input, hx, self._shortcut)
+            found = shortcut(self, input, hx, type(self)._shortcut)
             if found is not None:
                 return found
         name = type(self).__name__
@@ -126,7 +126,7 @@ class StepCell(Notices, nn.RNNCellBase):
         return states if len(states) > 1 else states[0]
 
     def _shortcut(self, input: Tensor) -> Shortcut | None:
-        """What computes inputs of this shape without gradients."""
+        """A shortcut for inputs of this shape."""
         design = self._design
         if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
             return None

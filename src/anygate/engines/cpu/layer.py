@@ -29,7 +29,7 @@ from .packing import (
 )
 from .tile import WIDTH
 
-__all__ = ["Backward", "Forward", "Plan", "backward", "forward", "inference_plan"]
+__all__ = ["LARGE_WEIGHTS", "Backward", "Forward", "backward", "forward", "forward_plan"]
 
 _FORWARD, _BACKWARD = (len(names(0)) for names in (forward_arguments, backward_arguments))
 """Arguments of the kernels besides those of each state."""
@@ -40,7 +40,7 @@ _SMALL = 400_000
 _SMALL_STEP = 10_000
 """Multiply-adds in a time step below which waiting for another thread costs more than its help: at
 B=1, two threads need 0.88 of one's time with H=64, 0.74 with H=128, 0.67 with H=256 (Xeon)."""
-_LARGE_WEIGHTS = 1 << 22
+LARGE_WEIGHTS = 1 << 22
 """Bytes of weights above which, in inference, each thread keeps to its own hidden units: [100 64
 256 512] takes 60.1 ms then, 65.4 by rows (Xeon, 2 MiB of second-level cache a core). Training is
 slower so, 212 ms for 188."""
@@ -52,7 +52,7 @@ _TILE_UNITS = 64
 """With fewer hidden units tiles are not faster: at [40 32 8 32] 1.08 of the time, at [20 24 8 64]
 0.95."""
 _LARGE_PARTS = 1 << 20
-"""The same as _LARGE_WEIGHTS for products by tiles, which read 6 bytes for each 4."""
+"""The same as LARGE_WEIGHTS for products by tiles, which read 6 bytes for each 4."""
 _FEW_ROWS = 4
 """With fewer batch rows than this the input's share of z is one product for all steps: a tile of
 one row reads all of W from memory at each step, a product over time reads it once."""
@@ -103,7 +103,7 @@ def forward(
     check_layer(layout, x, starts, weight_ih, weight_hh, vectors, masks, rows)
     weights = weight_ih, weight_hh, bias_ih, bias_hh
     verify_bytes = training or steps > 1
-    ahead, size, team, tiles = _forward_plan(code, steps, batch, inputs, hidden)
+    ahead, size, team, tiles = forward_plan(code, steps, batch, inputs, hidden)
     packed: Packed | None = None
     if tiles is not None:
         packed = forward_parts(*weights, tiles, verify_bytes)
@@ -128,7 +128,7 @@ def forward(
         others = large((layout.states - 1, *output.shape), x)
     places = _places(layout, output, others, starts)
     threads, by_units = team
-    if not training and size > (_LARGE_PARTS if tiled else _LARGE_WEIGHTS):
+    if not training and size > (_LARGE_PARTS if tiled else LARGE_WEIGHTS):
         by_units = threads > 1
     parts, x_blocks = None, 0
     if tiled:
@@ -170,7 +170,7 @@ def forward(
     return Forward(output, last, saved, others)
 
 
-def _forward_plan(
+def forward_plan(
     code: Kernels, steps: int, batch: int, inputs: int, hidden: int
 ) -> tuple[bool, int, tuple[int, bool], Kernels | None]:
     """z_x is computed ahead; bytes of weights that a step reads; the team; the machine code by
@@ -183,24 +183,6 @@ def _forward_plan(
     size = hidden * (of_x + of_h) * target.size
     tiles = None if ahead else _tiles(code, team, batch, hidden, size <= _LARGE_PARTS // 2)
     return ahead, size, team, tiles
-
-
-class Plan(NamedTuple):
-    """How a run without gradients goes: z_x is computed ahead, threads, sharing hidden units, the
-    machine code by tiles (None: by vectors)."""
-
-    ahead: bool
-    threads: int
-    by_units: bool
-    tiles: Kernels | None
-
-
-def inference_plan(code: Kernels, steps: int, batch: int, inputs: int, hidden: int) -> Plan:
-    """The plan of `forward` for x [T, B, I] where it does not train."""
-    ahead, size, (threads, by_units), tiles = _forward_plan(code, steps, batch, inputs, hidden)
-    if size > _LARGE_WEIGHTS:
-        by_units = threads > 1
-    return Plan(ahead, threads, by_units, tiles)
 
 
 def _places(

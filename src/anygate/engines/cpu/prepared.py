@@ -14,14 +14,14 @@ from ..openmp import team_size
 from ..protocol import Layer, Prepared
 from .compiler import Kernels
 from .forward import forward_arguments
-from .layer import inference_plan
+from .layer import LARGE_WEIGHTS, forward_plan
 from .packing import forward_entry
 
 __all__ = ["prepare"]
 
 
 def prepare(code: Kernels, layer: Layer) -> Prepared | None:
-    """What computes layers like this one; None where a call has more to do than a call of machine
+    """A way through layers like this one; None where a call has more to do than a call of machine
     code: packs, vectors and masks, products by tiles, a first state at every step that is not the
     output."""
     x, states, weight_ih, weight_hh, bias_ih, bias_hh, vectors, masks, batch_sizes, reverse = layer
@@ -36,8 +36,9 @@ def prepare(code: Kernels, layer: Layer) -> Prepared | None:
     check_layer(layout, x, states, weight_ih, weight_hh, None, None, rows)
     if not all(w.is_contiguous() for w in weights):
         return None
-    plan = inference_plan(code, steps, batch, x.shape[-1], hidden)
-    if plan.tiles is not None:
+    inputs = x.shape[-1]
+    ahead, size, (threads, by_units), tiles = forward_plan(code, steps, batch, inputs, hidden)
+    if tiles is not None:
         return None
     entry = forward_entry(tuple(weights), code)
     packed = entry.made
@@ -46,13 +47,13 @@ def prepare(code: Kernels, layer: Layer) -> Prepared | None:
     values |= {
         "steps": steps,
         "batch": batch,
-        "inputs": 0 if plan.ahead else x.shape[-1],
+        "inputs": 0 if ahead else inputs,
         "hidden": hidden,
         "weight": packed[0].data_ptr(),
         "recurrent": packed[1].data_ptr(),
         "bias": packed[2].data_ptr(),
         "reverse": reverse,
-        "by_units": plan.by_units,
+        "by_units": threads > 1 if size > LARGE_WEIGHTS else by_units,
     }
     numbers = [
         *values.values(),
@@ -60,7 +61,7 @@ def prepare(code: Kernels, layer: Layer) -> Prepared | None:
         len(weights),
         entry.sample if sampled else entry.fingerprint,
         sampled,
-        plan.threads,
+        threads,
         batch * hidden * x.element_size(),
     ]
     constants = (ctypes.c_uint64 * len(numbers))(*numbers)
@@ -83,7 +84,7 @@ def prepare(code: Kernels, layer: Layer) -> Prepared | None:
             return False
         if steps > 1 and team_size() != team:
             return False
-        z_x = linear(x, weights[0], packed[3]) if plan.ahead else None
+        z_x = linear(x, weights[0], packed[3]) if ahead else None
         changed = call(
             address,
             x.data_ptr(),

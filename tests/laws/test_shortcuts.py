@@ -1,0 +1,178 @@
+"""A call without gradients whose shape was there before goes a prepared way, which no caller can
+tell from the long one."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import anygate
+from anygate.engines.protocol import load, register
+from anygate.nn import shortcuts
+
+MODULES: dict[str, Any] = {
+    "LSTM": lambda: anygate.LSTM(3, 5),
+    "GRU, no bias": lambda: anygate.GRU(3, 5, bias=False),
+    "RNN, batch first": lambda: anygate.RNN(3, 5, batch_first=True),
+    "LSTM, relu, float64": lambda: anygate.LSTM(3, 5, activation="relu", dtype=torch.float64),
+    "LSTMCell": lambda: anygate.LSTMCell(3, 5),
+    "GRUCell": lambda: anygate.GRUCell(3, 5),
+    "zoneout": lambda: anygate.LSTM(3, 5, zoneout=0.5).eval(),
+}
+SHAPES = {"LSTM": [(1, 1, 3), (1, 4, 3), (6, 1, 3), (6, 4, 3), (6, 3)],
+          "Cell": [(1, 3), (4, 3), (3,)]}  # fmt: skip
+
+
+def flat(result: Any) -> list[torch.Tensor]:
+    if isinstance(result, torch.Tensor):
+        return [result]
+    return [t for part in result for t in flat(part)]
+
+
+def long_way(module: nn.Module, x: torch.Tensor, hx: Any) -> list[torch.Tensor]:
+    """With gradients there is no shortcut."""
+    with torch.enable_grad():
+        return [t.detach() for t in flat(module(x, hx))]
+
+
+def found(module: nn.Module, x: torch.Tensor) -> Any:
+    """The shortcut for inputs like x, if the module has one."""
+    kept = module.__dict__.get("_shortcuts")
+    return None if kept is None else kept.found.get(x.shape)
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("name", MODULES)
+def test_the_results_are_those_of_the_long_way(name: str, given: bool) -> None:
+    torch.manual_seed(0)
+    module = MODULES[name]()
+    dtype = next(module.parameters()).dtype
+    for shape in SHAPES["Cell" if name.endswith("Cell") else "LSTM"]:
+        x, hx = torch.randn(shape, dtype=dtype), None
+        with torch.no_grad():
+            if given:
+                state = module(x)[1] if not name.endswith("Cell") else module(x)
+                hx = torch.rand_like(state) if isinstance(state, torch.Tensor) else tuple(
+                    map(torch.rand_like, state)
+                )  # fmt: skip
+            expected = long_way(module, x, hx)
+            before = [t.clone() for t in flat((x, () if hx is None else hx))]
+            for _ in range(4):
+                results = flat(module(x, hx))
+                assert all(map(torch.equal, results, expected))
+                assert [r.shape for r in results] == [e.shape for e in expected]
+                for result in results:
+                    result.add_(1)  # each has memory of its own
+            assert all(map(torch.equal, flat((x, () if hx is None else hx)), before))
+        blocked = "batch first" in name and len(shape) == 3 and min(shape[:2]) > 1
+        assert (found(module, x) is not None) != blocked
+
+
+def test_one_state_given_twice_and_one_that_is_not_contiguous() -> None:
+    module, x = anygate.LSTM(3, 5), torch.randn(6, 4, 3)
+    state = torch.randn(1, 5, 4).transpose(1, 2)
+    same = state.contiguous()
+    with torch.no_grad():
+        for hx in ((same, same), (state, same)):
+            expected = long_way(module, x, hx)
+            for _ in range(3):
+                assert all(map(torch.equal, flat(module(x, hx)), expected))
+
+
+def _data(module: Any) -> None:
+    module.weight_hh_l0.data[3, 2] += 1
+
+
+def _numpy(module: Any) -> None:
+    module.bias_ih_l0.detach().numpy()[0] = 3
+
+
+def _replaced(module: Any) -> None:
+    module.weight_ih_l0 = nn.Parameter(torch.randn(20, 3))
+
+
+def _turned(module: Any) -> None:
+    module.weight_hh_l0.data = torch.randn(5, 20).t()
+
+
+def _parametrized(module: Any) -> None:
+    nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
+    module.parametrizations.weight_hh_l0.original0.data *= 2
+
+
+def _loaded(module: Any) -> None:
+    module.load_state_dict({k: torch.randn_like(v) for k, v in module.state_dict().items()})
+
+
+@pytest.mark.parametrize("change", [_data, _numpy, _replaced, _turned, _parametrized, _loaded])
+@pytest.mark.parametrize("steps", [1, 6])
+def test_changed_weights_are_seen(change: Any, steps: int) -> None:
+    torch.manual_seed(0)
+    module, x = anygate.LSTM(3, 5), torch.randn(steps, 2, 3)
+    hx = torch.randn(1, 2, 5), torch.randn(1, 2, 5)
+    with torch.no_grad():
+        for _ in range(3):
+            old = flat(module(x, hx))
+        change(module)
+        for _ in range(4):
+            results = flat(module(x, hx))
+            assert all(map(torch.equal, results, long_way(module, x, hx)))
+        assert not torch.equal(results[0], old[0])
+
+
+def test_what_must_see_the_operator_goes_the_long_way() -> None:
+    module, x = anygate.LSTM(3, 5), torch.randn(6, 2, 3)
+    with torch.no_grad():
+        for _ in range(3):
+            expected = module(x)[0]
+        batched = torch.vmap(lambda v: module(v)[0])(torch.stack([x, x]))
+        torch.testing.assert_close(batched[1], expected)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert module(x)[0].dtype == torch.bfloat16
+        with anygate.record(module) as recording:
+            module(x)
+        assert recording
+        with pytest.raises(ValueError, match="dtype of input"):
+            module(x.double())
+        with pytest.raises(RuntimeError, match="Expected hidden"):
+            module(x, (torch.zeros(1, 3, 5), torch.zeros(1, 3, 5)))
+
+
+def test_copies_have_none_and_pickles_hold_none() -> None:
+    module, x = anygate.LSTM(3, 5), torch.randn(6, 2, 3)
+    with torch.no_grad():
+        for _ in range(3):
+            expected = module(x)[0]
+        assert found(module, x) is not None
+        for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+            assert found(twin, x) is None
+            twin.weight_hh_l0.mul_(2)
+            assert not torch.equal(twin(x)[0], expected)
+        assert torch.equal(module(x)[0], expected)
+
+
+def test_noise_and_engines_that_change() -> None:
+    module, x = anygate.LSTM(3, 5, zoneout=0.5).eval(), torch.randn(6, 2, 3)
+    with torch.no_grad():
+        for _ in range(3):
+            expected = module(x)[0]
+        module.train()
+        assert not torch.equal(module(x)[0], expected)
+        module.eval()
+        assert torch.equal(module(x)[0], expected)
+        register(load("cpu"))
+        assert found(module, x) is None
+
+
+def test_shapes_that_come_and_go_are_forgotten() -> None:
+    module = anygate.LSTM(3, 5)
+    with torch.no_grad():
+        for steps in range(1, 3 * shortcuts._MOST):
+            for _ in range(2):
+                module(torch.randn(steps, 2, 3))
+    assert len(module._shortcuts.found) <= shortcuts._MOST
