@@ -10,9 +10,10 @@ The numbers are float32 and not uint8, because state_dicts are averaged and move
 overflow. The mean of equal cells is that cell again, and is rounded back; the mean of two different
 ones is no text, which is an error, as it should be.
 
-The rule of loading. The checkpoint names another cell: an error, and with strict=False a warning,
-since the numbers would mean something else. It names none, and the module's is not torch's: a
-warning, since the file may be torch's (to begin from its weights is usual) or older than the entry.
+The rule of loading. The checkpoint names another cell: an error, with strict=False too, as for a
+tensor of another size, since the numbers would mean something else; who wants them all the same
+deletes the key. It names none, and the module's is not torch's: a warning, since the file may be
+torch's (to begin from its weights is usual) or older than the entry.
 """
 
 from __future__ import annotations
@@ -65,17 +66,14 @@ def save_cell(module: Any, destination: dict[str, Any], prefix: str) -> None:
     text = _own_text(module)
     if text and not _has_own(module):
         weight = next(module.parameters())
-        device = "cpu" if weight.is_meta else weight.device
-        numbers = torch.tensor(list(text.encode()), dtype=torch.float32, device=device)
-        destination[prefix + KEY] = numbers
+        numbers = torch.tensor(list(text.encode()), dtype=torch.float32)
+        destination[prefix + KEY] = numbers if weight.is_meta else numbers.to(weight.device)
 
 
 def check_cell(
     module: Any,
     state: Mapping[str, Any],
     prefix: str,
-    strict: bool,
-    missing: list[str],
     unexpected: list[str],
     problems: list[str],
 ) -> None:
@@ -110,15 +108,11 @@ def check_cell(
     if same:
         return
     here = _shown(own) if own else "what torch's module computes"
-    message = (
+    problems.append(
         f"the checkpoint's weights for {where} belong to {_shown(there)}, and the module has "
         f"{here}; make the module so (anygate.apply does, with the configuration that was saved), "
         f"or delete the key {key} to load the weights all the same"
     )
-    if strict:
-        problems.append(message)
-    else:
-        warnings.warn(message, stacklevel=_level())
 
 
 def _level() -> int:
@@ -126,7 +120,7 @@ def _level() -> int:
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and _home(frame) in ("torch", "anygate"):
         level, frame = level + 1, frame.f_back
-    return level - 1
+    return level
 
 
 def _home(frame: FrameType) -> str:
@@ -178,7 +172,7 @@ def _text_of(found: Any) -> str:
     """The text of an entry."""
     if not isinstance(found, Tensor) or found.dim() != 1 or len(found) > _MOST_BYTES:
         raise ValueError(f"one number for each byte, at most {_MOST_BYTES:,}")
-    numbers = found.detach().to("cpu", torch.float64)
+    numbers = found.detach().cpu().double()
     whole = numbers.round()
     if not ((numbers - whole).abs() < 0.25).all() or not ((whole >= 0) & (whole < 256)).all():
         raise ValueError("its numbers are no bytes: the mean of different cells?")
