@@ -13,7 +13,8 @@ ones is no text, which is an error, as it should be.
 The rule of loading. The checkpoint names another cell: an error, with strict=False too, as for a
 tensor of another size, since the numbers would mean something else; who wants them all the same
 deletes the key. It names none, and the module's is not torch's: a warning, since the file may be
-torch's (to begin from its weights is usual) or older than the entry.
+torch's (to begin from its weights is usual) or older than the entry; none where somebody made the
+dict by hand, which then has not the versions that `Module.state_dict` adds.
 """
 
 from __future__ import annotations
@@ -74,11 +75,13 @@ def check_cell(
     module: Any,
     state: Mapping[str, Any],
     prefix: str,
+    of_module: bool,
     unexpected: list[str],
     problems: list[str],
 ) -> None:
     """Compares the cell in a state_dict with the module's: differences go to `problems`, which
-    torch raises as one error, or are warned of. The entry is no unexpected key any more."""
+    torch raises as one error. of_module: `Module.state_dict` made it. The entry is no unexpected
+    key any more."""
     if _has_own(module):
         return
     key = prefix + KEY
@@ -88,7 +91,8 @@ def check_cell(
     kind = f"anygate.{type(module).__name__}"
     where = f"{kind} '{prefix.rstrip('.')}'" if prefix else kind
     if found is None or (isinstance(found, Tensor) and found.is_meta):
-        if own and found is None and any(k.startswith(prefix + "weight_ih") for k in state):
+        has_weights = any(k.startswith(prefix + "weight_ih") for k in state)
+        if own and found is None and of_module and has_weights:
             warnings.warn(
                 f"the checkpoint does not say which cell its weights for {where} belong to, so "
                 f"they are torch's, or older than the entry {key}; they are loaded into a module "
