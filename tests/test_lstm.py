@@ -84,7 +84,7 @@ def test_equals_nn_lstm(layers: int, bidirectional: bool, bias: bool, dtype: tor
 
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}])
 def test_state_dict_both_ways(options: dict[str, Any]) -> None:
-    theirs, ours = nn.LSTM(I, H, **options), LSTM(I, H, activation="relu", **options)
+    theirs, ours = nn.LSTM(I, H, **options), LSTM(I, H, activation="tanh", **options)
     before = {k: v.clone() for k, v in ours.state_dict().items()}
     theirs.load_state_dict(ours.state_dict(), strict=True)
     fresh = LSTM(I, H, **options)
@@ -483,7 +483,7 @@ def test_it_learns() -> None:
 def test_autocast_gives_the_dtype_that_torch_gives(activation: str | None) -> None:
     torch.manual_seed(0)
     ours, theirs = anygate.LSTM(5, 7, num_layers=2, activation=activation), nn.LSTM(5, 7, 2)
-    theirs.load_state_dict(ours.state_dict())
+    theirs.load_state_dict(ours.state_dict(), strict=activation is None)
     x = torch.randn(4, 2, 5)
     with torch.autocast("cpu", torch.bfloat16):
         for given in (x, x.bfloat16()):

@@ -10,9 +10,11 @@ The numbers are float32 and not uint8, because state_dicts are averaged and move
 overflow. The mean of equal cells is that cell again, and is rounded back; the mean of two different
 ones is no text, which is an error, as it should be.
 
-The rule of loading. The checkpoint names another cell: an error, and with strict=False a warning,
-since the numbers would mean something else. It names none, and the module's is not torch's: a
-warning, since the file may be torch's (to begin from its weights is usual) or older than the entry.
+The rule of loading. The checkpoint names another cell: an error, with strict=False too, as for a
+tensor of another size, since the numbers would mean something else; who wants them all the same
+deletes the key. It names none, and the module's is not torch's: a warning, since the file may be
+torch's (to begin from its weights is usual) or older than the entry; none where somebody made the
+dict by hand, which then has not the versions that `Module.state_dict` adds.
 """
 
 from __future__ import annotations
@@ -65,22 +67,21 @@ def save_cell(module: Any, destination: dict[str, Any], prefix: str) -> None:
     text = _own_text(module)
     if text and not _has_own(module):
         weight = next(module.parameters())
-        device = None if weight.is_meta else weight.device
-        numbers = torch.tensor(list(text.encode()), dtype=torch.float32, device=device)
-        destination[prefix + KEY] = numbers
+        numbers = torch.tensor(list(text.encode()), dtype=torch.float32)
+        destination[prefix + KEY] = numbers if weight.is_meta else numbers.to(weight.device)
 
 
 def check_cell(
     module: Any,
     state: Mapping[str, Any],
     prefix: str,
-    strict: bool,
-    missing: list[str],
+    of_module: bool,
     unexpected: list[str],
     problems: list[str],
 ) -> None:
     """Compares the cell in a state_dict with the module's: differences go to `problems`, which
-    torch raises as one error, or are warned of. The entry is no unexpected key any more."""
+    torch raises as one error. of_module: `Module.state_dict` made it. The entry is no unexpected
+    key any more."""
     if _has_own(module):
         return
     key = prefix + KEY
@@ -90,7 +91,8 @@ def check_cell(
     kind = f"anygate.{type(module).__name__}"
     where = f"{kind} '{prefix.rstrip('.')}'" if prefix else kind
     if found is None or (isinstance(found, Tensor) and found.is_meta):
-        if own and found is None and any(k.startswith(prefix + "weight_ih") for k in state):
+        has_weights = any(k.startswith(prefix + "weight_ih") for k in state)
+        if own and found is None and of_module and has_weights:
             warnings.warn(
                 f"the checkpoint does not say which cell its weights for {where} belong to, so "
                 f"they are torch's, or older than the entry {key}; they are loaded into a module "
@@ -110,15 +112,11 @@ def check_cell(
     if same:
         return
     here = _shown(own) if own else "what torch's module computes"
-    message = (
+    problems.append(
         f"the checkpoint's weights for {where} belong to {_shown(there)}, and the module has "
         f"{here}; make the module so (anygate.apply does, with the configuration that was saved), "
         f"or delete the key {key} to load the weights all the same"
     )
-    if strict:
-        problems.append(message)
-    else:
-        warnings.warn(message, stacklevel=_level())
 
 
 def _level() -> int:
@@ -126,7 +124,7 @@ def _level() -> int:
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and _home(frame) in ("torch", "anygate"):
         level, frame = level + 1, frame.f_back
-    return level - 1
+    return level
 
 
 def _home(frame: FrameType) -> str:
