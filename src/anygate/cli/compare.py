@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .base import Exit, UsageError, add_command, need_lab, print_json, say
-from .report import finish
+from .report import finish, print_done
 from .request import OPTIONS, SETTINGS, merged
 
 if TYPE_CHECKING:
@@ -108,7 +108,12 @@ def _compare(options: argparse.Namespace) -> int:
     try:
         if len(placed) > 1:
             claim_grid(directory, list(placed), command)
-        if not _run(placed, directory, command, request, options):
+        try:
+            done = _run(placed, directory, command, request, options)
+        except WriteError:
+            print_done(directory)
+            raise
+        if not done:
             return Exit.INTERRUPTED
         return finish(directory, options.json)
     except WriteError as error:
