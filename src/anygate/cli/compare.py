@@ -176,6 +176,7 @@ def _study(
     arms: tuple[Arm, ...],
 ) -> Study | TunedStudy:
     from dataclasses import replace
+    from importlib.util import find_spec
 
     from ..lab.study.plan import Study, with_standard
     from ..lab.study.tuning import TunedStudy, tuning_seeds
@@ -193,11 +194,15 @@ def _study(
     )
     if request.learning_rates is None:
         return study
+    if request.tuner == "optuna" and find_spec("optuna") is None:
+        raise UsageError("--tuner optuna needs it: pip install optuna")
     return TunedStudy(
         study,
         tuple(request.learning_rates),
         tuning_seeds(request.tuning_seeds),
         "learning_rate" in given,
+        request.tuner,
+        request.tuner_tries,
     )
 
 
@@ -238,7 +243,7 @@ def _command(request: argparse.Namespace, directory: Path) -> str:
         words += ["--arm", name, *(f"{k}={_as_text(v)}" for k, v in given.items())]
     kept = [name for name in OPTIONS if name not in ("out", "jobs", "executor", "address")]
     if request.learning_rates is None:
-        kept.remove("tuning_seeds")
+        kept = [name for name in kept if name not in ("tuning_seeds", "tuner", "tuner_tries")]
     for name in kept:
         value = getattr(request, name)
         if value is not None and value is not False:

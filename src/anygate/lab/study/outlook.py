@@ -44,7 +44,13 @@ def outlook(directory: Path, study: Study | TunedStudy, *, fresh: bool = False) 
     it held nothing."""
     if isinstance(study, Study):
         return [_part("training", {directory: study.trials}, fresh)]
-    tuning = _part("tuning", {directory / "tuning": study.tuning_trials}, fresh)
+    if study.tuner != "grid" and (fresh or study.asked_trials(directory)):
+        most = {label: study.tries * len(study.seeds) for label in study.variants}
+        tuning = Part("tuning", sum(most.values()), most, open=True)
+    elif study.tuner != "grid":
+        tuning = Part("tuning", study.tries * len(study.seeds) * len(study.variants), {})
+    else:
+        tuning = _part("tuning", {directory / "tuning": study.tuning_trials}, fresh)
     if tuning.left:
         labels, seeds = list(study.variants), len(study.study.seeds)
         own = labels if study.given else labels[1:]  # the shared rate is the best for the first
