@@ -118,7 +118,9 @@ def _cut(data: Data, train: int) -> Data:
 def _timed(spec: TrialSpec, data: Data, epochs: int) -> tuple[float, float]:
     """Seconds of a trial on these data without loading them, and of one of its steps."""
     task = replace(spec.task, make=partial(_same, data))
-    _, timing = run_trial(replace(spec, task=task, settings=replace(spec.settings, epochs=epochs)))
+    settings = replace(spec.settings, epochs=epochs)
+    short = replace(spec, task=task, settings=settings, keep_weights=False, log=None)
+    _, timing = run_trial(short)
     return timing["seconds_total"], timing["seconds_per_step"] or 0.0
 
 
