@@ -190,3 +190,10 @@ def test_text_stands_out_from_what_is_behind_it(page: Path, browser: Browser, da
         return bad;
     })()""")
     assert poor == [], json.dumps(poor[:10], ensure_ascii=False)
+
+
+def test_the_first_chart_begins_on_the_first_screen(page: Path, browser: Browser) -> None:
+    """Of a desk, 900 pixels high."""
+    browser.open(page, width=1400)
+    top = browser.evaluate("document.querySelector('.chart').getBoundingClientRect().top")
+    assert 0 < top < 900

@@ -25,6 +25,7 @@ from anygate.lab.compare import direction
 from anygate.lab.comparison import Comparison, paired
 from anygate.lab.study.own import TrainError, code_digest
 from anygate.lab.study.plan import Study
+from anygate.lab.study.store.files import WriteError, write_json
 from anygate.lab.study.store.folder import FolderInUse, StudyConflict, locked
 from anygate.lab.study.store.rows import curve_rows
 
@@ -308,6 +309,23 @@ def test_ctrl_c_keeps_and_returns_what_is_done(
     assert "mean score" in said
     found = anygate.compare(own, ["tanh", "relu"], seeds=3, out=tmp_path, progress=False)
     assert found.results.present == 6 and len(calls) == 7
+
+
+def test_a_full_disk_still_tells_what_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: Any) -> None:
+        if len(list(tmp_path.glob("trials/*.json"))) == 3:
+            raise WriteError(f"{path} cannot be written: No space left on device")
+        write_json(path, content)
+
+    monkeypatch.setattr("anygate.lab.study.executors.write_json", full)
+    with pytest.raises(WriteError, match="No space left"):
+        anygate.compare(score, ["tanh", "relu"], seeds=3, out=tmp_path, progress=False)
+    assert "3 of 6 trials present" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.undo()
+    found = anygate.compare(score, ["tanh", "relu"], seeds=3, out=tmp_path, progress=False)
+    assert found.results.present == 6
 
 
 SCRIPT = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import math
 import re
 import shlex
 from dataclasses import fields, replace
@@ -17,10 +18,13 @@ from anygate.cli import Exit, main, parser
 from anygate.cli.request import ARM_KEYS, OPTIONS, SLOTS, merged
 from anygate.formulas import resolve
 from anygate.lab.arms import SLOT_ARGUMENTS, Arm
+from anygate.lab.findings.verdict import verdict
 from anygate.lab.settings import SETTINGS, Bounds, Option, Settings, TaskError, value_of
+from anygate.lab.study.grid import run_studies
 from anygate.lab.study.plan import Study
 from anygate.lab.study.store.results import load
 from anygate.lab.study.trial import Model, spec_of
+from anygate.lab.study.tuning import TunedStudy
 from anygate.lab.tasks import find_task
 
 TINY = Settings(hidden_size=3, epochs=1, batch_size=500, engine="eager")
@@ -205,3 +209,34 @@ def test_live_curves_where_tensorboard_is(tmp_path: Path) -> None:
     spec = spec_of(find_task("adding:5"), Arm("mine"), "activation", 0, TINY)
     replace(spec, log=tmp_path).run()
     assert list(tmp_path.glob(f"{spec.key}/events.out.tfevents.*"))
+
+
+def test_optuna_asks_for_the_same_again_and_comes_close_to_the_best() -> None:
+    pytest.importorskip("optuna")
+    from anygate.lab.study.optuna_rates import asked_rates
+
+    def at(rate: float) -> list[float] | None:
+        return [(math.log10(rate) + 2) ** 2] * 2  # the best is 0.01
+
+    rates, is_open = asked_rates(1e-4, 1.0, 12, False, at)
+    assert len(rates) == 12 and not is_open
+    assert min(abs(math.log10(rate) + 2) for rate in rates) < 0.5
+    for done in (0, 5):  # stopped there, it asks for the next one
+        values = {rate: at(rate) for rate in rates[:done]}
+        again, is_open = asked_rates(1e-4, 1.0, 12, False, values.get)
+        assert is_open and again == rates[: done + 1]
+
+
+def test_a_study_tuned_by_optuna_tells_both_rates(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    base = Study(
+        find_task("adding:5"), (resolve("tanh"), resolve("relu")), "activation", (0,), TINY
+    )
+    tuned = TunedStudy(base, (1e-4, 0.1), (1_000_000,), tuner="optuna", tries=2)
+    run_studies({tmp_path: tuned}, jobs=1)
+    chosen = load(tmp_path).config.learning_rates
+    assert chosen is not None and {len(t.tried) for t in chosen.tuned.values()} == {2}
+    assert "between 0.0001 and 0.1 by Optuna (2 rates)" in " ".join(verdict(load(tmp_path)))
+    before = sorted(tmp_path.rglob("trials/*.json"))
+    run_studies({tmp_path: tuned}, jobs=1)
+    assert sorted(tmp_path.rglob("trials/*.json")) == before

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..lab.data_options import DATA_OPTIONS
 from .base import Exit, UsageError, add_command, need_lab, print_json, say
-from .report import finish
+from .report import finish, print_done
 from .request import OPTIONS, SETTINGS, merged
 
 if TYPE_CHECKING:
@@ -111,7 +111,12 @@ def _compare(options: argparse.Namespace) -> int:
     try:
         if len(placed) > 1:
             claim_grid(directory, list(placed), command)
-        if not _run(placed, directory, command, request, options):
+        try:
+            done = _run(placed, directory, command, request, options)
+        except WriteError:
+            print_done(directory)
+            raise
+        if not done:
             return Exit.INTERRUPTED
         return finish(directory, options.json)
     except WriteError as error:
@@ -177,6 +182,7 @@ def _study(
     arms: tuple[Arm, ...],
 ) -> Study | TunedStudy:
     from dataclasses import replace
+    from importlib.util import find_spec
 
     from ..lab.study.plan import Study, with_standard
     from ..lab.study.tuning import TunedStudy, tuning_seeds
@@ -194,11 +200,15 @@ def _study(
     )
     if request.learning_rates is None:
         return study
+    if request.tuner == "optuna" and find_spec("optuna") is None:
+        raise UsageError("--tuner optuna needs it: pip install optuna")
     return TunedStudy(
         study,
         tuple(request.learning_rates),
         tuning_seeds(request.tuning_seeds),
         "learning_rate" in given,
+        request.tuner,
+        request.tuner_tries,
     )
 
 
@@ -239,7 +249,7 @@ def _command(request: argparse.Namespace, directory: Path) -> str:
         words += ["--arm", name, *(f"{k}={_as_text(v)}" for k, v in given.items())]
     kept = [name for name in OPTIONS if name not in ("out", "jobs", "executor", "address")]
     if request.learning_rates is None:
-        kept.remove("tuning_seeds")
+        kept = [name for name in kept if name not in ("tuning_seeds", "tuner", "tuner_tries")]
     for name in kept:
         value = getattr(request, name)
         if value is not None and value is not False:

@@ -12,7 +12,7 @@ from .base import Exit, add_command, need_lab, say
 if TYPE_CHECKING:
     from ..lab.study.store.results import StudyResults
 
-__all__ = ["add", "finish"]
+__all__ = ["add", "finish", "print_done"]
 
 
 def add(commands: Any) -> None:
@@ -32,16 +32,26 @@ def finish(directory: Path, as_json: bool) -> int:
     from ..lab.report import write, write_grid
     from ..lab.study.grid import grid_folders
     from ..lab.study.progress import waiting
+    from ..lab.study.store.files import WriteError
     from ..lab.study.store.results import load
 
     folders = grid_folders(directory)
-    with waiting("writing the report"):
-        if folders is None:
-            found = {directory: load(directory)}
-            page = write(found[directory], directory)
-        else:
-            found, unfinished = _load_all(folders)
-            page = write_grid(found, unfinished, directory)
+    found: dict[Path, StudyResults] = {}
+    unfinished: dict[Path, str] = {}
+    if folders is None:
+        found[directory] = load(directory)
+    else:
+        found, unfinished = _load_all(folders)
+    try:
+        with waiting("writing the report"):
+            if folders is None:
+                page = write(found[directory], directory)
+            else:
+                page = write_grid(found, unfinished, directory)
+    except WriteError:  # a full disk: the tables are told all the same
+        for results in found.values():
+            _print(results, short=folders is not None)
+        raise
     if as_json:
         print((directory / "summary.json").read_text(encoding="utf-8"), end="")
     else:
@@ -67,6 +77,21 @@ def _load_all(folders: Sequence[Path]) -> tuple[dict[Path, StudyResults], dict[P
             unfinished[folder] = str(error)
             say(str(error), to_stderr=True)
     return found, unfinished
+
+
+def print_done(directory: Path) -> None:
+    """The tables of what a folder holds, where it holds anything; nothing is written."""
+    from ..lab.study.grid import grid_folders
+    from ..lab.study.store.files import StudyError
+    from ..lab.study.store.results import load
+
+    for folder in grid_folders(directory) or [directory]:
+        try:
+            results = load(folder)
+        except StudyError:
+            continue
+        if results.present:
+            _print(results, short=True)
 
 
 def _print(results: StudyResults, short: bool) -> None:

@@ -73,6 +73,14 @@ OPTIONS: dict[str, Option] = {
     "tuning_seeds": Option(
         Bounds(int, 1, 1_000), "seeds for that, counted from 1,000,000 (default 3)"
     ),
+    "tuner": Option(
+        str,
+        "grid tries each of --learning-rates; optuna searches between the smallest and the largest "
+        "of them, for each activation by what its earlier rates reached",
+        "NAME",
+        choices=("grid", "optuna"),
+    ),
+    "tuner_tries": Option(Bounds(int, 1, 1_000), "rates that Optuna tries (default 8)"),
     "out": Option(str, "results folder (default: below runs/)", "DIR"),
     "jobs": Option(positive, "processes (default: one for each core)"),
     "executor": Option(
@@ -111,6 +119,8 @@ DEFAULTS: dict[str, Any] = {
     "slot": ["activation"],
     "seeds": 8,
     "tuning_seeds": 3,
+    "tuner": "grid",
+    "tuner_tries": 8,
     "executor": "local",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from .comparison import Comparison
 from .study.context import random_kept
 from .study.executors import Executor, on_this_machine
 from .study.own import OnError, OwnStudy, code_digest
-from .study.store.files import StudyError, read
+from .study.store.files import StudyError, WriteError, read
 from .study.store.folder import StudyConflict
 from .study.store.results import load
 from .study.store.schema import StudyConfig
@@ -170,6 +170,10 @@ def _run(
             study.run(directory, fresh=fresh, jobs=jobs, executor=executor, progress=tell)
     except KeyboardInterrupt:
         return True
+    except WriteError:  # a full disk: what is done is told all the same
+        with suppress(StudyError):
+            to_stderr(str(Comparison(load(directory))))
+        raise
     return False
 
 

@@ -360,13 +360,17 @@ def rate_sentences(results: StudyResults) -> list[str]:
         for t in [chosen.tuned[label]]
     ]
     what = f"mean {task.metric}" if len(seeds) > 1 else task.metric
+    among = f"among {join([f'{rate:g}' for rate in chosen.rates])}"
+    if chosen.tuner != "grid":
+        most = max(len(t.tried) for t in chosen.tuned.values())
+        among = f"between {min(chosen.rates):g} and {max(chosen.rates):g} by Optuna ({most} rates)"
     sentences = [
-        f"The learning rate was tuned for each activation among "
-        f"{join([f'{rate:g}' for rate in chosen.rates])}, by the {what} over "
+        f"The learning rate was tuned for each activation {among}, by the {what} over "
         f"{plural(len(seeds), 'seed')} that no comparison uses ({_seed_range(seeds)}). "
         f"Best: {', '.join(best)}."
     ]
-    for end, more in (("lowest", "lower"), ("highest", "higher")):
+    ends = (("lowest", "lower"), ("highest", "higher")) if chosen.tuner == "grid" else ()
+    for end, more in ends:
         if edge := [x for x in results.labels if chosen.tuned[x].edge == end]:
             verb = "is" if len(edge) == 1 else "are"
             rates = "rate" if len(edge) == 1 else "rates"

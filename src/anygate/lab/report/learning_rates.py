@@ -80,7 +80,7 @@ def _chart(rows: Sequence[Row], drawn: Mapping[str, Look], title: str, number: s
         "rate:Q",
         title="learning rate",
         scale=ends,
-        axis=alt.Axis(values=rates, format="~g", grid=False),
+        axis=alt.Axis(values=rates if len(rates) <= 12 else alt.Undefined, format="~g", grid=False),
     )
     axis = alt.Axis(tickCount=5, format=number) if number else alt.Axis(tickCount=5)
     y = alt.Y("mean:Q", title=title, axis=axis, scale=alt.Scale(zero=False))

@@ -43,11 +43,15 @@ def run_studies(
     tuning = {
         folder / "tuning": s.tuning_trials
         for folder, s in studies.items()
-        if isinstance(s, TunedStudy)
+        if isinstance(s, TunedStudy) and s.tuning_trials
     }
     if tuning:
         with stage("tuning learning rates") as progress:
             run_placed(tuning, jobs=jobs, executor=executor, progress=progress)
+    asking = {f: s for f, s in studies.items() if isinstance(s, TunedStudy)}
+    while asked := {f / "tuning": t for f, s in asking.items() if (t := s.asked_trials(f))}:
+        with stage("tuning learning rates, as Optuna asks") as progress:
+            run_placed(asked, jobs=jobs, executor=executor, progress=progress)
     parts: dict[Path, Study] = {}
     for folder, study in studies.items():
         if isinstance(study, TunedStudy):

@@ -44,7 +44,13 @@ def outlook(directory: Path, study: Study | TunedStudy, *, fresh: bool = False) 
     it held nothing."""
     if isinstance(study, Study):
         return [_part("training", {directory: study.trials}, fresh)]
-    tuning = _part("tuning", {directory / "tuning": study.tuning_trials}, fresh)
+    if study.tuner != "grid" and (fresh or study.asked_trials(directory)):
+        most = {label: study.tries * len(study.seeds) for label in study.variants}
+        tuning = Part("tuning", sum(most.values()), most, open=True)
+    elif study.tuner != "grid":
+        tuning = Part("tuning", study.tries * len(study.seeds) * len(study.variants), {})
+    else:
+        tuning = _part("tuning", {directory / "tuning": study.tuning_trials}, fresh)
     if tuning.left:
         labels, seeds = list(study.variants), len(study.study.seeds)
         own = labels if study.given else labels[1:]  # the shared rate is the best for the first
@@ -106,7 +112,9 @@ def trial_seconds(spec: TrialSpec) -> float:
 def _timed(spec: TrialSpec, data: Data, epochs: int) -> tuple[float, float]:
     """Seconds of a trial on these data without loading them, and of one of its steps."""
     task = replace(spec.task, make=partial(_same, data))
-    _, timing = run_trial(replace(spec, task=task, settings=replace(spec.settings, epochs=epochs)))
+    settings = replace(spec.settings, epochs=epochs)
+    short = replace(spec, task=task, settings=settings, keep_weights=False, log=None)
+    _, timing = run_trial(short)
     return timing["seconds_total"], timing["seconds_per_step"] or 0.0
 
 

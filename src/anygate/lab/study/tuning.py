@@ -17,7 +17,14 @@ from typing import Any
 
 from ..tasks import Settings, Task
 from ..wording import Notice, to_stderr
-from .executors import Executor, Progress, on_this_machine, result_of, run_trials
+from .executors import (
+    Executor,
+    Progress,
+    missing,
+    on_this_machine,
+    result_of,
+    run_trials,
+)
 from .plan import Study
 from .store.files import write_json
 from .store.folder import claim
@@ -31,7 +38,9 @@ class TunedStudy:
 
     study: what is compared; its own rate is used only if `given`. rates: the grid. seeds: for
     tuning, none of them the study's. given: the shared rate is the study's; else it is the one
-    that was found best for the first activation: what a swap without tuning would keep.
+    that was found best for the first activation: what a swap without tuning would keep. tuner:
+    "grid" tries every rate; "optuna" as many as `tries` between the smallest and the largest, for
+    each activation by what its earlier ones reached.
 
     In its folder, study.json says what was chosen, tuning/ has the trials of the tuning and
     rates/RATE/ a Study for each rate that is compared: all activations at the shared rate, those
@@ -42,6 +51,8 @@ class TunedStudy:
     rates: tuple[float, ...]
     seeds: tuple[int, ...]
     given: bool = False
+    tuner: str = "grid"
+    tries: int = 8
 
     def __post_init__(self) -> None:
         if len(set(self.rates)) < 2:
@@ -79,8 +90,37 @@ class TunedStudy:
 
     @property
     def tuning_trials(self) -> tuple[TrialSpec, ...]:
-        """Every activation with every rate and tuning seed."""
+        """Every activation with every rate of the grid and tuning seed; none where Optuna asks."""
+        if self.tuner != "grid":
+            return ()
         return tuning_trials(tuple(self.variants.values()), self.rates, self.seeds)
+
+    def asked_trials(self, directory: Path) -> tuple[TrialSpec, ...]:
+        """The next trials that Optuna asks for, of all activations; none when it has done so often
+        enough, or for a grid. directory: the study's."""
+        if self.tuner == "grid":
+            return ()
+        found: list[TrialSpec] = []
+        for variant in self.variants.values():
+            rates, is_open = self._asked(variant, directory / "tuning")
+            found += tuning_trials([variant], rates[-1:], self.seeds) if is_open else ()
+        return tuple(found)
+
+    def _asked(self, variant: TrialSpec, folder: Path) -> tuple[tuple[float, ...], bool]:
+        from .optuna_rates import asked_rates
+
+        def values_at(rate: float) -> list[float] | None:
+            trials = tuning_trials([variant], [rate], self.seeds)
+            if missing(trials, folder):
+                return None
+            return [result_of(t, folder).final_metric for t in trials]
+
+        better = self.task.higher_is_better
+        return asked_rates(min(self.rates), max(self.rates), self.tries, better, values_at)
+
+    def _tried(self, variant: TrialSpec, folder: Path) -> tuple[float, ...]:
+        """The rates that a variant was tried with."""
+        return self.rates if self.tuner == "grid" else self._asked(variant, folder)[0]
 
     def prepare(
         self,
@@ -91,7 +131,9 @@ class TunedStudy:
         notice: Notice = to_stderr,
     ) -> None:
         """Claim the folder, as Study.prepare does; what was chosen is open until settle."""
-        config = self._describe(command, LearningRates(self.rates, self.seeds, self.given))
+        config = self._describe(
+            command, LearningRates(self.rates, self.seeds, self.given, tuner=self.tuner)
+        )
         claim(directory, config, {}, fresh=fresh, notice=notice)
 
     def settle(
@@ -111,12 +153,17 @@ class TunedStudy:
     def choices(self, directory: Path) -> LearningRates:
         """The best rates by the trials of the tuning. Raises StudyError if one is missing."""
         tuned = {
-            label: choose(variant, self.rates, self.seeds, directory / "tuning")
+            label: choose(
+                variant,
+                self._tried(variant, directory / "tuning"),
+                self.seeds,
+                directory / "tuning",
+            )
             for label, variant in self.variants.items()
         }
         first = self.study.labels[0]
         shared = self.study.settings.learning_rate if self.given else tuned[first].rate
-        return LearningRates(self.rates, self.seeds, self.given, shared, tuned)
+        return LearningRates(self.rates, self.seeds, self.given, shared, tuned, self.tuner)
 
     def studies(self, chosen: LearningRates) -> dict[float, Study]:
         """Rate -> the activations to compare at it: at the shared rate all."""

@@ -329,13 +329,15 @@ class Tuned:
 @dataclass(frozen=True)
 class LearningRates:
     """rates: the grid. seeds: those of the tuning. shared: the one rate for all, `given` or else
-    the best for the first activation. tuned: by activation. None and empty until tuning is done."""
+    the best for the first activation. tuned: by activation. None and empty until tuning is done.
+    tuner: "grid", or "optuna", for which `rates` are only bounds."""
 
     rates: Annotated[tuple[Positive, ...], Meta(max_length=100)]
     seeds: Annotated[tuple[Seed, ...], Meta(max_length=1_000)]
     given: bool
     shared: Positive | None = None
     tuned: Annotated[dict[Name, Tuned], Meta(max_length=200)] = field(default_factory=dict)
+    tuner: Word = "grid"
 
     def describe(self) -> dict[str, Any]:
         """As study.json holds it."""
