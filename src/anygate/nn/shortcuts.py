@@ -56,7 +56,7 @@ on_change(_forget)
 
 
 def shortcut(
-    module: nn.Module, input: Any, hx: Any, make: Callable[[Any, Tensor], Shortcut | None]
+    module: Any, input: Any, hx: Any, make: Callable[[Any, Tensor], Shortcut | None]
 ) -> Any:
     """The results of module(input, hx) by a shortcut; None: go the long way. For calls without
     gradients, outside of torch.compile.
@@ -86,7 +86,7 @@ def shortcut(
 
 
 def layer_shortcut(
-    module: nn.Module,
+    module: Any,
     design: Design,
     layer: Layer,
     names: Sequence[str],
@@ -106,11 +106,12 @@ def layer_shortcut(
         return None
     run: Prepared = prepared
     dtype, count = x.dtype, len(layer.states)
-    output_shape, state_shape = shapes
+    shape, state_shape = shapes
+    output_shape = shape or ()
     zeros = torch.zeros(state_shape, dtype=dtype)
     starts, size = (zeros,) * count, torch.Size(state_shape)
     single = len(x) == 1
-    like = None if output_shape is None else torch.zeros(output_shape if single else 0, dtype=dtype)
+    like = None if shape is None else torch.zeros(shape if single else 0, dtype=dtype)
     parameters, noisy = module._parameters, design.noisy
     empty, empty_like = torch.empty, torch.empty_like
 
@@ -130,7 +131,7 @@ def layer_shortcut(
                     return None
                 if not state.is_cpu or not state.is_contiguous():
                     return None
-        own = [parameters.get(name) for name in names]
+        own: list[Any] = [parameters.get(name) for name in names]
         for weight in own:
             if type(weight) is not nn.Parameter:
                 return None
