@@ -368,7 +368,7 @@ def _run_trial(spec: TrialSpec) -> Outcome:
 def _placed(data: Data, settings: Settings) -> Data:
     """The data where and as the trial computes."""
     kind = getattr(torch, settings.dtype)
-    moved = {
+    moved: dict[str, Any] = {
         name: part.to(settings.device, kind if part.is_floating_point() else None)
         for name, part in vars(data).items()
         if isinstance(part, Tensor) and not name.endswith("lengths")  # these stay on the CPU
