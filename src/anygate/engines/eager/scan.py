@@ -35,7 +35,8 @@ def recurrent_by_scan(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         mask = tensors[count + 1][None] if masks is not None else None
         rest = iter(tensors[count + 1 + (masks is not None) :])
         own = [next(rest) if there else None for there in is_there]
-        new = _step(cell, Layer(x_now[None], now, *own, mask)).states  # type: ignore[arg-type]
+        parts: Any = (x_now[None], now, *own, mask)
+        new = _step(cell, Layer(*parts)).states
         return *(s.clone() for s in new), *(s.clone() for s in new)
 
     inputs = [t.flip(0) if reverse else t.clone() for t in (x, masks) if t is not None]
