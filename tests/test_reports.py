@@ -18,15 +18,10 @@ SKIPPED = 77
 """How a script exits that needs a package which is not here."""
 
 NOT_YET = {
-    "08": "torch functions and modules given as activations",
     "13": "layers of different widths (hidden_size as a list)",
     "16": "swap of a subclass of nn.LSTM that takes lengths",
     "26": "Opacus' per-sample gradients",
-    "41": "export by the portable engine",
-    "43": "tracing for TensorBoard",
-    "44": "torch.jit.script",
     "65": "import of ONNX files",
-    "66": "other activations in each direction or layer",
 }
 """Cases that are not met yet, by the topic that will meet them."""
 TIMED = ("77",)

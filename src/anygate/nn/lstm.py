@@ -30,7 +30,10 @@ class LSTM(RecurrentLayers):
     activation: candidate and cell_output together (default tanh).
     gate_activation: the three gates together (default sigmoid).
     input_gate, forget_gate, candidate, output_gate, cell_output: one slot; wins over the two.
-    Each is a name ("relu"), a formula ("x*sigmoid(x)"), a SymPy expression or an Activation.
+    Each is a name ("relu"), a formula ("x*sigmoid(x)"), a SymPy expression, an Activation, or a
+    known function or module of torch, Keras or JAX (nn.LeakyReLU(0.2), F.silu). A list has one for
+    each layer, or for each layer and direction in the order in which torch stacks the states; a
+    dict is {"forward": ..., "backward": ...}.
     peephole: the gates see the cell state (Gers & Schmidhuber 2000), by parameters
     input_gate_peephole_l0 and so on, [1, H].
     coupled: forget gate = 1 - input gate (Greff et al. 2017: CIFG); the forget gate's rows of the
@@ -51,8 +54,9 @@ class LSTM(RecurrentLayers):
     Input [T, B, input_size] ([B, T, input_size] with batch_first, [T, input_size] unbatched, or a
     PackedSequence) and optionally (h0, c0), each [num_layers * directions, B, hidden_size] (h0:
     proj_size if that is given). Returns the output [T, B, directions * hidden_size] and (h, c), as
-    torch.nn.LSTM does. Parameters and state_dict have torch.nn.LSTM's names and shapes, gates in
-    the order i f g o, so weights load both ways.
+    torch.nn.LSTM does. Parameters have torch.nn.LSTM's names and shapes, gates in the order
+    i f g o, so weights load both ways. Where it computes something else, the state_dict says so in
+    one more entry, and its weights load nowhere else without a word.
 
     Raises FormulaError for an activation that cannot be used, naming the slot; ValueError and
     RuntimeError for wrong shapes, as torch.nn.LSTM does.
