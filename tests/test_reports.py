@@ -22,10 +22,8 @@ NOT_YET = {
     "13": "layers of different widths (hidden_size as a list)",
     "16": "swap of a subclass of nn.LSTM that takes lengths",
     "26": "Opacus' per-sample gradients",
-    "41": "export by the portable engine",
     "43": "tracing for TensorBoard",
     "44": "torch.jit.script",
-    "65": "import of ONNX files",
     "66": "other activations in each direction or layer",
 }
 """Cases that are not met yet, by the topic that will meet them."""

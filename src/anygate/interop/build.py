@@ -48,9 +48,7 @@ def build(
     return made
 
 
-def _known(
-    cell: Cell, inputs: int, hidden: int, options: dict[str, Any]
-) -> RecurrentLayers | None:
+def _known(cell: Cell, inputs: int, hidden: int, options: dict[str, Any]) -> RecurrentLayers | None:
     for peephole in (False, True):
         for coupled in (False, True):
             if cell.type == lstm_type(peephole, coupled):

@@ -46,7 +46,9 @@ class Directions(nn.Module):
     def batch_first(self) -> bool:
         return bool(self.layers[0].batch_first)
 
-    def forward(self, input: Tensor, hx: Any = None, *, lengths: Any = None, mask: Any = None) -> Any:
+    def forward(
+        self, input: Tensor, hx: Any = None, *, lengths: Any = None, mask: Any = None
+    ) -> Any:
         """lengths, mask: as in `RecurrentLayers.forward`. Backward, a row begins at its last valid
         step."""
         time = 1 if self.batch_first and input.dim() == 3 else 0

@@ -81,9 +81,7 @@ def assemble(
         raise ValueError(f"weights of the dtypes {', '.join(map(str, dtypes))}")
     hidden, inputs = weights.weight_hh.shape[1], weights.weight_ih.shape[1]
     options: dict[str, Any] = {"bias": biased, "batch_first": batch_first, "dtype": dtypes.pop()}
-    same = all(
-        cell == first and w.weight_ih.shape == weights.weight_ih.shape for cell, w in rest
-    )
+    same = all(cell == first and w.weight_ih.shape == weights.weight_ih.shape for cell, w in rest)
     if "" in parts and same:
         both = "_reverse" in parts
         whole = build(first, inputs, hidden, bidirectional=both, **options)

@@ -251,7 +251,9 @@ class _Reader:
         if kind == "RNN":
             inner = config["cell"]
             if not isinstance(inner, Mapping) or inner.get("class_name") not in _CLASSES:
-                raise ValueError("an RNN of cells that are not one LSTMCell, GRUCell or SimpleRNNCell")
+                raise ValueError(
+                    "an RNN of cells that are not one LSTMCell, GRUCell or SimpleRNNCell"
+                )
             kind, config = inner["class_name"], inner["config"]
         if kind not in _CLASSES:
             raise ValueError(f"{kind!r:.80} is no LSTM, GRU or SimpleRNN")
@@ -450,7 +452,9 @@ def _array(dataset: Any, h5py: Any) -> Array:
         )
     found = np.asarray(dataset[()])
     narrow = found.dtype.itemsize < 8
-    return found.astype(np.float16 if found.dtype.itemsize == 2 else np.float32) if narrow else found
+    return (
+        found.astype(np.float16 if found.dtype.itemsize == 2 else np.float32) if narrow else found
+    )
 
 
 def _variables(group: Any, h5py: Any) -> list[Array] | None:
@@ -465,9 +469,7 @@ def _variables(group: Any, h5py: Any) -> list[Array] | None:
     return [_array(items[k], h5py) for k in wanted]
 
 
-def _layers(
-    group: Any, h5py: Any, path: str = "", depth: int = 0
-) -> Iterator[tuple[str, Parts]]:
+def _layers(group: Any, h5py: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Parts]]:
     """The layers of Keras 3's weights: a layer is a group with a cell, a Bidirectional one with
     two such layers."""
     if depth > 32:

@@ -365,9 +365,7 @@ class RecurrentLayers(Notices, nn.RNNBase):
         )
         if self.proj_size:
             weight_hr = self._own(f"weight_hr{suffix}")
-            run = partial(
-                run_projected, run, weight_hr=weight_hr, started=started, marks=marks
-            )
+            run = partial(run_projected, run, weight_hr=weight_hr, started=started, marks=marks)
         packed = layer.batch_sizes is not None
         result = run_autocast(run, layer, self._autocast, packed, bool(self.proj_size))
         return segments.unpack(whole, result) if isinstance(segments, Segments) else result

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from .writing import export
     from .lowering import LayerReport, Report, lower
 
-_HOME = {"custom_translation_table": "table", "load": "reading", "export": "writing", "lower": "lowering", "Report": "lowering", "LayerReport": "lowering"}
+_HOME = {
+    "custom_translation_table": "table",
+    "load": "reading",
+    "export": "writing",
+    "lower": "lowering",
+    "Report": "lowering",
+    "LayerReport": "lowering",
+}
 
 __all__ = ["LayerReport", "Report", "custom_translation_table", "export", "load", "lower"]
 

@@ -121,7 +121,9 @@ class Constants:
 def _read(tensor: TensorProto, folder: Path, what: str) -> Array:
     """The array of a tensor, after its sizes are known to agree with its data."""
     if tensor.data_type not in _BYTES:
-        raise ValueError(f"{what} ('{tensor.name}') has the type {tensor.data_type}, not of numbers")
+        raise ValueError(
+            f"{what} ('{tensor.name}') has the type {tensor.data_type}, not of numbers"
+        )
     width, typed = _BYTES[tensor.data_type]
     dims = list(tensor.dims)
     if any(d < 0 for d in dims) or len(dims) > 8:

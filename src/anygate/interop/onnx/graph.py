@@ -107,7 +107,7 @@ class Graph:
         return self.node("Unsqueeze", name, self.integers(0))
 
     def add(self, a: str, b: str, stem: str = "sum") -> str:
-        """"" stands for nothing."""
+        """ "" stands for nothing."""
         if not a or not b:
             return a or b
         first, second = self.value(a), self.value(b)

@@ -144,7 +144,11 @@ def _lower_graph(
 ) -> list[LayerReport]:
     known = {**constants, **{t.name: t for t in graph.initializer}}
     for node in graph.node:
-        if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].HasField("t"):
+        if (
+            node.op_type == "Constant"
+            and len(node.attribute) == 1
+            and node.attribute[0].HasField("t")
+        ):
             known[node.output[0]] = node.attribute[0].t
     reports: list[LayerReport] = []
     nodes: list[NodeProto] = []

@@ -152,7 +152,8 @@ def _scaled_erfc(size: int) -> list[float]:
         nodes = [mpmath.cos(mpmath.pi * (2 * k + 1) / (2 * count)) for k in range(count)]
         values = [function(y) for y in nodes]
         series = [
-            2 * mpmath.fsum(v * mpmath.cos(n * mpmath.acos(y)) for v, y in zip(values, nodes))
+            2
+            * mpmath.fsum(v * mpmath.cos(n * mpmath.acos(y)) for v, y in zip(values, nodes))
             / count
             for n in range(degree + 1)
         ]

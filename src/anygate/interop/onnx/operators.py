@@ -35,10 +35,14 @@ class Family:
 
 
 def _lstm(peephole: bool, coupled: bool) -> Family:
-    gates = ("input_gate", "output_gate") if coupled else (
-        "input_gate",
-        "output_gate",
-        "forget_gate",
+    gates = (
+        ("input_gate", "output_gate")
+        if coupled
+        else (
+            "input_gate",
+            "output_gate",
+            "forget_gate",
+        )
     )
     vectors = ("input_gate_peephole", "output_gate_peephole", "forget_gate_peephole")
     return Family(

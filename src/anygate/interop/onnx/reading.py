@@ -180,7 +180,9 @@ class _Node:
         count = len(usual)
         words = words or list(usual) * len(self.reverse)
         if len(words) != count * len(self.reverse):
-            raise ValueError(f"activations has {len(words)} names for {len(self.reverse)} directions")
+            raise ValueError(
+                f"activations has {len(words)} names for {len(self.reverse)} directions"
+            )
         alphas, betas = (_numbers(given, f"activation_{key}") for key in ("alpha", "beta"))
         functions = unpack(words, alphas, betas)
         self.functions = [functions[k : k + count] for k in range(0, len(functions), count)]

@@ -204,9 +204,7 @@ def write_scan(
         shown.update(after)
         if "valid" in inner:
             zero = body.number(0)
-            shown.update(
-                {k: body.node("Where", inner["valid"], v, zero) for k, v in after.items()}
-            )
+            shown.update({k: body.node("Where", inner["valid"], v, zero) for k, v in after.items()})
     ends = [body.node("Identity", value) for value in (*after.values(), *shown.values())]
     used = {name for node in body.nodes for name in node.input}
     graph = helper.make_graph(

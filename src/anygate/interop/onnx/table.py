@@ -76,7 +76,9 @@ def _write(g: Graph, values: dict[str, str], given: dict[str, Any], element: int
     cell = cell_of(given["cell"])
     kind = cell.type
     names = kind.states
-    states = [g.node("Gather", values["states"], g.constant(np.int64(k))) for k in range(len(names))]
+    states = [
+        g.node("Gather", values["states"], g.constant(np.int64(k))) for k in range(len(names))
+    ]
     keep = bool(given.get("keep"))
     call = Call(
         g.stem,

@@ -62,7 +62,9 @@ def export(
     model. Raises what torch.onnx.export raises; ValueError for an opset before 18.
     """
     if keywords.get("dynamo") is False:
-        raise ValueError("dynamo=False is torch's older exporter, which knows no Scan; leave it out")
+        raise ValueError(
+            "dynamo=False is torch's older exporter, which knows no Scan; leave it out"
+        )
     keywords.setdefault("verbose", False)
     names = {id(module): name for name, module in model.named_modules()}
     with capturing(_Writer(names)):
