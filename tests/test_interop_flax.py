@@ -69,7 +69,7 @@ def test_other_trees_are_refused(params: Any, said: str) -> None:
 
 
 def test_unknown_functions_are_refused() -> None:
-    with pytest.raises(ValueError, match="none of jax.nn's"):
+    with pytest.raises(ValueError, match=r"none of jax\.nn's"):
         flax.from_params(flax.to_params(LSTM(3, 4)), activation=np.tanh)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 import zipfile
@@ -86,8 +85,8 @@ SPECS = [
     ("tanh", np.tanh),
     (None, lambda x: x),
     ("swish", lambda x: x * sigmoid(x)),
-    ({"class_name": "LeakyReLU", "config": {"negative_slope": 0.3}}, lambda x: np.maximum(x, 0.3 * x)),
-    ({"class_name": "LeakyReLU", "config": {"alpha": 0.4}}, lambda x: np.maximum(x, 0.4 * x)),
+    ({"class_name": "LeakyReLU", "config": {"negative_slope": 0.3}}, lambda x: np.fmax(x, 0.3 * x)),
+    ({"class_name": "LeakyReLU", "config": {"alpha": 0.4}}, lambda x: np.fmax(x, 0.4 * x)),
     ({"class_name": "ReLU", "config": {"max_value": 1.0}}, lambda x: np.clip(x, 0, 1)),
     ({"class_name": "function", "config": "softsign"}, lambda x: x / (1 + np.abs(x))),
 ]  # fmt: skip

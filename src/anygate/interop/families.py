@@ -35,11 +35,11 @@ class Weights:
     bias_hh: Array | None = None
 
     def __post_init__(self) -> None:
-        rows, hidden = (self.weight_hh.shape + (0, 0))[:2]
+        rows, hidden = ((*self.weight_hh.shape, 0, 0))[:2]
         if self.weight_hh.ndim != 2 or self.weight_ih.ndim != 2 or hidden < 1:
             raise ValueError(
-                f"weights of the shapes {self.weight_ih.shape} and {self.weight_hh.shape} are of no "
-                "recurrent layer"
+                f"weights of the shapes {self.weight_ih.shape} and {self.weight_hh.shape} are "
+                "of no recurrent layer"
             )
         wanted = (rows,)
         for name in ("bias_ih", "bias_hh"):

@@ -111,7 +111,7 @@ def load(
             else:
                 found = list(_layers(file, h5py))
     except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{place.name} is no file of Keras: {str(error):.200}") from None
+        raise ValueError(f"{place.name} is no file of Keras: {error!s:.200}") from None
     if not found:
         raise ValueError(f"{place.name} has no LSTM, GRU or SimpleRNN layer")
     configs = _Configs(described, config)
@@ -277,7 +277,8 @@ class _Reader:
         if kind == "function" and isinstance(config, str):
             return self._named(config)
         if kind in _LAYERS and isinstance(config, Mapping):
-            return _LAYERS[kind](config)
+            found: Activation = _LAYERS[kind](config)
+            return found
         name = "<lambda>" if kind in ("__lambda__", "Lambda", "lambda") else str(kind)
         if name in self.given:
             return self._resolved(name)
@@ -297,8 +298,8 @@ class _Reader:
         known = (_OLD.get(name) if self.old else None) or _NAMES.get(name)
         if known is None:
             raise ValueError(
-                f"the activation {name!r:.80} is none of Keras' elementwise ones; give its formula: "
-                f'activations={{{name!r:.80}: "..."}}'
+                f"the activation {name!r:.80} is none of Keras' elementwise ones; give its "
+                f'formula: activations={{{name!r:.80}: "..."}}'
             )
         return known
 
@@ -397,9 +398,9 @@ def _read_zip(place: Path) -> tuple[bytes, Any, str]:
             metadata = _json(_member(archive, "metadata.json", _MOST_JSON).decode())
             weights = _member(archive, "model.weights.h5", 1 << 40)
     except (zipfile.BadZipFile, KeyError, OSError, UnicodeDecodeError, EOFError) as error:
-        raise ValueError(f"{place.name} is no .keras file: {str(error):.200}") from None
+        raise ValueError(f"{place.name} is no .keras file: {error!s:.200}") from None
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in an unknown way
-        raise ValueError(f"{place.name} cannot be unpacked: {str(error):.200}") from None
+        raise ValueError(f"{place.name} cannot be unpacked: {error!s:.200}") from None
     version = metadata.get("keras_version", "3") if isinstance(metadata, dict) else "3"
     return weights, config, str(version)
 
@@ -427,7 +428,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"the model's config is no JSON: {str(error):.100}") from None
+        raise ValueError(f"the model's config is no JSON: {error!s:.100}") from None
 
 
 def _text(value: Any) -> str:

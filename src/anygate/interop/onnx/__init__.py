@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .lowering import LayerReport, Report, lower
     from .reading import load
     from .table import custom_translation_table
     from .writing import export
-    from .lowering import LayerReport, Report, lower
 
 _HOME = {
     "custom_translation_table": "table",

@@ -101,8 +101,8 @@ def load(
     inner = {n.op_type for f in model.functions for n in f.node} & {*_OPERATORS, "Scan"}
     if inner:
         raise ValueError(
-            f"{place.name} has {', '.join(sorted(inner))} in a function of its own; inline it first "
-            "(onnx.inliner.inline_local_functions)"
+            f"{place.name} has {', '.join(sorted(inner))} in a function of its own; inline it "
+            "first (onnx.inliner.inline_local_functions)"
         )
     if not found:
         has = f"; it has {', '.join(sorted(others))}, not by anygate" if others else ""
