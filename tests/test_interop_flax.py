@@ -10,7 +10,6 @@ import torch
 
 from anygate import GRU, LSTM, RNN
 from anygate.interop import equinox, flax
-from anygate.interop.directions import Directions
 
 MODULES = [
     LSTM(3, 4, activation="relu", gate_activation="hard_sigmoid"),
@@ -42,14 +41,16 @@ def test_out_and_in_again(module: Any, nnx: Any) -> None:
     torch.testing.assert_close(again(x)[0], module(x)[0])
 
 
-def test_two_cells_make_directions() -> None:
-    tree = {
-        "forward_rnn": {"cell": flax.to_params(LSTM(3, 4))},
-        "backward_rnn": {"cell": flax.to_params(LSTM(3, 5))},
-    }
-    found = flax.from_params(tree)
-    assert isinstance(found, Directions)
-    assert found(torch.randn(2, 6, 3))[0].shape == (2, 6, 9)
+def test_directions_that_are_no_one_layer() -> None:
+    for other in (LSTM(3, 5), GRU(3, 4)):
+        tree = {
+            "forward_rnn": {"cell": flax.to_params(LSTM(3, 4))},
+            "backward_rnn": {"cell": flax.to_params(other)},
+        }
+        with pytest.raises(ValueError, match="read each by itself"):
+            flax.from_params(tree)
+        (name, cell) = list(tree.items())[1]
+        assert flax.from_params(cell)(torch.randn(2, 6, 3))[0].shape[:2] == (2, 6), name
 
 
 @pytest.mark.parametrize(

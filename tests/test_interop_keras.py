@@ -333,6 +333,7 @@ def test_what_keras_has_not_is_refused(module: Any) -> None:
         interop.to_weights(module)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_live_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras itself: values both ways, masks, and all three files."""
     monkeypatch.setenv("KERAS_BACKEND", "torch")

@@ -340,6 +340,7 @@ class Model(nn.Module):
         return self.head(state), h_n
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_whole_model(tmp_path: Path) -> None:
     """Initial states that are projected, lengths with an empty row, free time and batch; by torch's
     exporter."""
@@ -561,9 +562,11 @@ def test_onnx_backend_node(folder: Path) -> None:
     }
     (node,) = graph.node
     (layer,) = load(folder / "model.onnx", values=data).values()
-    lengths = data[node.input[4]] if len(node.input) > 4 and node.input[4] else None
+    lengths = None
+    if len(node.input) > 4 and node.input[4]:
+        lengths = torch.tensor(data[node.input[4]])
     with torch.no_grad():
-        output, states = layer(torch.from_numpy(data[node.input[0]]), lengths=lengths)
+        output, states = layer(torch.tensor(data[node.input[0]]), lengths=lengths)
     found = [output, *(states if isinstance(states, tuple) else (states,))]
     for k, value in enumerate(graph.output):
         expected = tensor_of(folder / "test_data_set_0" / f"output_{k}.pb")

@@ -157,6 +157,8 @@ def _external(tensor: Any, folder: Path, size: int, what: str) -> bytes:
     """The bytes of a tensor that lies in another file, which must be in the same folder."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
+    if not isinstance(location, str) or "\0" in location:
+        raise ValueError(f"{what} ('{tensor.name}') lies in a file without a name")
     root = folder.resolve()
     path = (root / location).resolve()
     if not location or not path.is_relative_to(root) or not path.is_file():
@@ -164,7 +166,7 @@ def _external(tensor: Any, folder: Path, size: int, what: str) -> bytes:
             f"{what} ('{tensor.name}') lies in {location!r:.120}, which is no file in the folder "
             "of the ONNX file"
         )
-    numbers = [entries.get("offset", "0"), entries.get("length", str(size))]
+    numbers = [str(entries.get("offset", "0")), str(entries.get("length", size))]
     if not all(n.isascii() and n.isdigit() and len(n) < 20 for n in numbers):
         raise ValueError(f"{what} ('{tensor.name}'): its offset or length is no number")
     offset, length = map(int, numbers)

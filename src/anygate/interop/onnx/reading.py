@@ -83,29 +83,32 @@ def load(
     found: dict[str, nn.Module] = {}
     others: set[str] = set()
     for node, own in _nodes(model.graph, constants, place.parent):
-        name = node.name or next((n for n in node.output if n), node.op_type)
+        kind = _word(node.op_type)
+        name = _word(node.name or next((n for n in node.output if n), kind))
         if only is not None and name not in only:
             continue
         try:
             layer = _layer(node, own)
-        except ValueError as error:
-            raise ValueError(f"{node.op_type} '{name:.200}': {error}") from None
+        except (ValueError, TypeError, IndexError, KeyError) as error:
+            raise ValueError(f"{kind:.40} '{name:.200}': {str(error):.600}") from None
         if layer is None:
-            others.add(node.op_type)
+            others.add(kind)
             continue
         count, unique = 1, name
         while unique in found:
             count += 1
             unique = f"{name} ({count})"
         found[unique] = layer
-    inner = {n.op_type for f in model.functions for n in f.node} & {*_OPERATORS, "Scan"}
+    kinds = {_word(n.op_type) for f in model.functions for n in f.node}
+    inner = kinds & {*_OPERATORS, "Scan"}
     if inner:
         raise ValueError(
             f"{place.name} has {', '.join(sorted(inner))} in a function of its own; inline it "
             "first (onnx.inliner.inline_local_functions)"
         )
     if not found:
-        has = f"; it has {', '.join(sorted(others))}, not by anygate" if others else ""
+        foreign = ", ".join(sorted(others & {"Scan", "Loop"}))
+        has = f"; it has {foreign}, not by anygate" if foreign else ""
         raise ValueError(f"{place.name} has no LSTM, GRU or RNN node and no Scan by anygate{has}")
     return found
 
@@ -118,6 +121,11 @@ def _parse(content: bytes, place: Path) -> ModelProto:
     if not model.HasField("graph"):
         raise ValueError(f"{place.name} is no ONNX file: it holds no graph")
     return model
+
+
+def _word(text: Any) -> str:
+    """A text of the file; protobuf hands out bytes where it is none."""
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 
 
 def _array(value: Any) -> Array:
@@ -159,7 +167,7 @@ class _Node:
     def __init__(self, node: NodeProto, constants: Constants) -> None:
         self.operator = node.op_type
         self.blocks, usual = _OPERATORS[node.op_type]
-        given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        given = {_word(a.name): helper.get_attribute_value(a) for a in node.attribute}
         if unknown := sorted(given.keys() - _ATTRIBUTES):
             raise ValueError(f"the attribute '{unknown[0]:.80}' is not known")
         way = _text(given.get("direction", b"forward")).lower()
