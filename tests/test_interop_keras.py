@@ -260,7 +260,7 @@ draw, content = random.Random(0), Path(sys.argv[1]).read_bytes()
 path = Path(sys.argv[1]).with_suffix(".fuzzed.keras")
 loaded = 0
 tracemalloc.start()
-for _ in range(200):
+for _ in range(100):
     changed = bytearray(content)
     for _ in range(draw.randint(1, 4)):
         changed[draw.randrange(len(changed))] = draw.choice((0, 1, 127, 255, 10, 58, 34))
