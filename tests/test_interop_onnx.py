@@ -380,6 +380,31 @@ def test_a_whole_model(tmp_path: Path) -> None:
         assert torch.equal(value, model.second.state_dict()[name])
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch's exporter, about itself
+def test_the_table_for_torch_onnx_export(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    from anygate.interop.onnx import custom_translation_table
+
+    torch.manual_seed(1)
+    layer = LSTM(4, 5, num_layers=2, bidirectional=True, activation="silu").eval()
+    path = str(tmp_path / "layer.onnx")
+    with torch.no_grad():
+        torch.onnx.export(
+            layer,
+            (torch.randn(5, 2, 4),),
+            path,
+            dynamic_shapes=({0: "T", 1: "B"},),
+            custom_translation_table=custom_translation_table(),
+            verbose=False,
+        )
+        assert [n.op_type for n in onnx.load(path).graph.node].count("Scan") == 4
+        x = torch.randn(9, 3, 4)
+        expected = outcome(layer, {"input": x})
+    found = run(path, **{onnx.load(path).graph.input[0].name: x})
+    pairs = zip(found.values(), expected, strict=True)
+    assert all(off(a, b) <= 1e-6 for a, b in pairs)
+
+
 def test_the_eager_engine_is_not_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be right at the traced length alone; a single step is."""
     import torch.onnx
