@@ -21,7 +21,6 @@ NOT_YET = {
     "13": "layers of different widths (hidden_size as a list)",
     "16": "swap of a subclass of nn.LSTM that takes lengths",
     "26": "Opacus' per-sample gradients",
-    "65": "import of ONNX files",
 }
 """Cases that are not met yet, by the topic that will meet them."""
 TIMED = ("77",)

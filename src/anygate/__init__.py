@@ -76,6 +76,8 @@ declare_operators()
 
 def __getattr__(name: str) -> Any:
     """Import on first use: `anygate --help` must not wait for torch."""
+    if name == "interop":
+        return import_module(".interop", __name__)
     if name in _HOME:
         return getattr(import_module(f".{_HOME[name]}", __name__), name)
     raise AttributeError(f"module 'anygate' has no attribute '{name}'")

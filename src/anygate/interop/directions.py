@@ -1,4 +1,4 @@
-"""Directions: layers that read a sequence forward, backward or both ways, each with its own cell."""
+"""Directions: layers that read forward, backward or both ways, each with a cell of its own."""
 
 from __future__ import annotations
 
@@ -87,5 +87,7 @@ class Directions(nn.Module):
             return None if mask is None else torch.as_tensor(mask, device=input.device)
         lengths = torch.as_tensor(lengths, device=input.device)
         steps = torch.arange(input.size(1 if self.batch_first else 0), device=input.device)
-        valid = steps < lengths[:, None] if self.batch_first else steps[:, None] < lengths
-        return valid if mask is None else valid & (torch.as_tensor(mask, device=input.device) != 0)
+        valid: Tensor = steps < lengths[:, None] if self.batch_first else steps[:, None] < lengths
+        if mask is not None:
+            valid = valid & (torch.as_tensor(mask, device=input.device) != 0)
+        return valid

@@ -35,11 +35,11 @@ class Weights:
     bias_hh: Array | None = None
 
     def __post_init__(self) -> None:
-        rows, hidden = (self.weight_hh.shape + (0, 0))[:2]
+        rows, hidden = ((*self.weight_hh.shape, 0, 0))[:2]
         if self.weight_hh.ndim != 2 or self.weight_ih.ndim != 2 or hidden < 1:
             raise ValueError(
-                f"weights of the shapes {self.weight_ih.shape} and {self.weight_hh.shape} are of no "
-                "recurrent layer"
+                f"weights of the shapes {self.weight_ih.shape} and {self.weight_hh.shape} are "
+                "of no recurrent layer"
             )
         wanted = (rows,)
         for name in ("bias_ih", "bias_hh"):
@@ -80,8 +80,13 @@ def assemble(
     if len(dtypes) > 1 or not next(iter(dtypes)).is_floating_point:
         raise ValueError(f"weights of the dtypes {', '.join(map(str, dtypes))}")
     hidden, inputs = weights.weight_hh.shape[1], weights.weight_ih.shape[1]
+    for cell, own in rest:
+        if cell.type != first.type or own.weight_hh.shape != weights.weight_hh.shape:
+            raise ValueError("two directions of other sizes or families; read each by itself")
+        if own.weight_ih.shape != weights.weight_ih.shape:
+            raise ValueError("two directions with inputs of other sizes")
     options: dict[str, Any] = {"bias": biased, "batch_first": batch_first, "dtype": dtypes.pop()}
-    same = all(cell == first and w.weight_ih.shape == weights.weight_ih.shape for cell, w in rest)
+    same = all(cell == first for cell, _ in rest)
     if "" in parts and same:
         both = "_reverse" in parts
         whole = build(first, inputs, hidden, bidirectional=both, **options)

@@ -38,8 +38,8 @@ def activation_of(given: ActivationLike | Any) -> Activation:
     if name in _JAX and module.split(".")[0] in ("jax", "flax"):
         return _JAX[name]
     raise ValueError(
-        f"the function {name or type(given).__name__!r} is none of jax.nn's; give its formula, such "
-        'as "x*sigmoid(x)"'
+        f"the function {name or type(given).__name__!r} is none of jax.nn's; give its formula, "
+        'such as "x*sigmoid(x)"'
     )
 
 

@@ -55,7 +55,9 @@ def function_of(activation: Activation) -> Function | None:
     a formula that is linear in x is Affine."""
     for name, entry in _TABLE.items():
         template = ACTIVATIONS[entry.ours]
-        if len(entry.keys) != len(activation.parameters):
+        if not entry.keys and activation.closed == template.closed:
+            return Function(name)
+        if not entry.keys or len(entry.keys) != len(activation.parameters):
             continue
         for own in permutations(activation.parameters):
             names = {

@@ -29,8 +29,8 @@ class Call:
 
     name: of the layer, as model.named_modules() and the parameters' suffix give it. key: the cell.
     element: ONNX's number of the dtype. hidden: H. started: states were given. single: one time
-    step of a step cell. tensors: x, weight_ih ..., lengths [B], valid and cuts [T, B]. states: those
-    before, in the order of the cell. output [T, B, H], ends [B, H], kept [T, B, H]: names of
+    step of a step cell. tensors: x, weight_ih ..., lengths [B], valid and cuts [T, B]. states:
+    those before, in the order of the cell. output [T, B, H], ends [B, H], kept [T, B, H]: names of
     results; kept is empty where it is not asked for.
     """
 
@@ -63,7 +63,9 @@ class Call:
             given["cell"].decode(),
             int(given["element"]),
             int(given["hidden"]),
-            *(bool(given[key]) for key in ("reverse", "started", "single")),
+            bool(given["reverse"]),
+            bool(given["started"]),
+            bool(given["single"]),
             tuple(inputs[1 : 1 + count]),
             tensors,
             outputs[0],

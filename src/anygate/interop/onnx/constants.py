@@ -139,7 +139,8 @@ def _read(tensor: TensorProto, folder: Path, what: str) -> Array:
             raise ValueError(f"{what} ('{tensor.name}'): the data do not fill the shape {dims}")
     if tensor.data_type == TensorProto.BFLOAT16:
         return _bfloat16(tensor, dims)
-    return numpy_helper.to_array(tensor)
+    found: Array = numpy_helper.to_array(tensor)
+    return found
 
 
 def _bfloat16(tensor: TensorProto, dims: list[int]) -> Array:
@@ -152,18 +153,20 @@ def _bfloat16(tensor: TensorProto, dims: list[int]) -> Array:
     return (bits.astype(np.uint32) << 16).view(np.float32).reshape(dims)
 
 
-def _external(tensor: TensorProto, folder: Path, size: int, what: str) -> bytes:
+def _external(tensor: Any, folder: Path, size: int, what: str) -> bytes:
     """The bytes of a tensor that lies in another file, which must be in the same folder."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
+    if not isinstance(location, str) or "\0" in location:
+        raise ValueError(f"{what} ('{tensor.name}') lies in a file without a name")
     root = folder.resolve()
     path = (root / location).resolve()
     if not location or not path.is_relative_to(root) or not path.is_file():
         raise ValueError(
-            f"{what} ('{tensor.name}') lies in {location!r:.120}, which is no file in the folder of "
-            "the ONNX file"
+            f"{what} ('{tensor.name}') lies in {location!r:.120}, which is no file in the folder "
+            "of the ONNX file"
         )
-    numbers = [entries.get("offset", "0"), entries.get("length", str(size))]
+    numbers = [str(entries.get("offset", "0")), str(entries.get("length", size))]
     if not all(n.isascii() and n.isdigit() and len(n) < 20 for n in numbers):
         raise ValueError(f"{what} ('{tensor.name}'): its offset or length is no number")
     offset, length = map(int, numbers)
@@ -171,7 +174,8 @@ def _external(tensor: TensorProto, folder: Path, size: int, what: str) -> bytes:
         raise ValueError(f"{what} ('{tensor.name}'): the data in {location!r:.120} do not fill it")
     with path.open("rb") as file:
         file.seek(offset)
-        return file.read(size)
+        found: bytes = file.read(size)
+    return found
 
 
 # ---- operators that rearrange weights --------------------------------------------------------

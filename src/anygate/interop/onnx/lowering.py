@@ -1,4 +1,4 @@
-"""From a model with `Recurrent` nodes to one in ONNX's own operators. Needs onnx and NumPy alone."""
+"""From a model with `Recurrent` nodes to one in ONNX's operators. Needs onnx and NumPy alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ __all__ = ["METADATA", "LayerReport", "Report", "lower", "write_call"]
 
 METADATA = "anygate"
 """The key of a node's metadata under which a layer is described, as JSON: version; cell, as
-`cells.cell_key` writes it; hidden, H; element, ONNX's number of its dtype; reverse; and of a Scan its tensors by role (`scan.py`)."""
+`cells.cell_key` writes it; hidden, H; element, ONNX's number of its dtype; reverse; and
+of a Scan its tensors by role (`scan.py`)."""
 _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _OLDEST = 18  # Split with num_outputs, ReduceMean with axes as an input
 _IR = 10  # the first in which nodes have metadata
@@ -61,7 +62,8 @@ def write_call(g: Graph, call: Call) -> tuple[LayerReport, dict[str, str]]:
     cell = cell_of(call.key)
     about = ", ".join(f"{slot}={activation.label}" for slot, activation in cell.slots.items())
     inside = _wide(g, call)
-    node, tensors = None, {}
+    node: NodeProto | None = None
+    tensors: dict[str, str] = {}
     kept: list[str] = []
     chosen = operator_of(cell, call, g.dtype == np.float64)
     if call.single:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -18,17 +17,17 @@ try:
 except ImportError as error:
     raise ImportError("reading ONNX files needs onnx; pip install anygate[onnx]") from error
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, helper
 
-from ...cells import ELMAN, Cell, cell_of, gru_type, lstm_type, make
+from ...cells import ELMAN, Cell, gru_type, lstm_type, make
 from ...formulas import Activation
 from ..build import build, fill, to_tensor
 from ..directions import Directions
 from .activations import unpack
 from .constants import Constants
+from .described import DTYPES, read_scan
 from .lowering import METADATA
 from .operators import Family, families
-from .scan import groups
 
 __all__ = ["load"]
 
@@ -45,9 +44,6 @@ _ATTRIBUTES = {
 }
 _WAYS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 _NAMES = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
-_DTYPES = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
-_DTYPES[np.dtype(np.float16)] = torch.float16
-_ELEMENTS = {TensorProto.FLOAT16: torch.float16, TensorProto.BFLOAT16: torch.bfloat16}
 
 
 def load(
@@ -83,29 +79,32 @@ def load(
     found: dict[str, nn.Module] = {}
     others: set[str] = set()
     for node, own in _nodes(model.graph, constants, place.parent):
-        name = node.name or next((n for n in node.output if n), node.op_type)
+        kind = _word(node.op_type)
+        name = _word(node.name or next((n for n in node.output if n), kind))
         if only is not None and name not in only:
             continue
         try:
             layer = _layer(node, own)
-        except ValueError as error:
-            raise ValueError(f"{node.op_type} '{name:.200}': {error}") from None
+        except (ValueError, TypeError, IndexError, KeyError) as error:
+            raise ValueError(f"{kind:.40} '{name:.200}': {error!s:.600}") from None
         if layer is None:
-            others.add(node.op_type)
+            others.add(kind)
             continue
         count, unique = 1, name
         while unique in found:
             count += 1
             unique = f"{name} ({count})"
         found[unique] = layer
-    inner = {n.op_type for f in model.functions for n in f.node} & {*_OPERATORS, "Scan"}
+    kinds = {_word(n.op_type) for f in model.functions for n in f.node}
+    inner = kinds & {*_OPERATORS, "Scan"}
     if inner:
         raise ValueError(
-            f"{place.name} has {', '.join(sorted(inner))} in a function of its own; inline it first "
-            "(onnx.inliner.inline_local_functions)"
+            f"{place.name} has {', '.join(sorted(inner))} in a function of its own; inline it "
+            "first (onnx.inliner.inline_local_functions)"
         )
     if not found:
-        has = f"; it has {', '.join(sorted(others))}, not by anygate" if others else ""
+        foreign = ", ".join(sorted(others & {"Scan", "Loop"}))
+        has = f"; it has {foreign}, not by anygate" if foreign else ""
         raise ValueError(f"{place.name} has no LSTM, GRU or RNN node and no Scan by anygate{has}")
     return found
 
@@ -118,6 +117,11 @@ def _parse(content: bytes, place: Path) -> ModelProto:
     if not model.HasField("graph"):
         raise ValueError(f"{place.name} is no ONNX file: it holds no graph")
     return model
+
+
+def _word(text: Any) -> str:
+    """A text of the file; protobuf hands out bytes where it is none."""
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 
 
 def _array(value: Any) -> Array:
@@ -146,7 +150,7 @@ def _layer(node: NodeProto, constants: Constants) -> nn.Module | None:
         return None
     for entry in node.metadata_props:
         if entry.key == METADATA and node.op_type == "Scan":
-            return _scan(entry.value, constants)
+            return read_scan(entry.value, constants)
     return None
 
 
@@ -159,7 +163,7 @@ class _Node:
     def __init__(self, node: NodeProto, constants: Constants) -> None:
         self.operator = node.op_type
         self.blocks, usual = _OPERATORS[node.op_type]
-        given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        given = {_word(a.name): helper.get_attribute_value(a) for a in node.attribute}
         if unknown := sorted(given.keys() - _ATTRIBUTES):
             raise ValueError(f"the attribute '{unknown[0]:.80}' is not known")
         way = _text(given.get("direction", b"forward")).lower()
@@ -191,7 +195,7 @@ class _Node:
         if not self.inputs.get(name):
             raise ValueError(f"the input {name} is missing")
         array = self.constants.get(self.inputs[name], name)
-        if array is None or array.dtype not in _DTYPES:
+        if array is None or array.dtype not in DTYPES:
             raise ValueError(f"{name} has the dtype {array is not None and array.dtype}")
         return array
 
@@ -273,7 +277,7 @@ def _operator(node: NodeProto, constants: Constants) -> nn.Module:
     options: dict[str, Any] = {
         "bias": read.b is not None,
         "batch_first": read.layout,
-        "dtype": _DTYPES[read.w.dtype],
+        "dtype": DTYPES[read.w.dtype],
     }
     cells = [read.cell(functions) for functions in read.functions]
     start = read.start()
@@ -329,69 +333,3 @@ def _numbers(given: Mapping[str, Any], name: str) -> list[float]:
     if not all(map(math.isfinite, values)):
         raise ValueError(f"{name} holds numbers that are not finite")
     return values
-
-
-# ---- Scan --------------------------------------------------------------------------------------
-
-
-def _scan(text: str, constants: Constants) -> nn.Module:
-    """A layer that anygate described in the node's metadata."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError("its metadata are not as anygate writes them") from None
-    form = {"version": int, "cell": str, "hidden": int, "reverse": bool, "tensors": dict}
-    if not isinstance(content, dict) or any(
-        not isinstance(content.get(key), kind) for key, kind in form.items()
-    ):
-        raise ValueError("its metadata are not as anygate writes them")
-    if content["version"] != 1:
-        raise ValueError(f"its metadata are of version {content['version']!r:.20}; this is 1")
-    names = content["tensors"]
-    if not all(isinstance(name, str) for name in names.values()):
-        raise ValueError("its metadata are not as anygate writes them")
-    cell = cell_of(content["cell"])
-    found = {role: constants.get(name, role) for role, name in names.items()}
-    arrays, inputs = _arrays(cell, int(content["hidden"]), found)
-    kinds = {array.dtype for array in arrays.values() if array is not None}
-    if len(kinds) != 1 or (dtype := _DTYPES.get(kinds.pop())) is None:
-        raise ValueError("its tensors are of several dtypes, or of none that a layer has")
-    biased = any(role.startswith("bias") for role in found)
-    layer = build(cell, inputs, int(content["hidden"]), bias=biased, dtype=dtype)
-    fill(layer, arrays)
-    layer.to(_ELEMENTS.get(content.get("element"), dtype))
-    return Directions(None, layer) if content["reverse"] else layer
-
-
-def _arrays(
-    cell: Cell, hidden: int, found: Mapping[str, Array | None]
-) -> tuple[dict[str, Array | None], int]:
-    """The parameters by name, and the input size."""
-    products = cell.type.products
-    rows = [p.name for p in products if p.recurrent]
-    columns = hidden * sum(p.input for p in products)
-    weight = found.get("weight_ih_t")
-    if hidden < 1 or weight is None or weight.ndim != 2 or weight.shape[1] != columns:
-        raise ValueError(f"weight_ih_t is missing or not [inputs, {columns}]")
-    arrays: dict[str, Array | None] = {"weight_ih": weight.T, "bias_ih": found.get("bias_x")}
-    blocks: dict[str, Array] = {}
-    biases: dict[str, Array] = {}
-    for k, group in enumerate(groups(cell.type)):
-        part, bias = found.get(f"weight_hh_t {k}"), found.get(f"bias_h {k}")
-        if part is None or part.shape != (hidden, hidden * len(group)):
-            raise ValueError(f"weight_hh_t {k} is missing or not [{hidden}, {hidden * len(group)}]")
-        blocks.update(zip(group, np.split(part.T, len(group)), strict=True))
-        if bias is not None:
-            if bias.shape != (hidden * len(group),):
-                raise ValueError(f"bias_h {k} is {list(bias.shape)}")
-            biases.update(zip(group, np.split(bias, len(group)), strict=True))
-    arrays["weight_hh"] = np.concatenate([blocks[name] for name in rows]) if rows else None
-    if biases:
-        zero = np.zeros(hidden, weight.dtype)
-        arrays["bias_hh"] = np.concatenate([biases.get(name, zero) for name in rows])
-    for name in cell.per_unit:
-        vector = found.get(f"vector {name}")
-        if vector is None or vector.shape != (hidden,):
-            raise ValueError(f"the vector {name} is missing or not [{hidden}]")
-        arrays[name] = vector
-    return arrays, weight.shape[0]

@@ -104,7 +104,8 @@ class _Step:
 
     def _value(self, action: Action) -> str:
         run = bind(_program(action), operations(self.g))
-        return run({name: self.values[name] for name in action.inputs})["value"]
+        found: str = run({name: self.values[name] for name in action.inputs})["value"]
+        return found
 
     def _full(self, action: Action) -> str:
         """[B, H], whatever the program uses."""
