@@ -17,7 +17,7 @@ from task_folder import spec
 
 from anygate.lab.study.measure import dead_units
 from anygate.lab.study.outlook import trial_seconds
-from anygate.lab.study.trial import Model, chosen, run_trial
+from anygate.lab.study.trial import Model, rows_of, run_trial
 from anygate.lab.tasks import (
     ACCURACY,
     CROSS_ENTROPY,
@@ -103,7 +103,7 @@ def test_dead_units_of_packed_sequences_are_those_of_all_their_steps() -> None:
     model = Model(spec(task, activation="relu", hidden_size=8), 2, every_step=False)
     _, x, lengths = tiny(every_step=False)
     alone = [x[:n, k : k + 1] for k, n in enumerate(lengths.tolist())]
-    found = dead_units(model.lstm, chosen(x, lengths, slice(None)))
+    found = dead_units(model.lstm, rows_of(x, lengths, slice(None)))
     joined = dead_units(model.lstm, torch.cat(alone).reshape(1, -1, 2))
     assert set(found) == set(joined) and all(0 <= share <= 1 for share in found.values())
     even = torch.full((4,), 7)

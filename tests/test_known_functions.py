@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,9 @@ def test_a_module_is_its_formula(module: nn.Module) -> None:
     check(module, module, 2.1e-9 if isinstance(module, nn.Softplus) else 0.0)
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=str)
+@pytest.mark.parametrize(
+    "function", FUNCTIONS, ids=lambda f: re.sub(" (of type object )?at 0x[0-9a-f]+", "", str(f))
+)
 def test_a_function_is_its_formula(function: Any) -> None:
     check(function, function, 2.1e-9 if function is F.softplus else 0.0)
 
