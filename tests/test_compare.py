@@ -120,7 +120,7 @@ def test_an_arm_is_put_in_with_all_its_settings() -> None:
     forget = (seen["long"][0].bias_ih_l0 + seen["long"][0].bias_hh_l0)[4:8]
     assert (forget >= 0).all() and (forget <= math.log(8)).all()
     for arm, said in (
-        ({"init": "orthodox"}, "init is one of identity"),
+        ({"init": "orthodox"}, "init is one of torch, identity"),
         ({"init": "chrono"}, "needs the sequences' length"),
     ):
         with pytest.raises(ArmError, match=f"arm 'bad': .*{said}"):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,12 @@ NOT_YET = {
     "26": "Opacus' per-sample gradients",
 }
 """Cases that are not met yet, by the topic that will meet them."""
+OTHERWISE = {
+    "07": "torch's own functions are understood by what they are, in place of being refused",
+}
+"""Cases whose demand a later decision replaced."""
+NEEDS = {"41": "onnxruntime", "43": "tensorboard"}
+"""Packages that a case needs and does not ask for itself."""
 TIMED = ("77",)
 """Cases that hold one run's times against each other: benchmarks do that, alternating; no test."""
 
@@ -32,6 +39,10 @@ def _case(path: Path) -> object:
     marks = []
     if number in TIMED:
         marks.append(pytest.mark.skip(reason="it compares times"))
+    if number in OTHERWISE:
+        marks.append(pytest.mark.skip(reason=OTHERWISE[number]))
+    if number in NEEDS and find_spec(NEEDS[number]) is None:
+        marks.append(pytest.mark.skip(reason=f"{NEEDS[number]} is not installed"))
     if number in NOT_YET:
         marks.append(pytest.mark.xfail(reason=NOT_YET[number], strict=True))
     return pytest.param(path, id=number, marks=marks)

@@ -59,8 +59,8 @@ def _late(home: str, name: str) -> Callable[..., Any]:
 
 
 def _declare(name: str, home: str, forward: str, shapes: str, gradient: tuple[str, ...]) -> None:
-    """What an operator does, by names in its home. gradient: of its backward, of what that saves,
-    and of its batching rule, as far as there are such."""
+    """Gives an operator its functions, by names in its home. gradient: of its backward, of what
+    that saves, and of its batching rule, as far as there are such."""
     LIBRARY.impl(name, _late(home, forward), "CompositeExplicitAutograd")
     torch.library.register_fake(f"anygate::{name}", _late(home, shapes), lib=LIBRARY)
     if gradient:

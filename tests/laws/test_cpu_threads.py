@@ -87,7 +87,7 @@ def test_a_formula_nobody_has_compiled_in_six_threads(
 ) -> None:
     monkeypatch.setenv("ANYGATE_CACHE", str(tmp_path / "cache"))
     compiler.kernels.cache_clear()
-    plain._code.cache_clear()
+    plain.code.cache_clear()
     torch.manual_seed(0)
     lstm = LSTM(4, 16, engine="cpu", candidate="tanh(x) + 0.0625*x")
     x = torch.randn(3, 2, 4)

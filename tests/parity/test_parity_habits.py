@@ -49,6 +49,8 @@ def test_older_files_load(assign: bool, trainable: str, cls: Any) -> None:
     model = nn.Sequential(cls(I, H, trainable=trainable, **LEARNT))
     state = {}
     for name, value in model.state_dict().items():
+        if name.endswith("_extra_state"):  # older files name no cell
+            continue
         value = value + torch.randn(())
         if name.rsplit(".")[-1].startswith(("weight", "bias")):
             state[name] = value
@@ -57,7 +59,7 @@ def test_older_files_load(assign: bool, trainable: str, cls: Any) -> None:
     given = dict(state)
     model.load_state_dict(state, assign=assign)
     assert all(state[n] is given[n] for n in given), "the caller's dict was changed"
-    for name, value in model.state_dict().items():
+    for name, value in model.named_parameters():
         assert value.dim() == 2 or "bias" in name
         assert torch.equal(value.flatten(), state[name].flatten())
     wrong = {

@@ -1,5 +1,5 @@
-"""What a fused engine leaves to the eager one: gradients that can be differentiated again, and
-calls that something looks into."""
+"""The work that a fused engine leaves to the eager one: gradients that can be differentiated again,
+and calls that something looks into."""
 
 from __future__ import annotations
 

@@ -150,7 +150,8 @@ class Engine(ABC):
         return None
 
     def detail(self, cell: Cell, hidden: int, batch: int, dtype: str) -> str:
-        """How the engine computes a layer of this size, for people; "" if there is one way only."""
+        """The way the engine computes a layer of this size, for people; "" if there is one way
+        only."""
         return ""
 
     @abstractmethod

@@ -43,8 +43,9 @@ def script(with_page: bool = False) -> str:
 
 
 def data() -> dict[str, Any]:
-    """What the page knows of the library: the chain rule of each primitive as formula text in its
-    arguments x, y, w and their derivatives dx, dy, dw; the catalogue; names that are refused."""
+    """The tables that the page has of the library: the chain rule of each primitive as formula text
+    in its arguments x, y, w and their derivatives dx, dy, dw; the catalogue; names that are
+    refused."""
     return {
         "rules": {name: _rule(primitive) for name, primitive in PRIMITIVES.items()},
         "activations": [

@@ -100,7 +100,8 @@ def _is_torchs(kind: Any) -> bool:
 
 
 def _held(home: str, name: str) -> Any:
-    """What a module, or torch.Tensor, holds under a name; None where it is not imported."""
+    """The object that a module, or torch.Tensor, holds under a name; None where it is not
+    imported."""
     module: Any = sys.modules.get(home.removesuffix(".Tensor"))
     if home.endswith(".Tensor"):
         module = getattr(module, "Tensor", None)

@@ -13,8 +13,8 @@ __all__ = ["Directions"]
 
 
 class Directions(nn.Module):
-    """What a module with bidirectional=True cannot be: a layer that reads backward alone, or one
-    with another cell each way. Other libraries have such layers.
+    """Layers that no module with bidirectional=True can be: a layer that reads backward alone, or
+    one with another cell each way. Other libraries have such layers.
 
     ahead, back: modules of one layer and one direction, of one size; either may be None. start: the
     states before the first step, [directions, H] each, where none are given; zeros if it is None.

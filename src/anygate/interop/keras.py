@@ -157,7 +157,7 @@ _SEVERAL = "an RNN of several cells, which is several layers here; only= leaves 
 
 
 class _Configs:
-    """What is known of layers by their names."""
+    """Descriptions of layers by their names."""
 
     def __init__(self, described: Any, given: Any) -> None:
         if isinstance(given, str):
@@ -269,7 +269,7 @@ class _Reader:
         return cell_for(family, inside, gate, reset_after), weights
 
     def activation(self, spec: Any) -> Activation:
-        """What a config says of an activation: a name, or a layer's class with its numbers."""
+        """The activation that a config names: a name, or a layer's class with its numbers."""
         if spec is None:
             return ACTIVATIONS["identity"]
         if isinstance(spec, str):
@@ -386,8 +386,8 @@ def _from_keras(family: str, array: Array) -> Array:
 
 
 def to_weights(module: nn.Module) -> list[Array]:
-    """What layer.set_weights takes in Keras: kernel, recurrent kernel and bias, of both directions
-    in turn. The layer must have the arguments of `to_config`.
+    """The list that layer.set_weights takes in Keras: kernel, recurrent kernel and bias, of both
+    directions in turn. The layer must have the arguments of `to_config`.
 
         layer = keras.layers.LSTM(**anygate.interop.keras.to_config(lstm))
         layer.build((None, None, 8))

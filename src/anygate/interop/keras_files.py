@@ -82,7 +82,7 @@ def read_text(value: Any) -> str:
 
 
 def _children(group: Any, h5py: Any) -> Iterator[tuple[str, Any]]:
-    """What lies in a group itself: links to elsewhere are not followed."""
+    """The members of a group itself: links to elsewhere are not followed."""
     for name in group:
         if isinstance(group.get(name, getlink=True), h5py.HardLink):
             yield name, group[name]

@@ -49,7 +49,7 @@ class Comparison:
 
     @property
     def verdict(self) -> list[str]:
-        """What may be said, in sentences: the answer, each arm against the first, failures, cost,
+        """The findings in sentences: the answer, each arm against the first, failures, cost,
         and how far it reaches."""
         from .findings.verdict import verdict
 
@@ -65,7 +65,7 @@ class Comparison:
         return _pandas().DataFrame(self.rows())
 
     def curves(self) -> pandas.DataFrame:
-        """What was reported of each epoch, as a pandas DataFrame: arm, seed, epoch, and a column
+        """The reports of each epoch as a pandas DataFrame: arm, seed, epoch, and a column
         for each name."""
         return _pandas().DataFrame(curve_rows(self.results))
 

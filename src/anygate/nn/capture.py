@@ -15,8 +15,8 @@ __all__ = ["ACTIVE", "Capture", "Marks", "Place", "capturing", "read_marks"]
 
 
 class Marks(NamedTuple):
-    """Which steps of a batch [T, B, I] count, as they were given and not looked at: an exporter has
-    no values.
+    """Marks of the steps of a batch [T, B, I] that count, as they were given and not looked at: an
+    exporter has no values.
 
     lengths [B], valid [T, B], cuts [T, B] (True where a new sequence begins), or None. valid holds
     what lengths says, where both were given.
@@ -70,7 +70,7 @@ def read_marks(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool
 
 
 class Place(NamedTuple):
-    """Where a run comes from: the module; what its parameters' names end with; the steps that
+    """The origin of a run: the module; what its parameters' names end with; the steps that
     count; the states were given, and are not zeros; it is a single time step of a step cell."""
 
     module: nn.Module

@@ -120,7 +120,7 @@ def check_cell(
 
 
 def _level() -> int:
-    """How far up the line stands that is neither torch's nor ours."""
+    """The number of frames up to the line that is neither torch's nor ours."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and _home(frame) in ("torch", "anygate"):
         level, frame = level + 1, frame.f_back
@@ -185,7 +185,8 @@ def _text_of(found: Any) -> str:
 
 @lru_cache(maxsize=256)
 def _read(text: str) -> tuple[Any, str]:
-    """What the weights compute, without names, and a text for people. Raises ValueError."""
+    """The cell that the weights compute, without names, and a text for people. Raises
+    ValueError."""
     fields = read_fields(json.loads(text), _FIELDS, "", required=tuple(_FIELDS))
     if fields["anygate"] != _VERSION:
         raise FormulaError(f"version {fields['anygate']} of its form; install a newer anygate")

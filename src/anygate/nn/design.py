@@ -200,7 +200,7 @@ def every_activation(choice: Any) -> Iterator[Any]:
 def _pick(
     name: str, choice: Any, layer: int, way: str, num_layers: int, ways: tuple[str, ...]
 ) -> Any:
-    """What a choice says for one layer and direction."""
+    """The part of a choice for one layer and direction."""
     if isinstance(choice, Mapping):
         if set(choice) != {"forward", "backward"} or len(ways) < 2:
             raise ValueError(
@@ -284,8 +284,8 @@ def learnt_parameters(cell: Cell, trainable: Trainable) -> dict[str, str]:
 
 
 def summary(designs: Sequence[Design], type: CellType, options: Mapping[str, Any]) -> str:
-    """What differs from torch's module, as arguments: "activation=relu, peephole=True". designs: of
-    all layers and directions; type: the one whose activations are torch's; options: further
+    """The differences from torch's module, as arguments: "activation=relu, peephole=True". designs:
+    of all layers and directions; type: the one whose activations are torch's; options: further
     arguments with their values."""
     default = make(type).slots
     labels: dict[str, str] = {}

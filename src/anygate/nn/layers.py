@@ -117,6 +117,12 @@ class RecurrentLayers(Notices, nn.RNNBase):
             )
         return self._design.cell
 
+    def __dir__(self) -> list[str]:
+        """Without `cell` where there is no one cell: torch.jit asks for everything named here."""
+        names = [str(name) for name in super().__dir__()]
+        same = len({design.key for design in self._designs.values()}) == 1
+        return names if same else [name for name in names if name != "cell"]
+
     @property
     def cells(self) -> dict[str, Cell]:
         """The cell of each layer and direction, by what its parameters' names end with: "l0",

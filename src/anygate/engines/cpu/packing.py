@@ -88,7 +88,7 @@ class _Kept:
         return self.entry(tensors, code, verify_bytes).made
 
     def entry(self, tensors: tuple[Tensor, ...], code: Kernels, verify_bytes: bool) -> _Entry:
-        """What is known of contiguous tensors as they are."""
+        """Facts about contiguous tensors as they are."""
         key = (code.target, code.layout.weights, *[(t.data_ptr(), t.shape) for t in tensors])
         entry = self.found.get(key)
         if entry is None or not entry.is_fresh(tensors, code, verify_bytes):

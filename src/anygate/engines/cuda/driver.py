@@ -40,7 +40,7 @@ class Function:
 
 
 class Driver(Protocol):
-    """What the engine asks of a GPU; tests have one that emulates it on the CPU."""
+    """The calls that the engine makes to a GPU; tests have one that emulates it on the CPU."""
 
     def __hash__(self) -> int: ...
 
@@ -76,14 +76,14 @@ class Driver(Protocol):
         """The address of a number in the host's memory where a kernel leaves why it gave up."""
 
     def reason(self, device: torch.device) -> int:
-        """What a kernel left there; 0: nothing."""
+        """The word that a kernel left there; 0: nothing."""
 
 
 # ---- NVRTC -----------------------------------------------------------------------------------
 
 
 def _candidates() -> list[Path]:
-    """Where wheels put NVRTC, those of torch's CUDA version first."""
+    """The places where wheels put NVRTC, those of torch's CUDA version first."""
     found: list[Path] = []
     for place in sys.path:
         for pattern in ("nvidia/*/lib/libnvrtc.so.*", "nvidia/*/bin/nvrtc64_*.dll"):

@@ -84,7 +84,7 @@ class CUDA(Engine):
         return None
 
     def detail(self, cell: Cell, hidden: int, batch: int, dtype: str) -> str:
-        """How a layer of this size is computed, in words."""
+        """The way a layer of this size is computed, in words."""
         plan = self.plan(cell, hidden, batch, 1, getattr(torch, dtype), torch.device(self.device))
         return str(plan) if plan else f"{_TOO_LARGE}; eager runs it"
 
@@ -97,7 +97,7 @@ class CUDA(Engine):
         dtype: torch.dtype,
         device: torch.device,
     ) -> Plan | None:
-        """How a layer is computed; None if no plan fits the card."""
+        """The plan by which a layer is computed; None if no plan fits the card."""
         parts = _DTYPES[str(dtype).removeprefix("torch.")]
         if parts > 1 and allows_tf32():
             parts = 2

@@ -61,7 +61,7 @@ class Direction:
 
 
 def address(tensor: Tensor | None) -> int:
-    """Where a tensor lies; 0 for none."""
+    """The address of a tensor; 0 for none."""
     return 0 if tensor is None else tensor.data_ptr()
 
 

@@ -266,8 +266,8 @@ def _rows_before(layer: Layer) -> Tensor:
 
 
 def _biases(layout: Layout, layer: Layer, hidden: int) -> tuple[Tensor | None, Tensor | None]:
-    """What the product with x adds, in weight_ih's order, and what the kernel does: bias_hh, of
-    products that do not see x."""
+    """The biases that the product with x adds, in weight_ih's order, and what the kernel does:
+    bias_hh, of products that do not see x."""
     bias_ih, bias_hh = layer.bias_ih, layer.bias_hh
     if bias_ih is None or bias_hh is None:
         return bias_ih, None if bias_hh is None else _ready(bias_hh)

@@ -18,7 +18,7 @@ __all__ = ["Call", "apply", "flat", "run", "run_backward"]
 
 
 class Call(NamedTuple):
-    """What a run needs besides tensors. code: the kernels; reverse: of each layer."""
+    """The arguments of a run besides tensors. code: the kernels; reverse: of each layer."""
 
     code: Kernels
     key: str

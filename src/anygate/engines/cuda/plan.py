@@ -1,4 +1,4 @@
-"""How a layer is laid out on the card: which blocks compute what, and what that takes."""
+"""The layout of a layer on the card: which blocks compute what, and what that takes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Card:
 
     @property
     def architecture(self) -> str:
-        """What NVRTC compiles for: the instructions of clusters are sm_90's and later ones'."""
+        """The architecture that NVRTC compiles for: the instructions of clusters are sm_90's and
+        later ones'."""
         major, minor = self.capability
         return f"sm_{major}{minor}"
 

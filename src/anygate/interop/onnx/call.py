@@ -52,7 +52,7 @@ class Call:
 
     @classmethod
     def of(cls, node: NodeProto) -> Call:
-        """What a node of DOMAIN and KIND says."""
+        """The description in a node of DOMAIN and KIND."""
         given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         count = int(given["states"])
         inputs = [*node.input, *[""] * len(ORDER)]

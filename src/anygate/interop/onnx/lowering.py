@@ -29,7 +29,7 @@ _IR = 10  # the first in which nodes have metadata
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What one direction of one layer became.
+    """The outcome for one direction of one layer.
 
     name: of the node. became: "LSTM", "GRU", "RNN", "Scan", or "one step". cell: its activations.
     why: the reason why it is no operator; "" if it is one.
@@ -46,7 +46,7 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What the layers of a model became in a file, in the order in which they run."""
+    """The outcomes for the layers of a model in a file, in the order in which they run."""
 
     path: str
     layers: tuple[LayerReport, ...]

@@ -25,8 +25,8 @@ _numbers = count(1)
 
 
 def custom_translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """What torch.onnx.export takes as custom_translation_table, for models whose layers run on the
-    engine "cpu" in float32 or float64:
+    """The argument custom_translation_table of torch.onnx.export, for models whose layers run on
+    the engine "cpu" in float32 or float64:
 
         torch.onnx.export(
             model, args, "model.onnx", dynamic_shapes=...,

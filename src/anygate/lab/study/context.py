@@ -1,10 +1,10 @@
-"""What a user's own training is given: `swap`, which puts the arm into a model, and `trial`, which
-keeps curves, recordings and checkpoints."""
+"""The arguments of a user's own training: `swap`, which puts the arm into a model, and `trial`,
+which keeps curves, recordings and checkpoints."""
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +25,7 @@ from ..arms import Arm, ArmError
 from .begin import begin
 from .live import Log
 from .measure import inside_of
+from .store.files import write_bytes
 from .trial import tidy
 
 M = TypeVar("M", bound=nn.Module)
@@ -184,12 +185,9 @@ class RunningTrial:
             "reports": self.reports,
             "inside": self.inside,
         }
-        draft = self.folder / f".{CHECKPOINT}.part"
-        with open(draft, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, self.folder / CHECKPOINT)
+        held = io.BytesIO()
+        torch.save(content, held)
+        write_bytes(self.folder / CHECKPOINT, held.getvalue())
 
     def restore(self, **state: Stateful) -> int:
         """Load the last checkpoint of this trial into the objects; returns its epoch, 0 if there

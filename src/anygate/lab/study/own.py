@@ -45,7 +45,8 @@ _LONGEST = 300  # characters of an exception's text in a file
 
 
 class TrainError(ValueError):
-    """What `train` does or returns cannot be used; the message says what to change."""
+    """A `train` that does or returns something that cannot be used; the message says what to
+    change."""
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ class Study:
         }
 
     def _slots(self) -> list[str]:
-        """Those that some arm changes, in the order of the equations."""
+        """The slots that some arm changes, in the order of the equations."""
         arguments = {self.slot} | {name for arm in self.arms for name in arm.slots}
         known = {*dict(cell_type(self.settings.cell).slots), "activation", "gate_activation"}
         meant = {s for name in arguments & known for s in slots_of(name, self.settings.cell)}

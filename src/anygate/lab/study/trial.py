@@ -145,7 +145,7 @@ class TrialSpec:
 
     @property
     def functions(self) -> tuple[Callable[..., object], ...]:
-        """Those that the user may have written."""
+        """The parts of the settings that the user may have written."""
         return (self.task.make, self.task.metric.loss, self.task.metric.score)
 
     def run(self) -> Outcome:

@@ -1,4 +1,4 @@
-"""What the columns of a table are: numbers, categories or dates, and which of them a task sees.
+"""The kinds of a table's columns: numbers, categories or dates, and which of them a task sees.
 
 Numbers are 1, -1.5, .5 or 1e-3, dates 2024-05-31 with or without a time. Nothing is guessed: a
 decimal comma, a text among numbers and an infinity are refused with their place.

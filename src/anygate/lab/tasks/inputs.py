@@ -1,4 +1,5 @@
-"""What a forecast sees of each row: numbers, categories, dates, and marks of what is missing."""
+"""The inputs of a forecast at each row: numbers, categories, dates, and marks of what is
+missing."""
 
 from __future__ import annotations
 

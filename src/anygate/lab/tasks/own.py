@@ -1,5 +1,5 @@
-"""What is one's own: module:name, where the name is a Task or a function that returns one, or a
-Metric."""
+"""Tasks and metrics of one's own: module:name, where the name is a Task or a function that returns
+one, or a Metric."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def find_metric(name: str) -> Metric:
 
 
 def import_own(reference: str, what: str) -> object:
-    """What MODULE:NAME is, from the current directory too. Raises TaskError for what is not there;
-    what the user's own code raises is left as it is. what: "task", for the message."""
+    """The object that MODULE:NAME names, from the current directory too. Raises TaskError for what
+    is not there; what the user's own code raises is left as it is. what: "task", for the
+    message."""
     module_name, _, path = reference.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # workers inherit sys.path

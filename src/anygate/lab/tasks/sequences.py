@@ -260,7 +260,7 @@ def _class_numbers(title: str, labels: NDArray[Any]) -> tuple[NDArray[np.int64],
 
 
 def _baseline(y: NDArray[Any], metric: Metric, classes: int, test: int) -> tuple[float, str]:
-    """What an answer reaches that does not look: the shares of the classes, or the mean."""
+    """The score of an answer that does not look: the shares of the classes, or the mean."""
     tested = y[len(y) - test :] if test else y
     if not classes:
         mean, spread = moments((y[: len(y) - test]).reshape(len(y) - test, -1).astype(np.float64))

@@ -1,4 +1,4 @@
-"""What a forecast is asked for, and what answers reach that need no learning."""
+"""Targets of a forecast, and the scores of answers that need no learning."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Asked:
     majority: NDArray[np.float32] | None = None
 
     def kept(self, origins: Rows) -> Rows:
-        """Those for which anything is asked."""
+        """The rows for which anything is asked."""
         y = self.y[origins]
         return origins[y != IGNORE] if y.ndim == 1 else origins[~np.isnan(y).all(1)]
 
