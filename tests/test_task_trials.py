@@ -105,7 +105,7 @@ def test_a_changed_file_is_another_trial_and_another_study(tmp_path: Path) -> No
 
 
 def test_trials_of_tasks_without_files_keep_their_keys() -> None:
-    """So that results of earlier versions count; those from before the settings were renamed (clip ->
+    """So that results of earlier versions count; those from before settings were renamed (clip ->
     gradient_clip ...) do not."""
     assert find_task("adding").data == "" and "data" not in find_task("adding").describe()
     adding = TrialSpec(find_task("adding"), resolve("tanh"), "activation", 0, Settings())

@@ -4,6 +4,7 @@ tell from the long one."""
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 import anygate
+from anygate.engines.cpu import compiler, plain
 from anygate.engines.protocol import load, register
 from anygate.nn import shortcuts
 
@@ -176,3 +178,18 @@ def test_shapes_that_come_and_go_are_forgotten() -> None:
             for _ in range(2):
                 module(torch.randn(steps, 2, 3))
     assert len(module._shortcuts.found) <= shortcuts._MOST
+
+
+def test_machine_code_lives_as_long_as_a_shortcut_to_it() -> None:
+    """The cache of kernels forgets the oldest, and of several threads that compile one formula at
+    once only one's is kept: a shortcut made with another's must not call freed memory."""
+    lstm, x = anygate.LSTM(3, 4, candidate="tanh(x) + 0.03125*x"), torch.randn(2, 1, 3)
+    with torch.no_grad():
+        expected = lstm(x)[0]
+        assert all(torch.equal(lstm(x)[0], expected) for _ in range(2))
+        for cache in (compiler.kernels, plain.code):
+            cache.cache_clear()
+        gc.collect()
+        for k in range(3):  # what lies in the freed memory now
+            anygate.LSTM(3, 4, candidate=f"tanh(x) + {k}/64*x")(x)
+        assert torch.equal(lstm(x)[0], expected)

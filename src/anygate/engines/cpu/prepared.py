@@ -95,5 +95,6 @@ def prepare(code: Kernels, layer: Layer) -> Prepared | None:
         )
         return not changed
 
-    run.keep = constants  # type: ignore[attr-defined]  # the machine code reads it
+    # The machine code reads the constants, and lies in memory that `code` frees.
+    run.keep = constants, code  # type: ignore[attr-defined]
     return run
