@@ -168,7 +168,7 @@ class RecurrentLayers(Notices, nn.RNNBase):
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if swapping:
             self._init_flat_weights()
-        check_cell(self, state_dict, prefix, bool(rest[0]), *rest[3:])
+        check_cell(self, state_dict, prefix, "version" in rest[0], *rest[3:])
 
     def flatten_parameters(self) -> None:
         """Nothing: cuDNN's one block of weights is not what the engines read."""

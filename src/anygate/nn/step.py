@@ -169,7 +169,7 @@ class StepCell(Notices, nn.RNNCellBase):
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         with_two_dimensions(self, self._designs, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        check_cell(self, state_dict, prefix, bool(rest[0]), *rest[3:])
+        check_cell(self, state_dict, prefix, "version" in rest[0], *rest[3:])
 
     def extra_repr(self) -> str:
         """torch's, and what differs from torch's module."""
