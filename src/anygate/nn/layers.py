@@ -120,7 +120,8 @@ class RecurrentLayers(Notices, nn.RNNBase):
     def __dir__(self) -> list[str]:
         """Without `cell` where there is no one cell: torch.jit asks for everything named here."""
         names: list[str] = super().__dir__()  # type: ignore[no-untyped-call]
-        same = len({design.key for design in self._designs.values()}) == 1
+        designs = getattr(self, "_designs", {})  # none while it is being made
+        same = len({design.key for design in designs.values()}) <= 1
         return names if same else [name for name in names if name != "cell"]
 
     @property
