@@ -35,7 +35,7 @@ SYMPY = {"sympy", "mpmath"}
 ENGINES = {path.name for path in (ROOT / "engines").iterdir() if (path / "__init__.py").exists()}
 """Each has a folder, and no other knows it by name: `engines.protocol` finds it."""
 CLI_IMPORTED_AT_ONCE = sys.stdlib_module_names  # `anygate --help` must not wait for torch
-OPTION_TABLES = [ROOT / "lab" / "data_options.py", ROOT / "lab" / "settings.py"]
+OPTION_TABLES = [ROOT / "lab" / "settings.py"]
 """What the command line may import at once besides: options as data."""
 
 

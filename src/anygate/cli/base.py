@@ -9,18 +9,12 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any
 
-from ..lab.settings import Bounds, above_zero, finite, positive
-
 __all__ = [
-    "Bounds",
     "Exit",
     "UsageError",
-    "above_zero",
     "add_command",
     "columns",
-    "finite",
     "need_lab",
-    "positive",
     "print_json",
     "say",
 ]

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..lab.data_options import DATA_OPTIONS
+from ..lab.settings import DATA_OPTIONS
 from .base import Exit, UsageError, add_command, need_lab, print_json, say
 from .report import finish, print_done
 from .request import OPTIONS, SETTINGS, merged

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from ..lab.data_options import DATA_OPTIONS, DataOption
 from ..lab.settings import (
+    DATA_OPTIONS,
     SETTINGS,
     Bounds,
     Option,
@@ -23,11 +23,6 @@ from ..lab.settings import (
 from .base import UsageError
 
 __all__ = ["DEFAULTS", "OPTIONS", "SETTINGS", "Option", "merged", "read_config"]
-
-
-def _data_option(option: DataOption) -> Option:
-    kind = Bounds(int, option.least, option.most) if option.kind is int else str
-    return Option(kind, option.help, option.metavar, option.many, option.choices)
 
 
 OPTIONS: dict[str, Option] = {
@@ -52,7 +47,7 @@ OPTIONS: dict[str, Option] = {
         "sequences with classes or values (.npz, .ts)",
         "FILE",
     ),
-    **{name: _data_option(option) for name, option in DATA_OPTIONS.items()},
+    **DATA_OPTIONS,
     "seeds": Option(Bounds(int, 1, 1_000), "seeds 0 to N-1 (default 8)"),
     "seed_list": Option(Bounds(int, 0, 2**53 - 1), "these seeds, in place of --seeds", many=True),
     "margin": Option(

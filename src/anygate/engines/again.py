@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from .protocol import Layer
+from .protocol import Layer, intercepted
 
 __all__ = ["gradients", "needs_operator", "warn_once"]
 
@@ -64,9 +63,6 @@ def needs_operator(layer: Layer) -> bool:
     dispatch mode, a subclass of Tensor."""
     return (
         torch.compiler.is_compiling()
-        or forward_ad._current_level >= 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._get_tracing_state() is not None
+        or intercepted()
         or not _PLAIN.issuperset(map(type, (layer[0], *layer[1], *layer[2:9])))
     )

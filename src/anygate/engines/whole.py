@@ -27,13 +27,9 @@ def _tracing() -> bool:
     return torch._C._get_tracing_state() is not None
 
 
-onnx_knows = False
-"""A symbolic function is registered for the operator, for torch.onnx.export(dynamo=False)."""
-
-
 def _check_onnx() -> None:
     """Raises RuntimeError in torch.onnx.export(dynamo=False), which knows no such operator."""
-    if torch.onnx.is_in_onnx_export() and not onnx_knows:
+    if torch.onnx.is_in_onnx_export():
         raise RuntimeError(
             "torch.onnx.export(dynamo=False) cannot write an anygate layer, whose time loop would "
             "be frozen at the traced length; anygate.interop.onnx.export(model, args, path) does"

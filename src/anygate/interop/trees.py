@@ -11,10 +11,9 @@ from ..formulas import ACTIVATIONS, Activation
 from ..formulas.lookup import resolve
 from ..nn.design import ActivationLike
 
-__all__ = ["Array", "Tree", "activation_of", "array", "flat", "nested"]
+__all__ = ["Array", "activation_of", "array", "flat", "nested"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
-Tree: TypeAlias = Mapping[str, Any]
 _JAX = {
     **{name: ACTIVATIONS[name] for name in ("relu", "relu6", "softplus", "elu", "celu", "selu")},
     **{name: ACTIVATIONS[name] for name in ("leaky_relu", "log_sigmoid", "mish", "squareplus")},

@@ -227,3 +227,51 @@ def value_of(name: str, text: str) -> Any:
         raise TaskError(f"{name}: true or false is needed, not {text[:40]!r}")
     check(name, text, option)
     return text
+
+
+# ---- of data files ----------------------------------------------------------------------------
+
+MISSING = ("forward", "linear", "drop", "mask")
+"""The ways to treat missing values."""
+DATA_OPTIONS: dict[str, Option] = {
+    "target": Option(
+        str, "the columns of the table to forecast: numbers, or one of classes", "COLUMN", many=True
+    ),
+    "features": Option(
+        str,
+        "the columns that are seen besides the target (default: all that hold numbers, dates or "
+        "categories)",
+        "COLUMN",
+        many=True,
+    ),
+    "group": Option(str, "the column that tells several series apart", "COLUMN"),
+    "window": Option(positive, "past rows for each forecast (default 24)"),
+    "horizon": Option(Bounds(int, 1, 10_000), "forecast the next N rows at once (default 1)"),
+    "season": Option(
+        Bounds(int, 2, 1_000_000),
+        "rows of a season, for the baseline 'as one season ago' (default: by the dates, such as "
+        "12 for months)",
+    ),
+    "test_from": Option(
+        str,
+        "rows from this date on are for testing (default: the last fifth)",
+        "DATE",
+    ),
+    "missing": Option(
+        str,
+        "what stands for a missing value: forward (the last known one), linear (between its "
+        "neighbours, of which none may be later than the window), drop (its row is left out), "
+        "mask (forward, and a feature that marks it)",
+        "HOW",
+        choices=MISSING,
+    ),
+    "metric": Option(
+        str,
+        "the measure of --data: accuracy, balanced_accuracy, cross_entropy, mse, mae, "
+        "relative_error, or MODULE:NAME of a Metric",
+        "NAME",
+    ),
+}
+"""Name -> option of `--data`."""
+DATA_OPTIONS_OF_SEQUENCES = ("missing", "metric")
+"""Those that files of sequences (.npz, .ts) take; the others are for tables (CSV, Parquet)."""

@@ -24,7 +24,7 @@ from .exchange import (
 )
 from .layers import RecurrentLayers
 from .step import StepCell
-from .swap import CONFIG_VERSION, Skipped, SwapSummary, named_recurrent
+from .swap import CONFIG_VERSION, Skipped, SwapSummary, carry_out, named_recurrent
 
 __all__ = ["apply", "config"]
 
@@ -88,15 +88,11 @@ def apply(model: nn.Module, config: Any, *, strict: bool = True) -> SwapSummary:
             continue
         already = Skipped(names, f"is {shown_module(module)} already")
         plans.append(plan) if plan else skipped.append(already)
-    if strict and problems:
-        raise ValueError(
-            "apply changed nothing, because the model and the configuration do not fit:"
-            + "".join(f"\n  {problem}" for problem in problems)
-            + "\nstrict=False changes the others and reports these"
-        )
-    for plan in plans:
-        plan.apply()
-    return SwapSummary(tuple(plan.entry for plan in plans), tuple(skipped + problems))
+    refusal = (
+        "apply changed nothing, because the model and the configuration do not fit:",
+        "strict=False changes the others and reports these",
+    )
+    return carry_out(plans, skipped, problems, refusal if strict else None)
 
 
 def _read(data: Any) -> dict[str, Described]:

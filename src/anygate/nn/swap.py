@@ -31,7 +31,15 @@ from .exchange import (
     shown_names,
 )
 
-__all__ = ["CONFIG_VERSION", "Skipped", "SwapSummary", "Swapped", "named_recurrent", "swap"]
+__all__ = [
+    "CONFIG_VERSION",
+    "Skipped",
+    "SwapSummary",
+    "Swapped",
+    "carry_out",
+    "named_recurrent",
+    "swap",
+]
 
 Match: TypeAlias = str | Iterable[str] | Callable[[str, nn.Module], bool]
 """Which modules: a name or glob ("encoder.*"), several of them, or (name, module) -> bool."""
@@ -151,12 +159,23 @@ def swap(
         else:
             already = Skipped(names, f"is {shown_module(module)} already")
             plans.append(plan) if plan else skipped.append(already)
-    if strict and problems:
-        raise ValueError(
-            "swap changed nothing, because it cannot change all that is asked:"
-            + "".join(f"\n  {problem}" for problem in problems)
-            + "\nmatch= leaves modules out; strict=False changes the others and reports these"
-        )
+    refusal = (
+        "swap changed nothing, because it cannot change all that is asked:",
+        "match= leaves modules out; strict=False changes the others and reports these",
+    )
+    return carry_out(plans, skipped, problems, refusal if strict else None)
+
+
+def carry_out(
+    plans: list[Plan],
+    skipped: list[Skipped],
+    problems: list[Skipped],
+    refusal: tuple[str, str] | None,
+) -> SwapSummary:
+    """Apply all plans. refusal: the sentences before and after the problems of a ValueError, with
+    which nothing is changed if there are problems; None: they are reported as skipped."""
+    if refusal is not None and problems:
+        raise ValueError("\n".join([refusal[0], *(f"  {p}" for p in problems), refusal[1]]))
     for plan in plans:
         plan.apply()
     return SwapSummary(tuple(plan.entry for plan in plans), tuple(skipped + problems))

@@ -249,8 +249,9 @@ def _transposed(e: Emitter, lines: list[Any]) -> list[Any]:
     """As many vectors as each has numbers, rows and columns exchanged."""
     lanes, step = len(lines), 1
     while step < lanes:
-        low = [k % (2 * step) // step * lanes + k - k % (2 * step) // step * step
-               for k in range(lanes)]  # fmt: skip
+        low = [
+            k % (2 * step) // step * lanes + k - k % (2 * step) // step * step for k in range(lanes)
+        ]
         high = [place + step for place in low]
         masks = [
             ir.Constant(ir.VectorType(I32, lanes), [ir.Constant(I32, p) for p in places])

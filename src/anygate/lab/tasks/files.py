@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data_options import DATA_OPTIONS, MISSING
+from ..settings import DATA_OPTIONS, DATA_OPTIONS_OF_SEQUENCES, MISSING
 from .base import Task, TaskError
 from .columns import choose
 from .forecasting import WINDOW, forecast_columns
@@ -130,7 +130,7 @@ def _missing(given: dict[str, Any]) -> str | None:
 
 
 def _sequences(file: Path, given: dict[str, Any]) -> Task:
-    if misplaced := [name for name in given if DATA_OPTIONS[name].tables]:
+    if misplaced := [name for name in given if name not in DATA_OPTIONS_OF_SEQUENCES]:
         options = " and ".join(f"--{name.replace('_', '-')}" for name in misplaced)
         raise TaskError(
             f"{options} {'belong' if len(misplaced) > 1 else 'belongs'} to tables (CSV, Parquet); "
