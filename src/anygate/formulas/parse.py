@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from typing import Any, NoReturn
@@ -71,6 +72,11 @@ _CHAINS: dict[type[ast.operator], tuple[type[ast.operator], ...]] = {
     **dict.fromkeys((ast.Mult, ast.Div), (ast.Mult, ast.Div)),
 }
 _VARIABLES = ("x", "z")
+_WORDS = {"and", "or", "if", "else"}
+_NUMBER_INTO_WORD = re.compile(
+    r"(?<![\w.])((?>0[xX][\da-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+"
+    r"|(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d[\d_]*)?))([^\W\d]\w*)"
+)
 _CONSTANTS = {"pi": sympy.pi, "e": sympy.E}
 
 
@@ -147,6 +153,7 @@ def _parse(
     text = text.strip()
     if not text:
         raise FormulaError("the formula is empty; write one like 'x*sigmoid(x)'")
+    _check_tokens(text)
     try:
         tree = ast.parse(text, mode="eval")
     except (RecursionError, MemoryError):
@@ -198,6 +205,23 @@ def check_parameter_name(name: str) -> None:
         found = None
     if not isinstance(found, sympy.Symbol) or found.name != name:
         raise FormulaError(f"'{short(name)}' is no name for a parameter of a formula")
+
+
+def _check_tokens(text: str) -> None:
+    """Refuses what Python's parser warns of on stderr before it reads it: a number that runs into a
+    word (`3x`, `1if x > 0 else 2`) and a backslash."""
+    if (place := text.find("\\")) >= 0:
+        raise FormulaError(
+            f"the formula '{short(text)}' has a backslash, which means nothing in one"
+            f"{_mark(text, place)}"
+        )
+    if found := _NUMBER_INTO_WORD.search(text):
+        number, word = found.groups()
+        remedy = "a space" if word in _WORDS else "*"
+        raise FormulaError(
+            f"in the formula '{short(text)}' the number {short(number)} runs into "
+            f"'{short(word)}'; write {remedy} between them{_mark(text, found.start())}"
+        )
 
 
 def _syntax_error(text: str, error: Exception) -> NoReturn:
