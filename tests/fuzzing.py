@@ -156,8 +156,9 @@ def attempt(whole: str, engines: bool = True, cpu: bool = True) -> Outcome:
     expression = activation.expression
     again = from_canonical(canonical(expression))
     assert again == expression
-    assert Activation("again", again).program == Activation("again", expression).program
-    assert parse_own(Activation("printed", expression).formula) == expression
+    own = activation.parameters  # of a text that is the bare name of a built-in
+    assert Activation("again", again, **own).program == activation.program
+    assert parse_own(Activation("printed", expression, **own).formula) == expression
     assert pickle.loads(pickle.dumps(activation)) == activation
     values = sum(_engines_agree(p, cpu) for p in _programs(activation)) if engines else 0
     return Outcome(True, seconds, values)
