@@ -82,10 +82,10 @@ def _sign_vectors(n: int, resamples: int, seed: int) -> Iterator[Array]:
     if n < 60 and 2**n <= resamples + 1:
         for start in range(0, 2**n, _ROWS):
             codes = np.arange(start, min(start + _ROWS, 2**n))[:, None]
-            yield 1.0 - 2.0 * ((codes >> np.arange(n)) & 1)
+            yield np.asarray(1 - 2 * ((codes >> np.arange(n)) & 1), dtype=np.float64)
         return
     yield np.ones((1, n))
     random = np.random.default_rng(seed)
     for start in range(0, resamples, _ROWS):
         rows = min(_ROWS, resamples - start)
-        yield 1.0 - 2.0 * random.integers(0, 2, size=(rows, n))
+        yield np.asarray(1 - 2 * random.integers(0, 2, size=(rows, n)), dtype=np.float64)
