@@ -886,11 +886,15 @@ def test_summary() -> None:
 
 
 class Mine(nn.GRU):
-    """A subclass of another recurrent module."""
+    """A subclass that torch's kernels are called in."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        start = torch.zeros(1, input.shape[1], H) if hx is None else hx
+        return torch._VF.gru(input, start, self._flat_weights, True, 1, 0.0, False, False, False)
 
 
 def test_the_summary_tells_of_other_recurrent_modules() -> None:
-    """A module of a class of the user's own stays as it is; the summary says so, with all names."""
+    """A module whose code would pass by stays as it is; the summary says so, with all names."""
     own = Mine(I, H)
     model = nn.ModuleDict(
         {
@@ -907,7 +911,9 @@ def test_the_summary_tells_of_other_recurrent_modules() -> None:
     assert [entry.names for entry in summary.replaced] == [("lstm",), ("step",)]
     told = {entry.names: entry.reason for entry in summary.skipped}
     assert set(told) == {("own", "same"), ("any",)}
-    assert "own = same: Mine is a subclass of torch.nn.GRU, whose own code would be" in str(summary)
+    assert "own = same: Mine is a subclass of torch.nn.GRU with code of its own, and its" in (
+        str(summary)
+    )
     assert told[("any",)] == "is a RNNBase, which has no class of torch.nn to swap with"
     assert type(model["own"]) is Mine
     for name, value in without_cells(model.state_dict()).items():
@@ -943,12 +949,29 @@ def occupied() -> Any:
     return module
 
 
-class OwnAnygate(LSTM):
-    pass
+class Named(nn.LSTM):
+    """A subclass that calls torch's forward by its class."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        return nn.LSTM.forward(self, input, hx)
+
+
+class Silent(nn.LSTM):
+    """A subclass that never arrives at torch's forward."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        return input, hx
+
+
+class Taken(Own):
+    """A subclass with a method that anygate's module has too."""
+
+    def explain(self) -> str:
+        return "an LSTM"
 
 
 def parametrized_subclass() -> Any:
-    module = Own(I, H)
+    module = Named(I, H)
     parametrizations.weight_norm(module, "weight_hh_l0")
     return module
 
@@ -956,15 +979,17 @@ def parametrized_subclass() -> Any:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Own(I, H), r"odd: Own is a subclass of torch.nn.LSTM, whose own code would be "
-                            r"lost; make it a subclass of anygate.LSTM"),
-        (parametrized_subclass, "odd: Own is a subclass of torch.nn.LSTM"),
-        (lambda: OwnAnygate(I, H), "odd: OwnAnygate is a subclass of anygate.LSTM"),
+        (lambda: Mine(I, H), "odd: Mine is a subclass of torch.nn.GRU with code of its own, and "
+                             "its forward calls torch's kernels itself. Make it a subclass of any"),
+        (lambda: Named(I, H), "its forward calls LSTM.forward by that name"),
+        (parametrized_subclass, "odd: Named is a subclass of torch.nn.LSTM with code of its own"),
+        (lambda: Silent(I, H), r"its forward does not call super\(\).forward, so no activation"),
+        (lambda: Taken(I, H), "it has an attribute 'explain' that anygate's module needs; rename"),
         (scripted, "odd: it is TorchScript, compiled for good; swap the model before scripting"),
         (rewired, "odd: its forward was replaced on the module itself"),
         (occupied, "odd: it has an attribute '_design' that anygate's module needs; rename it"),
     ],
-    ids=["subclass", "parametrized", "ours", "scripted", "rewired", "occupied"],
+    ids=["kernels", "named", "parametrized", "silent", "taken", "scripted", "rewired", "occupied"],
 )  # fmt: skip
 def test_what_cannot_be_changed(make: Any, message: str) -> None:
     """All or nothing; the error names the module; with strict=False the rest is changed."""

@@ -19,6 +19,7 @@ from .exchange import (
     Plan,
     base_class,
     is_scripted,
+    kind_of,
     plan_change,
     shown_module,
 )
@@ -126,7 +127,7 @@ def _read(data: Any) -> dict[str, Described]:
 
 def _plan(module: nn.Module, names: tuple[str, ...], described: Described) -> Plan | None:
     """The way to change one module. Raises Cannot where it is of another kind or size."""
-    base = base_class(module)
+    base = kind_of(base_class(module))
     if is_scripted(module) or base not in (*KINDS, *WRITTEN):
         raise Cannot(f"is a {base.__name__}, which no configuration changes")
     own = OURS.get(base, base)

@@ -20,6 +20,7 @@ from .parameters import attribute
 from .recurrent import Recurrent, RecurrentCell
 from .rnn import RNN, RNNCell
 from .step import StepCell
+from .subclasses import obstacle, over, own_class
 
 __all__ = [
     "KINDS",
@@ -34,6 +35,7 @@ __all__ = [
     "base_class",
     "family_of",
     "is_scripted",
+    "kind_of",
     "plan_change",
     "shown_module",
     "shown_names",
@@ -117,10 +119,9 @@ def listed_names(names: tuple[str, ...], most: int = 4) -> str:
 
 def _arguments_of(module: Any) -> dict[str, Any]:
     """The arguments with which anygate's constructor makes such a module."""
-    if isinstance(module, nn.RNN | nn.RNNCell):
-        return {} if module.nonlinearity == "tanh" else {"candidate": module.nonlinearity}
     if not isinstance(module, RecurrentLayers | StepCell):
-        return {}
+        plain = getattr(module, "nonlinearity", "tanh") == "tanh"
+        return {} if plain else {"candidate": module.nonlinearity}
     default = make(module._torch_type).slots
     chosen = {slot: [c.slots[slot] for c in _cells(module)] for slot in module._design.cell.slots}
     slots = {
@@ -141,9 +142,9 @@ def _cells(module: Any) -> list[Cell]:
 def _merged(module: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
     """Arguments of anygate's constructor: those given, the rest as `module` has them. A slot that
     is given takes the parameters that its activation learnt with it."""
-    base = base_class(module)
-    ours = cast(Any, OURS.get(TORCHS.get(base, base), base))
-    type = cast(Any, module if base in WRITTEN else ours)._torch_type
+    kind = kind_of(base_class(module))
+    ours = cast(Any, OURS.get(kind, kind))
+    type = cast(Any, module if kind in WRITTEN else ours)._torch_type
     groups = shortcuts(type)
     given = {k: v for k, v in given.items() if groups.get(k, True)}  # an RNN has no gates
     touched = {slot for name in given for slot in groups.get(name, (name,))}
@@ -161,6 +162,11 @@ def base_class(module: nn.Module) -> type:
     above = cls.__bases__[0]
     injected = cls.__name__ == f"Parametrized{above.__name__}"
     return above if injected and parametrize.is_parametrized(module) else cls
+
+
+def kind_of(base: type) -> type:
+    """The class of torch or anygate that `base` is, or whose code a subclass of it calls."""
+    return next((cls for cls in base.__mro__ if cls in (*KINDS, *WRITTEN)), base)
 
 
 @dataclass
@@ -192,10 +198,11 @@ def plan_change(
     """The way to change a module; None if nothing changes. Raises Cannot with the reason."""
     base = base_class(module)
     _check_kind(module, base)
-    torchs = TORCHS.get(base, base)
+    kind = kind_of(base)
+    torchs = TORCHS.get(kind, kind)
     ours = OURS.get(torchs, torchs)
     arguments = _merged(module, given)
-    known = arguments.keys() if base in WRITTEN else set(arguments_added(ours))
+    known = arguments.keys() if kind in WRITTEN else set(arguments_added(ours))
     if unknown := sorted(arguments.keys() - known):
         raise Cannot(f"anygate.{ours.__name__} has no argument {unknown[0]}")
     try:
@@ -207,15 +214,15 @@ def plan_change(
     if back:
         plain_arguments = _check_default(target)
         target = _build(torchs, module, _META, **plain_arguments)
-    own_arguments = {} if base in OURS else _arguments_of(module)
-    if isinstance(module, nn.RNN | nn.RNNCell):
+    own_arguments = {} if kind in OURS else _arguments_of(module)
+    if kind in (nn.RNN, nn.RNNCell):
         own_arguments = {"nonlinearity": module.nonlinearity}
-    source: nn.Module = _build(base, module, _META, **own_arguments)
+    source: nn.Module = _build(kind, module, _META, **own_arguments)
     same_arguments = _arguments_of(source) == _arguments_of(target)
-    if type(target) is base and same_arguments:
+    if type(target) is kind and same_arguments:
         return None
     bare = nn.RNN if isinstance(module, nn.RNNBase) else nn.RNNCell
-    plain = vars(_build(bare if base in WRITTEN else torchs, module, _META)).keys()
+    plain = vars(_build(bare if kind in WRITTEN else torchs, module, _META)).keys()
     own = {k: v for k, v in vars(target).items() if k not in plain}
     named = {k: vars(target)[k] for k in ("mode", "nonlinearity") if k in vars(target)}
     before = vars(source).keys() - plain
@@ -230,7 +237,7 @@ def plan_change(
     entry = Swapped(
         names,
         shown_module(module),
-        shown_module(target),
+        shown_module(target, own_class(base)),
         cell,
         tuple(new),
         tuple(dropped),
@@ -238,7 +245,7 @@ def plan_change(
     )
     return Plan(
         module,
-        _class(module, type(target)),
+        _class(module, _goal(base, type(target))),
         entry,
         own | named,
         before - own.keys(),
@@ -285,15 +292,14 @@ def _remade(source: Any, target: Any) -> set[str]:
 
 
 def _check_kind(module: nn.Module, base: type) -> None:
-    """True if changing the class changes no code of the user's."""
+    """Raises Cannot where code of the user's would be lost or would pass by anygate's."""
     if is_scripted(module):
         raise Cannot("it is TorchScript, compiled for good; swap the model before scripting it")
-    if base not in (*KINDS, *WRITTEN):
-        parent = next(cls for cls in base.__mro__ if cls in KINDS)
+    kind, own = kind_of(base), own_class(base)
+    if kind in OURS and own is not kind and (reason := obstacle(own, kind, OURS[kind])):
         raise Cannot(
-            f"{base.__name__} is a subclass of {_path(parent)}, whose own code would be lost; "
-            f"make it a subclass of {_path(OURS.get(parent, parent))}, or swap before the model "
-            "is wrapped in another class"
+            f"{own.__name__} is a subclass of {_path(kind)} with code of its own, and {reason}. "
+            f"Make it a subclass of {_path(OURS[kind])}"
         )
     if "forward" in vars(module):
         raise Cannot(
@@ -348,6 +354,21 @@ def _build(cls: type, module: Any, device: Any, dtype: Any = None, **arguments: 
     return cast(nn.Module, built)
 
 
+def _goal(base: type, target: type) -> type:
+    """The class that a module of class `base` gets: `target`, under the code of a subclass."""
+    own = own_class(base)
+    if own in (*KINDS, *WRITTEN):
+        return target
+    torchs = TORCHS.get(target, target)
+    if issubclass(own, target):
+        return own
+    if not issubclass(own, torchs):
+        raise Cannot(
+            f"{own.__name__} is a subclass of {_path(kind_of(own))}, whose own code needs it"
+        )
+    return over(own, target, torchs)
+
+
 def _class(module: nn.Module, cls: type) -> type:
     """The class for `module`: `cls`, behind what torch's parametrizations put before it."""
     old = type(module)
@@ -358,8 +379,12 @@ def _class(module: nn.Module, cls: type) -> type:
     return type(f"Parametrized{cls.__name__}", (cls,), body)
 
 
-def shown_module(module: nn.Module) -> str:
-    return f"{_path(base_class(module))}({module.extra_repr()})"
+def shown_module(module: nn.Module, own: type | None = None) -> str:
+    """A module as text. own: the class with code of a user's that it has or gets."""
+    base = base_class(module)
+    kind, own = kind_of(base), own or own_class(base)
+    text = f"{_path(kind)}({module.extra_repr()})"
+    return text if own in (*KINDS, *WRITTEN) else f"{own.__name__} over {text}"
 
 
 def _path(cls: type) -> str:

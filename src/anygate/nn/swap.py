@@ -128,9 +128,12 @@ def swap(
     to: torch.nn makes torch's modules again; only where they compute the same, which is with
     sigmoid and tanh (RNN: tanh or relu) in all slots. A class (torch.nn.LSTM, anygate.GRU) means
     the modules of that name alone, cells included.
-    strict: raise for a module that is meant but cannot be changed (a subclass with code of its own,
-    TorchScript, a replaced `forward`, a slot that its kind does not have), and if none is meant.
-    With False it is skipped, and the summary says why.
+    strict: raise for a module that is meant but cannot be changed (TorchScript, a replaced
+    `forward`, a slot that its kind does not have), and if none is meant. With False it is skipped,
+    and the summary says why.
+
+    A subclass with code of its own keeps it: its super().forward(...) arrives at anygate's. One
+    that does not come to torch's computation by super() alone cannot be changed.
 
     The module objects stay the ones they are and only get another class, as torch's own
     parametrizations do it. So all that holds one of them goes on holding it, also where the model
