@@ -89,9 +89,12 @@ def onnx_runner(like: nn.RNNBase, activation: str, mode: str, x: Tensor) -> Run 
     )
     weights = {"W": iofc(m.weight_ih_l0), "R": iofc(m.weight_hh_l0), "B": bias.numpy()}
     node = helper.make_node(
-        "LSTM", ["X", "W", "R", "B"], ["Y", "Y_h", "Y_c"], hidden_size=m.hidden_size,
+        "LSTM",
+        ["X", "W", "R", "B"],
+        ["Y", "Y_h", "Y_c"],
+        hidden_size=m.hidden_size,
         activations=["Sigmoid", ONNX[activation], ONNX[activation]],
-    )  # fmt: skip
+    )
     graph = helper.make_graph(
         [node],
         "lstm",

@@ -133,9 +133,15 @@ def test_median_and_restricted_mean_are_those_of_the_curve(
 
 @pytest.mark.parametrize(
     ("n", "places", "confidence"),
-    [(1, (1, 1), 0.0), (5, (1, 5), 0.9375), (6, (1, 6), 0.96875), (9, (2, 8), 1 - 20 / 512),
-     (10, (2, 9), 1 - 22 / 1024), (20, (6, 15), 0.958610535)],
-)  # fmt: skip
+    [
+        (1, (1, 1), 0.0),
+        (5, (1, 5), 0.9375),
+        (6, (1, 6), 0.96875),
+        (9, (2, 8), 1 - 20 / 512),
+        (10, (2, 9), 1 - 22 / 1024),
+        (20, (6, 15), 0.958610535),
+    ],
+)
 def test_median_interval_by_hand(n: int, places: tuple[int, int], confidence: float) -> None:
     interval = median_interval(np.arange(n, 0.0, -1.0))
     assert (interval.low, interval.high) == places

@@ -110,8 +110,20 @@ def _of_another_user(path: Path, _: random.Random) -> None:
         path.unlink()
 
 
-DAMAGES = (_flip, _cut, _longer, _noise, _fifo, _folder, _link, _device, _sparse, _of_another_name,
-           _readable_but_writable, _of_another_user)  # fmt: skip
+DAMAGES = (
+    _flip,
+    _cut,
+    _longer,
+    _noise,
+    _fifo,
+    _folder,
+    _link,
+    _device,
+    _sparse,
+    _of_another_name,
+    _readable_but_writable,
+    _of_another_user,
+)
 
 
 @pytest.mark.usefixtures("clock")
@@ -188,9 +200,7 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(place: Path) -> 
     for path in (old, others):
         os.utime(path, (time.time() - 7200,) * 2)
     cache.write(OTHER, CODE)
-    assert {p.name for p in place.iterdir()} == {
-        young.name, others.name, f"{KEY}.o", f"{OTHER}.o"
-    }  # fmt: skip
+    assert {p.name for p in place.iterdir()} == {young.name, others.name, f"{KEY}.o", f"{OTHER}.o"}
 
 
 def test_a_full_disk_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,9 +24,13 @@ from anygate.engines.cpu import compiler, packing, plain
 def run_script(script: str, **environment: str) -> str:
     """What a script prints in a process of its own; it must end within five minutes."""
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=300,
-        env={**os.environ, **environment}, check=False,
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, **environment},
+        check=False,
+    )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 

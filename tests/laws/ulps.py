@@ -137,8 +137,10 @@ class _Table:
 
     def _mul(self, a: Known, b: Known) -> Known:
         value = a.value * b.value
-        passed = [mp.zero if u == 0 or v == 0 else abs(v) * u
-                  for v, u in ((a.value, b.unit), (b.value, a.unit))]  # fmt: skip
+        passed = [
+            mp.zero if u == 0 or v == 0 else abs(v) * u
+            for v, u in ((a.value, b.unit), (b.value, a.unit))
+        ]
         return Known(value, max(self.kind.ulp(value), *passed))
 
     def _div(self, a: Known, b: Known) -> Known:

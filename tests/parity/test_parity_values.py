@@ -45,10 +45,13 @@ BUILDS: dict[str, dict[str, Any]] = {
     "2 layers, batch first, no bias": {"num_layers": 2, "batch_first": True, "bias": False},
     "batch first, bidirectional": {"batch_first": True, "bidirectional": True},
     "2 layers, bidirectional, projected": {
-        "num_layers": 2, "bidirectional": True, "proj_size": 3, "batch_first": True,
+        "num_layers": 2,
+        "bidirectional": True,
+        "proj_size": 3,
+        "batch_first": True,
     },
     "projected, no bias": {"proj_size": 2, "bias": False},
-}  # fmt: skip
+}
 SHAPES = {"one of all": (1, 1, 1, 2), "one row": (7, 1, 3, 17), "rows": (3, 9, 2, 33)}
 DTYPES = (torch.float32, torch.float64)
 
