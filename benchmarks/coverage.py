@@ -1,4 +1,4 @@
-"""What anygate's intervals cover and how often its tests claim what is not so, by simulation.
+"""The coverage of anygate's intervals and the errors of its tests, by simulation.
 
     python benchmarks/coverage.py --out benchmarks/results/coverage.json    6 minutes, one core
     python benchmarks/coverage.py --replications 200                        a quick look

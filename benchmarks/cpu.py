@@ -182,7 +182,7 @@ print((status("VmHWM") - before) / 1024)
 
 
 def peak_memory() -> Any:
-    """What a training step takes above what was there before, each in a process of its own."""
+    """The memory of a training step above what was there before, each in a process of its own."""
     found = {}
     for shape in ((100, 64, 256, 512), (784, 32, 1, 128), (1000, 16, 64, 128)):
         row = {}

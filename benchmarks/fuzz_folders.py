@@ -117,7 +117,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def snapshot(rng: random.Random) -> dict[str, Any]:
-    """What a trial records inside, in four bins."""
+    """The recording of a trial's inside, in four bins."""
     row = [round(rng.random(), 3) for _ in range(4)]
     statistics = ("mean", "spread", "saturated_low", "saturated_high")
     slots = {slot: dict.fromkeys(statistics, row) for slot in SLOTS}

@@ -30,7 +30,7 @@ JAX = {"tanh": "tanh", "relu": "relu", "hard_tanh": "hard_tanh", "x*sigmoid(x)":
 
 
 class HandLoop(nn.Module):
-    """What people write today: a Python loop over time steps."""
+    """A Python loop over time steps, as people write it today."""
 
     def __init__(self, like: nn.RNNBase, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class JaxProcess:
     def timer(
         self, kind: str, shape: tuple[int, ...], activation: str, mode: str
     ) -> Callable[[], float]:
-        """What runs once and gives its seconds."""
+        """A function that runs once and returns its seconds."""
         name = self.ask("make", kind=kind, shape=shape, activation=activation, mode=mode)
         return lambda: self.ask("time", name=name)  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""How long a property sheet takes: formulas of kinked functions, nested at random.
+"""The time that property sheets take, of kinked functions nested at random.
 
     python benchmarks/sheets.py --count 300 --seed 0
 

@@ -1,4 +1,4 @@
-"""What the report suggests to change, and on what it stands; one suggestion followed to the end."""
+"""The changes that the report suggests, and their reasons; one suggestion followed to the end."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_the_curve_falls_and_the_area_grows(times: CensoredTimes) -> None:
 
 @given(solved_or_never, st.data())
 def test_a_slower_run_never_lowers_the_curve(times: list[float], data: st.DataObject) -> None:
-    """Where no run was stopped early: among those that were, each weighs more later."""
+    """Of runs of which none was stopped early: among those that were, each weighs more later."""
     place = data.draw(st.integers(0, len(times) - 1))
     later = [*times]
     later[place] += data.draw(st.integers(1, 5))

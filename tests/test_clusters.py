@@ -99,7 +99,7 @@ def test_no_ray_at_an_address_is_one_sentence() -> None:
 
 
 class _Client:
-    """What is asked of a cluster before anything is sent."""
+    """The answers of a cluster before anything is sent."""
 
     def __init__(self, threads: int, scheduler: str | None, worker: str | None) -> None:
         self.threads, self.versions = threads, (scheduler, worker)

@@ -170,7 +170,7 @@ def test_other_modules_are_refused(module: Any) -> None:
 
 
 def test_computed_weights_are_refused() -> None:
-    """What would be lost at the next forward is not written; what is kept, is."""
+    """Values that would be lost at the next forward are not written; those that stay are."""
     for spoil in (
         lambda m: parametrizations.weight_norm(m, "weight_hh_l1"),
         lambda m: prune.random_unstructured(m, "weight_hh_l1", 0.5),
@@ -486,7 +486,7 @@ def test_glorot_refuses() -> None:
     ],
 )
 def test_gain_as_in_torch(ours: str, theirs: Any, slope: float | None) -> None:
-    """Where torch's number is derived and not agreed upon."""
+    """The gains of torch's that are derived and not agreed upon."""
     assert init.gain(ours) == pytest.approx(nn.init.calculate_gain(theirs, slope), rel=1e-10)
 
 
@@ -551,7 +551,7 @@ def test_gain_against_mpmath(name: str) -> None:
 
 
 def test_gain_of_homogeneous_keeps_the_second_moment() -> None:
-    """What a gain is for: E[f(g z)^2] = 1 where f(g z) = g f(z)."""
+    """The purpose of a gain: E[f(g z)^2] = 1 where f(g z) = g f(z)."""
     z = torch.randn(2_000_000, dtype=torch.float64)
     for name in ("relu", "leaky_relu", "abs(x)"):
         g = init.gain(name)

@@ -408,7 +408,7 @@ def stub_of(case: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(("name", "count"), [("keras_tf23", 10), ("keras_lstm", 18)])
 @torch.no_grad()
 def test_cases_of_keras(name: str, count: int) -> None:
-    """Those of the last output, which is the state after the last step: the numbers of TensorFlow
+    """Cases of the last output, which is the state after the last step: the numbers of TensorFlow
     2.3 and of Keras' own tests, with masks, initial states and states that are kept."""
     ran = 0
     for case in json.loads((PEERS / f"{name}_cases.json").read_text())["cases"]:

@@ -441,7 +441,7 @@ def test_empty_batch(bidirectional: bool) -> None:
     ],
 )
 def test_shape_errors_as_in_torch(input: tuple[int, ...], hx: Any) -> None:
-    """Where nn.LSTM refuses, we refuse with the same type, and the message says the shapes."""
+    """Refused as by nn.LSTM, with the same type, and the message says the shapes."""
     theirs, ours = twins()
     for module in (theirs, ours):
         state = None if hx is None else tuple(torch.zeros(s) for s in hx)

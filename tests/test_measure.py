@@ -1,4 +1,4 @@
-"""What a trial measures inside its LSTM, against a float64 loop that keeps every gradient."""
+"""The measurements of a trial inside its LSTM, against a float64 loop that keeps every gradient."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def array(tensor: dict[str, Any] | None) -> Any:
 
 
 def left_out(case: dict[str, Any]) -> str | None:
-    """Why a case does not run; None if it does."""
+    """The reason why a case does not run; None if it does."""
     return "projection bias" if case.get("projection_bias") else None
 
 

@@ -1,4 +1,4 @@
-"""What compare is asked for: the command line over the file over the defaults, and mistakes."""
+"""The settings of compare: the command line over the file over the defaults, and mistakes."""
 
 from __future__ import annotations
 

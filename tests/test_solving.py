@@ -1,4 +1,4 @@
-"""Who solves the task and when, and equivalence: the sentences, from studies on disk."""
+"""Solving and equivalence: the sentences on who solves a task and when, from studies on disk."""
 
 from __future__ import annotations
 

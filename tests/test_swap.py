@@ -675,8 +675,8 @@ def test_every_argument_of_the_constructor_is_tested() -> None:
 
 @pytest.mark.parametrize("cls", OUR_LSTMS)
 def test_learnt_parameters_go_with_their_slot(cls: Any) -> None:
-    """Those of a slot that is given again are new; the others stay, and so do peepholes, whatever
-    the activation's own parameters are called."""
+    """Parameters of a slot that is given again are new; the others stay, and so do peepholes,
+    whatever the activation's own parameters are called."""
     end = "_l0" if cls is LSTM else ""
     learnt = dict.fromkeys(("input_gate.p", "candidate.a", "cell_output.a"), "unit")
     slope = Activation("slope", "sigmoid(p*x)", p=1.0)
@@ -766,7 +766,7 @@ def test_undo_needs_sigmoid_and_tanh() -> None:
 
 
 def test_undo_whatever_the_engine() -> None:
-    """Who computes it changes nothing in what is computed."""
+    """The engine changes nothing in what is computed."""
     model = LSTM(I, H, engine="reference")
     swap(model, to=nn.LSTM)
     assert type(model) is nn.LSTM

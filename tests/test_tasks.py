@@ -104,7 +104,7 @@ def test_the_baseline_is_what_an_answer_reaches_that_does_not_look(name: str, fo
 
 
 def outer(data: Data) -> Tensor:
-    """Where the symbol stands that a Reber string must repeat: this is all that is counted."""
+    """The place of the symbol that a Reber string must repeat, which is all that is counted."""
     return data.test_y[data.test_y != IGNORE]
 
 

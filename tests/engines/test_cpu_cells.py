@@ -372,7 +372,7 @@ def test_export_keeps_the_operator() -> None:
 
 
 class Tables:
-    """What an engine measures, by name of the pass."""
+    """The measurements of an engine, by name of the pass."""
 
     def __init__(self) -> None:
         self.found: dict[str, Tensor] = {}
@@ -394,7 +394,7 @@ SLOTS_AS_CALLED = {
 
 
 def counted(function: str, a: Tensor) -> dict[str, float]:
-    """What is counted of sigmoid or tanh at the arguments a, in numbers that are typed here."""
+    """The counts of sigmoid or tanh at the arguments a, from numbers that are typed here."""
     value = a.sigmoid() if function == "sigmoid" else a.tanh()
     slope = value * (1 - value) if function == "sigmoid" else 1 - value * value
     steep, low, high = {"sigmoid": (0.25, 0.1, 0.9), "tanh": (1.0, -0.8, 0.8)}[function]

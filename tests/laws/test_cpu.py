@@ -173,7 +173,7 @@ SMOOTH = tuple(n for n, a in ACTIVATIONS.items() if not sheet(a).kinks.value)
 def test_any_two_activations_in_any_two_slots(
     one: Any, other: Any, shape: Any, reverse: bool, seed: int
 ) -> None:
-    """Where no kink makes rounding decide."""
+    """On formulas without a kink, at which rounding would decide."""
     check(draw(lstm(dict((one, other))), *shape, reverse=reverse, seed=seed), keep=False)
 
 
@@ -211,7 +211,7 @@ def test_empty_batch() -> None:
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "mixed"])
 def test_extreme_numbers_and_nan(name: str) -> None:
-    """What torch's own operations give, and nothing of one row in another."""
+    """The results are those of torch's own operations, and no row reaches another."""
     case = draw(name, 9, 4, 3, 17, dtype=torch.float32)
     layer_ = with_leaves(case.layer, torch.Tensor.float)
     masks = None if layer_.masks is None else layer_.masks.float()
@@ -634,7 +634,7 @@ def test_explain_names_the_engine_and_the_reason() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_types_are_computed_in_single_precision(dtype: torch.dtype) -> None:
-    """What comes out is the float32 result rounded once, and so are the gradients."""
+    """Results and gradients are those of float32, rounded once."""
     torch.manual_seed(0)
     half = LSTM(3, 5, activation="gelu").to(dtype)
     single = copy.deepcopy(half).float()

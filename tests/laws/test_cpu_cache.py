@@ -259,7 +259,7 @@ def test_the_key_holds_every_source_that_the_compiler_can_reach() -> None:
 
 
 class _Memory(ctypes.Structure):
-    """What mallinfo2 of the C library returns."""
+    """The structure that the C library's mallinfo2 returns."""
 
     _fields_ = [  # ctypes wants a list
         (name, ctypes.c_size_t)

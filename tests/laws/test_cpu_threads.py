@@ -22,7 +22,7 @@ from anygate.engines.cpu import compiler, packing, plain
 
 
 def run_script(script: str, **environment: str) -> str:
-    """What a script prints in a process of its own; it must end within five minutes."""
+    """The text that a script prints in a process of its own, which must end within five minutes."""
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
         capture_output=True,
@@ -45,7 +45,7 @@ def quick_switches() -> Any:
 
 
 def at_once(count: int, work: Any) -> list[Any]:
-    """What work(k) gives in threads that begin together; an exception in one is raised here."""
+    """The results of work(k) in threads that begin together; an exception in one is raised here."""
     gate = threading.Barrier(count)
     found: list[Any] = [None] * count
 

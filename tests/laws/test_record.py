@@ -94,7 +94,7 @@ def loop(
 
 
 def near(value: Tensor, *limits: float | None) -> int:
-    """How many numbers are so near to a limit that rounding decides."""
+    """The number of values so near to a limit that rounding decides."""
     return sum(int(((value - x).abs() < 1e-5).sum()) for x in limits if x is not None)
 
 

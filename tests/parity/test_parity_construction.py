@@ -1,4 +1,4 @@
-"""What the constructor takes, what the module then is, and how it starts."""
+"""The constructor's arguments, the module that comes of them, and its first weights."""
 
 from __future__ import annotations
 

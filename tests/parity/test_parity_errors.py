@@ -1,4 +1,4 @@
-"""What a call refuses: the same exception as torch's, and a message that says what was expected
+"""Refusals of a call: the same exception as torch's, and a message that says what was expected
 and what was given."""
 
 from __future__ import annotations

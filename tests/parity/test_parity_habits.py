@@ -1,4 +1,4 @@
-"""What common code does with the modules of a model: initialise them in loops, convert them, load
+"""Habits of common code with the modules of a model: initialise them in loops, convert them, load
 older files, ask for their class."""
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def test_parameters_that_are_swapped(cls: Any, training: bool) -> None:
 
 
 def test_a_swapped_parameter_is_the_other_one() -> None:
-    """What was made of the weights goes with their bytes and not with their name."""
+    """Packed weights belong to the weights' bytes and not to their name."""
     one, two = anygate.LSTMCell(I, H), anygate.LSTMCell(I, H)
     x = torch.randn(3, I)
     with torch.no_grad():

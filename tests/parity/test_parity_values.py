@@ -348,7 +348,7 @@ def test_layout_of_the_gradient_that_arrives(any_layer: Kind, layout: str) -> No
 
 
 def test_the_classes_are_those() -> None:
-    """What this folder calls torch is torch's, and what it calls anygate ours."""
+    """The classes of this folder's TORCH come from torch, and those of ANYGATE from anygate."""
     for theirs, ours in PAIRS:
         assert type(theirs(I, H)) is getattr(nn, theirs.family)
         assert type(ours(I, H)) is getattr(anygate, theirs.family)

@@ -307,8 +307,8 @@ def parity(e: Expr) -> str | None:
 
 
 def zero_by_structure(program: Program) -> Callable[[Any], bool]:
-    """Whether the program's only output is zero by structure at an x: a zero branch taken, or a
-    product with one. A value too small for the working precision is not."""
+    """A test of an x: True if the program's only output is zero there by structure: a zero
+    branch taken, or a product with one. A value too small for the working precision is not."""
     run = bind(program, _ZERO_OPS)
 
     def is_zero(x: Any) -> bool:
