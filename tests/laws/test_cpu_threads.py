@@ -236,5 +236,30 @@ def test_a_write_through_numpy_is_seen_by_the_next_sequence() -> None:
         assert not np.array_equal(before.numpy(), after.numpy()), (hidden, steps)
 
 
+def test_the_one_write_that_a_single_step_does_not_see() -> None:
+    """As documented: one element of large weights, through NumPy, before a single step without
+    gradients. The next sequence sees it, and from then on every step, whose packed copy once
+    stayed the old one."""
+    lstm = LSTM(4, 256, engine="cpu")
+    x = torch.ones(1, 1, 4)
+    with torch.no_grad():
+        results = [lstm(x, _state(256))[0] for _ in range(3)]
+        lstm.weight_hh_l0.data.numpy()[3, 4] += 100
+        results.append(lstm(x, _state(256))[0])
+        lstm(torch.ones(2, 1, 4))
+        results.append(lstm(x, _state(256))[0])
+        truth = twin(lstm)(x, _state(256))[0]
+    first, *others, last = results
+    assert all(torch.equal(first, other) for other in others)
+    torch.testing.assert_close(last, truth)
+    assert not torch.equal(last, first)
+
+
+def twin(lstm: LSTM) -> LSTM:
+    other = LSTM(lstm.input_size, lstm.hidden_size, engine="eager")
+    other.load_state_dict(lstm.state_dict())
+    return other
+
+
 def _state(hidden: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.ones(1, 1, hidden), torch.ones(1, 1, hidden)
