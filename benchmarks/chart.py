@@ -33,12 +33,16 @@ def main() -> None:
         scale=alt.Scale(type="log", domain=[0.06, 4]),
         title="time of anygate over the peer's",
     )
-    dots = alt.Chart().mark_point(filled=True, size=70).encode(
-        x=x,
-        y=alt.Y("shape:N", sort=order, title="[T B I H]"),
-        color=alt.Color("peer:N", title=None),
-        shape=alt.Shape("peer:N", title=None),
-    )  # fmt: skip
+    dots = (
+        alt.Chart()
+        .mark_point(filled=True, size=70)
+        .encode(
+            x=x,
+            y=alt.Y("shape:N", sort=order, title="[T B I H]"),
+            color=alt.Color("peer:N", title=None),
+            shape=alt.Shape("peer:N", title=None),
+        )
+    )
     even = alt.Chart().mark_rule(strokeDash=[4, 3]).encode(x=alt.datum(1))
     chart = alt.layer(dots, even, data=alt.Data(values=points)).properties(width=300, height=230)
     whole = chart.facet(column=alt.Column("mode:N", title=None)).properties(

@@ -62,22 +62,36 @@ def main() -> None:
     mp.dps = 40
     fits: dict[str, Any] = {
         # erf(x) = x + x P(x^2) for |x| < 1
-        "ERF": (lambda s: mp.erf(mp.sqrt(s)) / mp.sqrt(s) - 1,
-                lambda s: mp.sqrt(s) / mp.erf(mp.sqrt(s)), 1e-12, 1.0, 7),
+        "ERF": (
+            lambda s: mp.erf(mp.sqrt(s)) / mp.sqrt(s) - 1,
+            lambda s: mp.sqrt(s) / mp.erf(mp.sqrt(s)),
+            1e-12,
+            1.0,
+            7,
+        ),
         # erf(x) = 1 - exp(P(x)) for x from 1 to 4
         "ERF_TAIL": (lambda x: mp.log(mp.erfc(x)), lambda x: mp.erfc(x) / mp.erf(x), 1.0, 4.0, 7),
         # erfc(y) = exp(-y^2) (1 + v P(v)) / (1 + 2 y) with v = y/(y + K), for y from 0 to 10.1
-        "ERFC": (lambda y: ((1 + 2 * y) * mp.exp(y * y) * mp.erfc(y) - 1) * (y + K) / y,
-                 lambda y: y / (y + K) / ((1 + 2 * y) * mp.exp(y * y) * mp.erfc(y)),
-                 1e-9, 10.1, 8, lambda y: y / (y + K)),
+        "ERFC": (
+            lambda y: ((1 + 2 * y) * mp.exp(y * y) * mp.erfc(y) - 1) * (y + K) / y,
+            lambda y: y / (y + K) / ((1 + 2 * y) * mp.exp(y * y) * mp.erfc(y)),
+            1e-9,
+            10.1,
+            8,
+            lambda y: y / (y + K),
+        ),
         # sin(r) = r + r^3 P(r^2), cos(r) = 1 - r^2/2 + r^4 P(r^2) for |r| <= pi/4
-        "SIN": (lambda s: (mp.sin(mp.sqrt(s)) / mp.sqrt(s) - 1) / s,
-                lambda s: s, 1e-6, 0.62, 3),
+        "SIN": (lambda s: (mp.sin(mp.sqrt(s)) / mp.sqrt(s) - 1) / s, lambda s: s, 1e-6, 0.62, 3),
         "COS": (lambda s: (mp.cos(mp.sqrt(s)) - 1 + s / 2) / s**2, lambda s: s**2, 1e-6, 0.62, 3),
         # atan(x) = x + x^3 P(x^2) for |x| <= 1
-        "ATAN": (lambda s: (mp.atan(mp.sqrt(s)) / mp.sqrt(s) - 1) / s,
-                 lambda s: s * mp.sqrt(s) / mp.atan(mp.sqrt(s)), 1e-6, 1.0, 8),
-    }  # fmt: skip
+        "ATAN": (
+            lambda s: (mp.atan(mp.sqrt(s)) / mp.sqrt(s) - 1) / s,
+            lambda s: s * mp.sqrt(s) / mp.atan(mp.sqrt(s)),
+            1e-6,
+            1.0,
+            8,
+        ),
+    }
     for name, arguments in fits.items():
         coefficients, error = minimax(*arguments)
         print(f"{name} = {coefficients}  # {error:.3f}")

@@ -1,4 +1,4 @@
-"""What anygate's intervals cover and how often its tests claim what is not so, by simulation.
+"""The coverage of anygate's intervals and the errors of its tests, by simulation.
 
     python benchmarks/coverage.py --out benchmarks/results/coverage.json    6 minutes, one core
     python benchmarks/coverage.py --replications 200                        a quick look
@@ -207,41 +207,93 @@ def intervals() -> list[Interval]:
         rows += [Interval(method, "mean", k, 0.0, partial(_mean, method, DATA[k])) for k in DATA]
     for tasks, where in ((1, "one task"), (4, "four tasks")):
         for k in DATA:
-            rows.append(Interval("stratified percentile", f"IQM, {where}", k,
-                                 _iqm_truth(k, tasks), partial(_iqm, DATA[k], tasks)))  # fmt: skip
-            rows.append(Interval("stratified percentile", f"paired difference of IQM, {where}", k,
-                                 0.5, partial(_iqm_difference, DATA[k], tasks)))  # fmt: skip
+            rows.append(
+                Interval(
+                    "stratified percentile",
+                    f"IQM, {where}",
+                    k,
+                    _iqm_truth(k, tasks),
+                    partial(_iqm, DATA[k], tasks),
+                )
+            )
+            rows.append(
+                Interval(
+                    "stratified percentile",
+                    f"paired difference of IQM, {where}",
+                    k,
+                    0.5,
+                    partial(_iqm_difference, DATA[k], tasks),
+                )
+            )
     rows += [Interval("Wilson", "rate", f"p = {p}", p, partial(_rate, p)) for p in (0.5, 0.8, 0.95)]
-    rows.append(Interval("Wilson", "probability of improvement, four tasks", "p = 0.5 to 0.99",
-                         float(UNEVEN.mean()), _share_of_tasks))  # fmt: skip
-    rows += [Interval(method, "probability of improvement, not paired", f"{k}, p = 0.8", 0.8,
-                      partial(_unpaired, method, k))
-             for method in ("Wilson", "stratified percentile") for k in DATA]  # fmt: skip
+    rows.append(
+        Interval(
+            "Wilson",
+            "probability of improvement, four tasks",
+            "p = 0.5 to 0.99",
+            float(UNEVEN.mean()),
+            _share_of_tasks,
+        )
+    )
+    rows += [
+        Interval(
+            method,
+            "probability of improvement, not paired",
+            f"{k}, p = 0.8",
+            0.8,
+            partial(_unpaired, method, k),
+        )
+        for method in ("Wilson", "stratified percentile")
+        for k in DATA
+    ]
     for k in HORIZON:
         truth = _restricted_truth(k)
         saved = _restricted_truth(k, 0.5) - truth
         rows += [
-            Interval("order statistics", "median time, 30% censored", k, MEDIAN[k],
-                     partial(_median_time, k)),
-            Interval("sign-flip", "restricted mean time, 30% censored", k, truth,
-                     partial(_restricted, k)),
-            Interval("sign-flip", "paired difference of restricted mean times", k, saved,
-                     partial(_time_saved, k)),
-        ]  # fmt: skip
+            Interval(
+                "order statistics",
+                "median time, 30% censored",
+                k,
+                MEDIAN[k],
+                partial(_median_time, k),
+            ),
+            Interval(
+                "sign-flip", "restricted mean time, 30% censored", k, truth, partial(_restricted, k)
+            ),
+            Interval(
+                "sign-flip",
+                "paired difference of restricted mean times",
+                k,
+                saved,
+                partial(_time_saved, k),
+            ),
+        ]
     return rows
 
 
 def tests() -> list[Test]:
     rows = [Test("sign-flip", "no difference", k, partial(_same_p, DATA[k])) for k in DATA]
-    rows.append(Test("sign-flip", "mean difference 0", "skewed differences",
-                     partial(_mean_p, skewed)))  # fmt: skip
+    rows.append(
+        Test("sign-flip", "mean difference 0", "skewed differences", partial(_mean_p, skewed))
+    )
     for method in ("sign-flip TOST", "Student t TOST"):
-        for k, data, sign in (("normal", normal, 1), ("skewed outwards", skewed, 1),
-                              ("skewed inwards", skewed, -1)):  # fmt: skip
-            rows.append(Test(method, "difference equal to the margin", k,
-                             partial(_equivalence_p, method, data, sign)))  # fmt: skip
-    rows += [Test("sign-flip of ranks", "same times, 30% censored", k, partial(_rank_p, k))
-             for k in HORIZON]  # fmt: skip
+        for k, data, sign in (
+            ("normal", normal, 1),
+            ("skewed outwards", skewed, 1),
+            ("skewed inwards", skewed, -1),
+        ):
+            rows.append(
+                Test(
+                    method,
+                    "difference equal to the margin",
+                    k,
+                    partial(_equivalence_p, method, data, sign),
+                )
+            )
+    rows += [
+        Test("sign-flip of ranks", "same times, 30% censored", k, partial(_rank_p, k))
+        for k in HORIZON
+    ]
     return rows
 
 
@@ -271,12 +323,15 @@ def main() -> None:
             "level": ours.LEVEL,
             "replications": options.replications,
             "resamples": RESAMPLES,
-            "versions": {"python": platform.python_version(), "numpy": np.__version__,
-                         "scipy": scipy.__version__},
+            "versions": {
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                "scipy": scipy.__version__,
+            },
             **found,
         },
         indent=1,
-    )  # fmt: skip
+    )
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
     else:

@@ -33,10 +33,17 @@ from torch import Tensor, nn
 import anygate
 
 SHAPES = [
-    (50, 1, 32, 64), (100, 1, 128, 128), (100, 1, 256, 256), (100, 8, 128, 128),
-    (100, 32, 64, 128), (100, 32, 128, 256), (100, 64, 256, 512), (784, 32, 1, 128),
-    (1000, 16, 64, 128), (1, 1, 128, 128),
-]  # fmt: skip
+    (50, 1, 32, 64),
+    (100, 1, 128, 128),
+    (100, 1, 256, 256),
+    (100, 8, 128, 128),
+    (100, 32, 64, 128),
+    (100, 32, 128, 256),
+    (100, 64, 256, 512),
+    (784, 32, 1, 128),
+    (1000, 16, 64, 128),
+    (1, 1, 128, 128),
+]
 QUICK = [SHAPES[1], SHAPES[3], SHAPES[4], SHAPES[7], SHAPES[9]]
 ACTIVATIONS = ["tanh", "relu", "hard_tanh", "x*sigmoid(x)"]
 SMALL_MODEL = (64, 32, 64, 128)
@@ -175,7 +182,7 @@ print((status("VmHWM") - before) / 1024)
 
 
 def peak_memory() -> Any:
-    """What a training step takes above what was there before, each in a process of its own."""
+    """The memory of a training step above what was there before, each in a process of its own."""
     found = {}
     for shape in ((100, 64, 256, 512), (784, 32, 1, 128), (1000, 16, 64, 128)):
         row = {}
@@ -198,17 +205,19 @@ def shares_of_limit(rows: list[Any], limit: float) -> dict[str, float]:
     }
     found = {}
     for mode, numbers in work.items():
-        times = [r["ms"]["anygate"] for r in rows
-                 if r["shape"] == list(shape) and r["mode"] == mode]  # fmt: skip
+        times = [
+            r["ms"]["anygate"] for r in rows if r["shape"] == list(shape) and r["mode"] == mode
+        ]
         found[mode] = round(steps * batch * numbers / min(times) / 1e6 / limit, 3)
     return found
 
 
 def geometric_mean(rows: list[Any], peer: str, mode: str, activation: str | None = None) -> float:
     values = [
-        r["ratio"][peer] for r in rows
+        r["ratio"][peer]
+        for r in rows
         if r["mode"] == mode and peer in r["ratio"] and activation in (None, r["activation"])
-    ]  # fmt: skip
+    ]
     return round(math.exp(statistics.fmean(map(math.log, values))), 3) if values else math.nan
 
 

@@ -1,4 +1,4 @@
-"""What users of torch.nn.LSTM do besides whole batches: packs, streams, projections, tiny modules.
+"""Uses of torch.nn.LSTM besides whole batches: packs, streams, projections, tiny modules.
 
     python benchmarks/dropin.py --out FILE.json
 

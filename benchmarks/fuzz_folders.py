@@ -31,23 +31,93 @@ from typing import Any
 
 SECONDS, BYTES = 10.0, 10**9
 SLOTS = ("input_gate", "forget_gate", "candidate", "output_gate", "cell_output")
-RAW = ("1e400", "-1e400", "9" * 400, "1" + "0" * 5000, "NaN", "Infinity", "1e-400", "-0.0",
-       "[" * 5000 + "]" * 5000, '"\\ud800"', '"\\ufffe"', '"a\\u0000b"', "01", "tru")  # fmt: skip
+RAW = (
+    "1e400",
+    "-1e400",
+    "9" * 400,
+    "1" + "0" * 5000,
+    "NaN",
+    "Infinity",
+    "1e-400",
+    "-0.0",
+    "[" * 5000 + "]" * 5000,
+    '"\\ud800"',
+    '"\\ufffe"',
+    '"a\\u0000b"',
+    "01",
+    "tru",
+)
 """JSON, sound or not, that no Python value is written as."""
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 7, 10**12, 2**63, 0.5, -0.5, 1e100, 1e300, 5e-324, "", "x", "tanh",
-    "a\nb", "a\tb", "a\fb", "a\x1b[31mb", "\x1b]0;t\x07", "a\x85b", "a\u2028b", "a\ufffeb", "\\",
-    "a\\", "\\u0041", "'", '"', "'\"", "${1}", "{{7*7}}", "<script>alert(1)</script>", "</svg>",
-    "&amp;", "]]>", "\u202eabc", "\U0001f600", "datum.x", "[a.b]", "..", ".", "/", "/etc/passwd",
-    "../../x", "a" * 300, "a" * 3000, "a" * 10**6, "x" + "+x" * 300, "exp(" * 50 + "x" + ")" * 50,
-    "gelu_jax(gelu_jax(gelu_jax(1)))", "x**x**x", "where(x > 0, x, 0)", "max(x, min(x, abs(x)))",
-    [], {}, [[]], [None], {"": ""}, ["tanh"] * 5000, list(range(5000)), [0.5] * 5000,
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    7,
+    10**12,
+    2**63,
+    0.5,
+    -0.5,
+    1e100,
+    1e300,
+    5e-324,
+    "",
+    "x",
+    "tanh",
+    "a\nb",
+    "a\tb",
+    "a\fb",
+    "a\x1b[31mb",
+    "\x1b]0;t\x07",
+    "a\x85b",
+    "a\u2028b",
+    "a\ufffeb",
+    "\\",
+    "a\\",
+    "\\u0041",
+    "'",
+    '"',
+    "'\"",
+    "${1}",
+    "{{7*7}}",
+    "<script>alert(1)</script>",
+    "</svg>",
+    "&amp;",
+    "]]>",
+    "\u202eabc",
+    "\U0001f600",
+    "datum.x",
+    "[a.b]",
+    "..",
+    ".",
+    "/",
+    "/etc/passwd",
+    "../../x",
+    "a" * 300,
+    "a" * 3000,
+    "a" * 10**6,
+    "x" + "+x" * 300,
+    "exp(" * 50 + "x" + ")" * 50,
+    "gelu_jax(gelu_jax(gelu_jax(1)))",
+    "x**x**x",
+    "where(x > 0, x, 0)",
+    "max(x, min(x, abs(x)))",
+    [],
+    {},
+    [[]],
+    [None],
+    {"": ""},
+    ["tanh"] * 5000,
+    list(range(5000)),
+    [0.5] * 5000,
     {str(k): k for k in range(3000)},
-)  # fmt: skip
+)
 
 
 def snapshot(rng: random.Random) -> dict[str, Any]:
-    """What a trial records inside, in four bins."""
+    """The recording of a trial's inside, in four bins."""
     row = [round(rng.random(), 3) for _ in range(4)]
     statistics = ("mean", "spread", "saturated_low", "saturated_high")
     slots = {slot: dict.fromkeys(statistics, row) for slot in SLOTS}
@@ -59,36 +129,81 @@ def trial(rng: random.Random, key: str, label: str, seed: int) -> dict[str, Any]
     """A run of three epochs; one in eight diverged."""
     shares = {slot: {"saturated": 0.1, "dead": 0.0} for slot in SLOTS}
     epochs = [
-        {"epoch": e, "train_loss": 1 / e, "metric": rng.random(), "gradient_norm": 1.0,
-         "gradient_norm_max": None, "max_abs_cell": 2.0, "slots": shares}
+        {
+            "epoch": e,
+            "train_loss": 1 / e,
+            "metric": rng.random(),
+            "gradient_norm": 1.0,
+            "gradient_norm_max": None,
+            "max_abs_cell": 2.0,
+            "slots": shares,
+        }
         for e in (1, 2, 3)
-    ]  # fmt: skip
-    bad = {"epoch": 3, "step": 9, "what": "the loss is not finite", "slot": "candidate",
-           "value": "inf", "time_step": 4, "max_abs_cell_before": 3.0}  # fmt: skip
+    ]
+    bad = {
+        "epoch": 3,
+        "step": 9,
+        "what": "the loss is not finite",
+        "slot": "candidate",
+        "value": "inf",
+        "time_step": 4,
+        "max_abs_cell_before": 3.0,
+    }
     return {
-        "schema": 1, "key": key, "task": "adding", "activation": label, "slot": "candidate",
-        "seed": seed, "diverged": bad if rng.random() < 0.125 else None, "epochs": epochs,
-        "inside": {"start": snapshot(rng), "end": snapshot(rng)}, "final_metric": rng.random(),
-    }  # fmt: skip
+        "schema": 1,
+        "key": key,
+        "task": "adding",
+        "activation": label,
+        "slot": "candidate",
+        "seed": seed,
+        "diverged": bad if rng.random() < 0.125 else None,
+        "epochs": epochs,
+        "inside": {"start": snapshot(rng), "end": snapshot(rng)},
+        "final_metric": rng.random(),
+    }
 
 
 def study(rng: random.Random, **more: Any) -> dict[str, Any]:
     """study.json for two activations and three seeds."""
     task = {
-        "name": "adding", "title": "the adding problem", "description": "Add two numbers.",
-        "metric": "mse", "unit": "m", "higher_is_better": False, "baseline": 0.9, "solved": 0.2,
-        "steps": 64, "baseline_name": "guessing", "same_data": False,
-    }  # fmt: skip
+        "name": "adding",
+        "title": "the adding problem",
+        "description": "Add two numbers.",
+        "metric": "mse",
+        "unit": "m",
+        "higher_is_better": False,
+        "baseline": 0.9,
+        "solved": 0.2,
+        "steps": 64,
+        "baseline_name": "guessing",
+        "same_data": False,
+    }
     formulas = {"tanh": "tanh(x)", "relu": "where(x > 0, x, 0)"}
-    activations = [{"label": name, "formula": formula, "latex": "", "source": "a book"}
-                   for name, formula in formulas.items()]  # fmt: skip
+    activations = [
+        {"label": name, "formula": formula, "latex": "", "source": "a book"}
+        for name, formula in formulas.items()
+    ]
     return {
-        "schema": 1, "command": "anygate compare tanh relu", "task": task, "slot": "candidate",
-        "slots": ["candidate"], "activations": activations, "seeds": [0, 1, 2],
-        "settings": {"hidden_size": 8, "epochs": 3, "batch_size": 4, "learning_rate": 0.01,
-                     "clip": 1.0, "forget_bias": 1.0, "optimizer": "Adam", "margin": 0.05},
-        "machine": {"cpu": "a processor", "cores": 2, "torch": "2.11", "engine": "cpu"}, **more,
-    }  # fmt: skip
+        "schema": 1,
+        "command": "anygate compare tanh relu",
+        "task": task,
+        "slot": "candidate",
+        "slots": ["candidate"],
+        "activations": activations,
+        "seeds": [0, 1, 2],
+        "settings": {
+            "hidden_size": 8,
+            "epochs": 3,
+            "batch_size": 4,
+            "learning_rate": 0.01,
+            "clip": 1.0,
+            "forget_bias": 1.0,
+            "optimizer": "Adam",
+            "margin": 0.05,
+        },
+        "machine": {"cpu": "a processor", "cores": 2, "torch": "2.11", "engine": "cpu"},
+        **more,
+    }
 
 
 def write(path: Path, content: Any) -> None:
@@ -107,16 +222,27 @@ def sound(rng: random.Random, root: Path) -> None:
     homes = {folder: ("tanh", "relu")}
     if kind == "tuned":
         tried = [{"rate": r, "values": [0.1, 0.2], "diverged": 0} for r in (0.01, 0.1)]
-        tuned = {"tanh": {"rate": 0.01, "edge": "lowest", "tried": tried},
-                 "relu": {"rate": 0.1, "edge": "highest", "tried": tried}}  # fmt: skip
-        rates = {"rates": [0.01, 0.1], "seeds": [1000000, 1000001], "given": False, "shared": 0.01,
-                 "tuned": tuned}  # fmt: skip
+        tuned = {
+            "tanh": {"rate": 0.01, "edge": "lowest", "tried": tried},
+            "relu": {"rate": 0.1, "edge": "highest", "tried": tried},
+        }
+        rates = {
+            "rates": [0.01, 0.1],
+            "seeds": [1000000, 1000001],
+            "given": False,
+            "shared": 0.01,
+            "tuned": tuned,
+        }
         write(folder / "study.json", study(rng, learning_rates=rates))
         homes = {folder / "rates" / "0.01": ("tanh", "relu"), folder / "rates" / "0.1": ("relu",)}
     else:
         write(folder / "study.json", study(rng))
-        cells = [{"activation": a, "learning_rate": r, "forget_bias": b, "keys": [f"{a}-{r}-{b}"]}
-                 for a in ("tanh", "relu") for r in (0.01, 0.1) for b in (0.0, 1.0)]  # fmt: skip
+        cells = [
+            {"activation": a, "learning_rate": r, "forget_bias": b, "keys": [f"{a}-{r}-{b}"]}
+            for a in ("tanh", "relu")
+            for r in (0.01, 0.1)
+            for b in (0.0, 1.0)
+        ]
         write(folder / "stability" / "grid.json", {"schema": 1, "steps": 40, "cells": cells})
         for cell in cells:
             (key,) = cell["keys"]
@@ -133,8 +259,13 @@ def sound(rng: random.Random, root: Path) -> None:
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
     """Every (container, key) in a JSON value."""
-    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(
-        value, list) else ()  # fmt: skip
+    keys = (
+        value.keys()
+        if isinstance(value, dict)
+        else range(len(value))
+        if isinstance(value, list)
+        else ()
+    )
     for key in list(keys):
         yield value, key
         yield from places(value[key])
@@ -195,8 +326,18 @@ def change_file(rng: random.Random, path: Path, outside: Path) -> str:
 def plant_link(rng: random.Random, root: Path, outside: Path) -> str:
     """A link where the report is to be written."""
     homes = [path.parent for path in root.rglob("study.json")] or [root]
-    name = rng.choice(("figures", "own", "own/figures", "report.html", "summary.json", "index.html",
-                       "figures/learning_curves.svg", "figures/final_metric.png"))  # fmt: skip
+    name = rng.choice(
+        (
+            "figures",
+            "own",
+            "own/figures",
+            "report.html",
+            "summary.json",
+            "index.html",
+            "figures/learning_curves.svg",
+            "figures/final_metric.png",
+        )
+    )
     path = rng.choice([*homes, root]) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if not os.path.lexists(path):
@@ -235,8 +376,11 @@ def _leave_out(seed: int) -> None:
         for container, key in places([spec]):
             for text in (key, container[key]):
                 if isinstance(text, str):
-                    bad = [c for c in text if ord(c) < 32 or 0xD800 <= ord(c) < 0xE000
-                           or ord(c) in (0xFFFE, 0xFFFF)]  # fmt: skip
+                    bad = [
+                        c
+                        for c in text
+                        if ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 or ord(c) in (0xFFFE, 0xFFFF)
+                    ]
                     if bad:
                         raise AssertionError(f"{text[:80]!r} for the picture library")
         return "<svg></svg>"
@@ -253,8 +397,10 @@ def _leave_out(seed: int) -> None:
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    return {str(p.relative_to(folder)): (p.lstat().st_mtime_ns, p.is_file() and p.read_bytes())
-            for p in sorted(folder.rglob("*"))}  # fmt: skip
+    return {
+        str(p.relative_to(folder)): (p.lstat().st_mtime_ns, p.is_file() and p.read_bytes())
+        for p in sorted(folder.rglob("*"))
+    }
 
 
 def case(seed: int, whole: bool) -> tuple[str, list[str], float, int]:
@@ -347,10 +493,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed += 1
             print(f"seed {seed} ({'; '.join(changes)}): {wrong}", flush=True)
         if (seed + 1) % 200 == 0:
-            print(f"{seed + 1}: exit codes {dict(codes)}, {failed} failed, slowest {slowest:.1f} s "
-                  f"of processor time, {time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
-    print(f"{options.count} folders in {time.monotonic() - started:.0f} s: exit codes "
-          f"{dict(codes)}, slowest {slowest:.1f} s of processor time, {failed} failed")  # fmt: skip
+            print(
+                f"{seed + 1}: exit codes {dict(codes)}, {failed} failed, slowest {slowest:.1f} s "
+                f"of processor time, {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
+    print(
+        f"{options.count} folders in {time.monotonic() - started:.0f} s: exit codes "
+        f"{dict(codes)}, slowest {slowest:.1f} s of processor time, {failed} failed"
+    )
     return int(failed > 0)
 
 

@@ -75,7 +75,7 @@ def layers() -> Iterator[tuple[str, Any, tuple[str, ...], str]]:
 
 @torch.no_grad()
 def check(make: Any, given: tuple[str, ...], way: str, dtype: torch.dtype, folder: Path) -> Any:
-    """What it became, and the largest error of the file and of the layer read from it."""
+    """The operators that it became, and the largest errors of file and of the layer read back."""
     layer = make(dtype=dtype, engine="eager").eval()
     model, report = layer_file(layer, given, way=way)
     onnx.save(model, folder / "layer.onnx")

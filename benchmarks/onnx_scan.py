@@ -50,8 +50,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=60)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    print(f"{platform.processor() or platform.machine()}, load {os.getloadavg()[0]:.1f}; T={STEPS} "
-          f"I={INPUTS} H={HIDDEN}; onnxruntime {onnxruntime.__version__}")  # fmt: skip
+    print(
+        f"{platform.processor() or platform.machine()}, load {os.getloadavg()[0]:.1f}; T={STEPS} "
+        f"I={INPUTS} H={HIDDEN}; onnxruntime {onnxruntime.__version__}"
+    )
     for activation in ("tanh", "softsign", "silu"):
         layer = LSTM(INPUTS, HIDDEN, activation=activation).eval()
         runs: dict[str, Callable[[torch.Tensor], Any]] = {"Scan": session(layer, True)}

@@ -30,7 +30,7 @@ JAX = {"tanh": "tanh", "relu": "relu", "hard_tanh": "hard_tanh", "x*sigmoid(x)":
 
 
 class HandLoop(nn.Module):
-    """What people write today: a Python loop over time steps."""
+    """A Python loop over time steps, as people write it today."""
 
     def __init__(self, like: nn.RNNBase, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -89,9 +89,12 @@ def onnx_runner(like: nn.RNNBase, activation: str, mode: str, x: Tensor) -> Run 
     )
     weights = {"W": iofc(m.weight_ih_l0), "R": iofc(m.weight_hh_l0), "B": bias.numpy()}
     node = helper.make_node(
-        "LSTM", ["X", "W", "R", "B"], ["Y", "Y_h", "Y_c"], hidden_size=m.hidden_size,
+        "LSTM",
+        ["X", "W", "R", "B"],
+        ["Y", "Y_h", "Y_c"],
+        hidden_size=m.hidden_size,
         activations=["Sigmoid", ONNX[activation], ONNX[activation]],
-    )  # fmt: skip
+    )
     graph = helper.make_graph(
         [node],
         "lstm",
@@ -130,7 +133,7 @@ class JaxProcess:
     def timer(
         self, kind: str, shape: tuple[int, ...], activation: str, mode: str
     ) -> Callable[[], float]:
-        """What runs once and gives its seconds."""
+        """A function that runs once and returns its seconds."""
         name = self.ask("make", kind=kind, shape=shape, activation=activation, mode=mode)
         return lambda: self.ask("time", name=name)  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""What recording costs: a training step in `anygate.record` over one outside, alternated medians.
+"""The cost of recording: a training step in `anygate.record` over one outside, alternated medians.
 
     python benchmarks/record.py [--seconds 0.5] [--out FILE.json]
 

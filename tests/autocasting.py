@@ -1,4 +1,4 @@
-"""Which of torch's recurrent classes run under bfloat16 autocast on this processor."""
+"""The classes of torch's that run under bfloat16 autocast on this processor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all tests share: one torch thread (pytest-xdist runs several processes) and Hypothesis
+"""Shared by all tests: one torch thread (pytest-xdist runs several processes) and Hypothesis
 without a clock and without chance, so that a run today is the run of tomorrow."""
 
 from collections import Counter

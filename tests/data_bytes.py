@@ -1,4 +1,4 @@
-"""What the tests of data files share: sound rows, broken bytes, and what must come of them."""
+"""Sound rows, broken bytes and what must come of them, for the tests of data files."""
 
 from __future__ import annotations
 

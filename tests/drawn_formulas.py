@@ -55,3 +55,36 @@ def condition(draw: random.Random, size: int, catalogue: bool, harsh: bool) -> s
         return f" {draw.choice(('and', 'or'))} ".join(f"({p})" for p in parts)
     sides = [formula(draw, max(1, size // 4), catalogue, harsh) for _ in "12"]
     return f"{sides[0]} {draw.choice(COMPARE)} {sides[1]}"
+
+
+KINKED = (
+    "abs({a})",
+    "clip({a}, {b}, {c})",
+    "hard_sigmoid({a})",
+    "hard_silu({a})",
+    "hard_tanh({a})",
+    "leaky_relu({a})",
+    "max({a}, {b})",
+    "min({a}, {b})",
+    "relu6({a})",
+    "softshrink({a})",
+    "where({a} > {b}, {c}, {d})",
+    "where(sin({a}) > 0.1*x, {b}, {c})",
+)
+SMOOTH = ("{a} + {b}", "{a}*{b}", "{a} - x/3", "tanh({a})", "mish({a})", "sin({a})", "2*{a} + 1")
+
+
+def nested_kinks(draw: random.Random) -> str:
+    """Functions with kinks inside each other, up to five deep."""
+
+    def nest(depth: int) -> str:
+        if depth == 0:
+            return draw.choice(("x", "x", "x", "0.5", "-1", "x*x", "x - 2"))
+        form = draw.choice(KINKED if draw.random() < 0.7 else SMOOTH)
+        inner = {
+            key: nest(depth - 1 if k == 0 else draw.randrange(depth))
+            for k, key in enumerate("abcd")
+        }
+        return form.format(**inner)
+
+    return nest(draw.randint(2, 5))

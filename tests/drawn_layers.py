@@ -111,7 +111,7 @@ def named(case: Case, output: Any, last: Any, kept: Any) -> dict[str, Any]:
 
 
 def with_gradients(case: Case, run: Any, layer: Layer) -> dict[str, Any]:
-    """What run(layer) gives, and the gradients of its inputs."""
+    """The results of run(layer), and the gradients of its inputs."""
     own = with_leaves(layer, lambda t: t.clone().requires_grad_())
     results = named(case, *run(own))
     tensors = leaves(own)

@@ -59,7 +59,7 @@ def table(dtype: str) -> Mapping[str, Callable[..., Any]]:
 
 
 def enclosed(program: Program, x: float, dtype: str) -> Interval | None:
-    """Where the program's only output must lie at the float x; None where anything may come."""
+    """The bounds of the program's only output at the float x; None where anything may come."""
     with working(25):
         ops = table(dtype)
         values = evaluate(program, ops, {"x": (CONTEXT.mpf(x), CONTEXT.mpf(x))})

@@ -92,7 +92,7 @@ WORDS = (
 
 @dataclass
 class Outcome:
-    """What became of a text: accepted or refused, the seconds of processor time that this took, and
+    """The fate of a text: accepted or refused, the seconds of processor time that this took, and
     how many values were held against their bounds."""
 
     accepted: bool
@@ -170,7 +170,7 @@ def _programs(activation: Activation) -> list[Program]:
 
 
 def _engines_agree(program: Program, cpu: bool) -> int:
-    """How many values were held against their bounds."""
+    """The number of values that were held against their bounds."""
     held = 0
     for dtype in ("float64", "float32"):
         points = np.array(POINTS, dtype)
@@ -197,7 +197,7 @@ def _at(program: Program, dtype: str, engine: str) -> Any:
 
 
 def _passes_nan(program: Program) -> bool:
-    """Whether the input reaches the output through operations alone, not through a comparison."""
+    """True if the input reaches the output through operations alone, not through a comparison."""
     selects = {"where", "lt", "le", "gt", "ge"}
     if any(node.op in selects for node in program.nodes):
         return False

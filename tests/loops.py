@@ -138,7 +138,7 @@ def layer_norm_lstm(u: Any, recur: Recur, states: Any, apply: Apply, v: Any) -> 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a layer is given; shapes as in `anygate.engines.protocol.Layer`.
+    """The inputs of a layer; shapes as in `anygate.engines.protocol.Layer`.
 
     vectors: name -> [H]. masks: name -> [T, B, H]. parameters: slot -> name -> number or [H].
     """

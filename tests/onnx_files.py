@@ -38,10 +38,19 @@ def layer_file(
     inputs += [name if name in tensors or name in given else "" for name in ORDER]
     ends, kept = [f"{s}_n" for s in states], [f"{s}_all" for s in states if keep]
     node = helper.make_node(
-        KIND, inputs, ["y", *ends, *kept], domain=DOMAIN, layer="layer", cell=design.key,
-        element=element, hidden=hidden, reverse=int(way != ""), started=int(started), single=0,
+        KIND,
+        inputs,
+        ["y", *ends, *kept],
+        domain=DOMAIN,
+        layer="layer",
+        cell=design.key,
+        element=element,
+        hidden=hidden,
+        reverse=int(way != ""),
+        started=int(started),
+        single=0,
         states=len(states),
-    )  # fmt: skip
+    )
     before = []
     if not started:
         sizes = helper.make_node("Shape", ["x"], ["rows"], start=1, end=2)

@@ -18,15 +18,27 @@ from anygate.cells.builtin import with_recurrent_dropout, with_zoneout
 from anygate.engines.protocol import Engine, Layer, Measures, Request, Result
 
 NUMPY = SimpleNamespace(
-    sigmoid=lambda x: 1 / (1 + np.exp(-x)), tanh=np.tanh, exp=np.exp, maximum=np.maximum,
-    softplus=lambda x: np.logaddexp(x, 0), clip=np.clip, split=lambda x, n: np.split(x, n, -1),
-    cat=np.concatenate, transpose=np.transpose,
-)  # fmt: skip
+    sigmoid=lambda x: 1 / (1 + np.exp(-x)),
+    tanh=np.tanh,
+    exp=np.exp,
+    maximum=np.maximum,
+    softplus=lambda x: np.logaddexp(x, 0),
+    clip=np.clip,
+    split=lambda x, n: np.split(x, n, -1),
+    cat=np.concatenate,
+    transpose=np.transpose,
+)
 TORCH = SimpleNamespace(
-    sigmoid=torch.sigmoid, tanh=torch.tanh, exp=torch.exp, maximum=torch.maximum,
-    softplus=torch.nn.functional.softplus, clip=torch.clip,
-    split=lambda x, n: x.chunk(n, -1) if n else [], cat=torch.cat, transpose=torch.t,
-)  # fmt: skip
+    sigmoid=torch.sigmoid,
+    tanh=torch.tanh,
+    exp=torch.exp,
+    maximum=torch.maximum,
+    softplus=torch.nn.functional.softplus,
+    clip=torch.clip,
+    split=lambda x, n: x.chunk(n, -1) if n else [],
+    cat=torch.cat,
+    transpose=torch.t,
+)
 
 Step = Callable[..., tuple[Any, ...]]
 """step(m, x, h, states, vectors, masks) -> new states. m: NUMPY or TORCH; x: W x + b_ih of the

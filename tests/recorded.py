@@ -20,19 +20,29 @@ def snapshot(per_step: float, saturated: float = 0.1) -> dict[str, Any]:
     the candidate, a quarter of it low, rising over the bins."""
     bins = len(EDGES) - 1
     slots = {
-        slot: {"mean": [0.5] * bins, "spread": [0.1] * bins, "saturated_low": [0.0] * bins,
-               "saturated_high": [0.0] * bins}
+        slot: {
+            "mean": [0.5] * bins,
+            "spread": [0.1] * bins,
+            "saturated_low": [0.0] * bins,
+            "saturated_high": [0.0] * bins,
+        }
         for slot in SLOTS
-    }  # fmt: skip
+    }
     rising = [saturated * (k + 1) / bins for k in range(bins)]
-    slots["candidate"] |= {"saturated_low": [r / 4 for r in rising],
-                           "saturated_high": [3 * r / 4 for r in rising]}  # fmt: skip
+    slots["candidate"] |= {
+        "saturated_low": [r / 4 for r in rising],
+        "saturated_high": [3 * r / 4 for r in rising],
+    }
     norms = [per_step**lag for lag in LAGS]
     return {
-        "edges": EDGES, "slots": slots, "max_abs_cell": [1.0, 2.0, 3.0, 4.0],
-        "grad_h": norms, "grad_c": [2 * n for n in norms],
-        "grad_h_direct": [0.0] * (bins - 1) + [0.5], "grad_c_direct": [0.0] * (bins - 1) + [0.4],
-    }  # fmt: skip
+        "edges": EDGES,
+        "slots": slots,
+        "max_abs_cell": [1.0, 2.0, 3.0, 4.0],
+        "grad_h": norms,
+        "grad_c": [2 * n for n in norms],
+        "grad_h_direct": [0.0] * (bins - 1) + [0.5],
+        "grad_c_direct": [0.0] * (bins - 1) + [0.4],
+    }
 
 
 def add_snapshots(root: Path, per_step: Mapping[str, float], saturated: float = 0.1) -> None:
@@ -52,12 +62,21 @@ def add_stability(
     for index, (label, of_label) in enumerate(diverged.items()):
         for (rate, bias), bad in of_label.items():
             keys = [f"s{index}-{rate:g}-{bias:g}-{seed}" for seed in range(seeds)]
-            cells.append({"activation": label, "learning_rate": rate, "forget_bias": bias,
-                          "keys": keys})  # fmt: skip
+            cells.append(
+                {"activation": label, "learning_rate": rate, "forget_bias": bias, "keys": keys}
+            )
             for seed, key in enumerate(keys):
                 end = {"epoch": 1, "step": 7 + seed, "what": "the loss is not finite"}
-                put(root / "stability" / "trials" / f"{key}.json", {
-                    "schema": 1, "key": key, "activation": label, "seed": seed, "epochs": [],
-                    "diverged": end if seed < bad else None, "final_metric": 0.1,
-                })  # fmt: skip
+                put(
+                    root / "stability" / "trials" / f"{key}.json",
+                    {
+                        "schema": 1,
+                        "key": key,
+                        "activation": label,
+                        "seed": seed,
+                        "epochs": [],
+                        "diverged": end if seed < bad else None,
+                        "final_metric": 0.1,
+                    },
+                )
     put(root / "stability" / "grid.json", {"schema": 1, "steps": 40, "cells": cells})

@@ -13,8 +13,16 @@ from anygate.formulas import resolve
 from anygate.lab.study.trial import TrialSpec
 from anygate.lab.tasks import SERIES, TASKS, Task, file_task, find_task
 
-SHORT = {"adding:7": 7, "copy:1": 21, "order-6a:10": 11, "order-6b:25": 27, "noise-3c:4": 4,
-         "parity:2": 2, "reber:50": 50, "anbn:20": 41}  # fmt: skip
+SHORT = {
+    "adding:7": 7,
+    "copy:1": 21,
+    "order-6a:10": 11,
+    "order-6b:25": 27,
+    "noise-3c:4": 4,
+    "parity:2": 2,
+    "reber:50": 50,
+    "anbn:20": 41,
+}
 """Names with a number -> their time steps."""
 FILES = ("csv", "npz", "ts", "chars", "mnist", "mnist-rows", "mnist-permuted")
 NAMES = [*TASKS, *SHORT, *SERIES, *FILES]
@@ -71,8 +79,11 @@ def task_of(name: str, folder: Path) -> Task:
     paths = {"npz": "seq.npz", "ts": "Toy_TRAIN.ts"}
     if name == "csv":
         return file_task(str(folder / "my.csv"), "price")
-    return find_task(f"chars:{folder / 'book.txt'}") if name == "chars" else file_task(
-        str(folder / paths[name]))  # fmt: skip
+    return (
+        find_task(f"chars:{folder / 'book.txt'}")
+        if name == "chars"
+        else file_task(str(folder / paths[name]))
+    )
 
 
 TINY = {"hidden_size": 3, "epochs": 1, "batch_size": 500}

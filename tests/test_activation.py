@@ -287,9 +287,15 @@ def test_a_picture_has_a_hole_where_there_is_no_value() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["softplus(beta=0)", "celu(a=0)", "isru(alpha=-1)", "squareplus(b=-1)", "snake(a=0)",
-     "selu(a=1e200, scale=1e200)"],
-)  # fmt: skip
+    [
+        "softplus(beta=0)",
+        "celu(a=0)",
+        "isru(alpha=-1)",
+        "squareplus(b=-1)",
+        "snake(a=0)",
+        "selu(a=1e200, scale=1e200)",
+    ],
+)
 def test_parameters_without_a_value_are_refused(text: str) -> None:
     name, inner = text.rstrip(")").split("(")
     with pytest.raises(FormulaError, match=f"{name}: with {inner[:2]}.*no finite real value"):

@@ -1,4 +1,4 @@
-"""What the report suggests to change, and on what it stands; one suggestion followed to the end."""
+"""The changes that the report suggests, and their reasons; one suggestion followed to the end."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ def test_a_diverged_run_is_named_with_step_time_step_slot_and_size() -> None:
 
 
 def test_a_gradient_that_overflowed_is_named_with_its_time_step_and_sizes() -> None:
-    text = describe_divergence(run(time_step=12, gradient_before=9e30, max_abs_cell_before=4e9,
-                                   largest_at=50))  # fmt: skip
+    text = describe_divergence(
+        run(time_step=12, gradient_before=9e30, max_abs_cell_before=4e9, largest_at=50)
+    )
     assert "the gradient overflows at time step 12, where ‖∂L/∂c‖ was 9e+30 one step later" in text
     assert text.endswith(
         "the largest |c|, which goes into the cell output, is 4e+09 at time step 50."
@@ -64,8 +65,11 @@ def test_a_run_that_did_not_diverge_is_not_said_to() -> None:
 
 
 def test_the_verdict_names_the_run_and_what_to_try(tmp_path: Path) -> None:
-    results = study(tmp_path, {"tanh": [0.9, 0.8], "relu": [0.8, None]},
-                    settings={"learning_rate": 0.02, "gradient_clip": 0.0})  # fmt: skip
+    results = study(
+        tmp_path,
+        {"tanh": [0.9, 0.8], "relu": [0.8, None]},
+        settings={"learning_rate": 0.02, "gradient_clip": 0.0},
+    )
     stability = judge(results).stability
     assert "relu with seed 1 diverged at training step 71 of epoch 2" in stability[1]
     assert stability[2] == (
@@ -77,8 +81,11 @@ def test_the_verdict_names_the_run_and_what_to_try(tmp_path: Path) -> None:
 
 
 def test_with_a_stability_map_its_rate_is_suggested(tmp_path: Path) -> None:
-    write_study(tmp_path, {"tanh": [0.9], "relu": [None]},
-                settings={"learning_rate": 0.03, "gradient_clip": 1.0})  # fmt: skip
+    write_study(
+        tmp_path,
+        {"tanh": [0.9], "relu": [None]},
+        settings={"learning_rate": 0.03, "gradient_clip": 1.0},
+    )
     add_stability(tmp_path, {"relu": {(0.001, 0.0): 0, (0.01, 0.0): 0, (0.03, 0.0): 2}})
     found = after_divergence(load(tmp_path), "relu")
     assert found is not None and found.settings == {"activation": "relu", "learning_rate": 0.01}
@@ -100,8 +107,10 @@ def test_a_run_that_diverged_before_any_change_is_not_the_learning_rates_fault(
 
 def test_where_each_has_a_rate_of_its_own_that_one_is_lowered(tmp_path: Path) -> None:
     results = study(tmp_path, {"tanh": [0.9], "relu": [None]}, settings={"gradient_clip": 1.0})
-    tuned = {name: Tuned(rate, (Tried(rate, (0.5,), 0),))
-             for name, rate in (("tanh", 0.01), ("relu", 0.2))}  # fmt: skip
+    tuned = {
+        name: Tuned(rate, (Tried(rate, (0.5,), 0),))
+        for name, rate in (("tanh", 0.01), ("relu", 0.2))
+    }
     rates = LearningRates((0.01, 0.2), (1_000_000,), False, 0.01, tuned)
     own = replace(results, config=replace(results.config, learning_rates=rates))
     found = after_divergence(own, "relu")
@@ -118,14 +127,26 @@ def test_relu_that_diverges_trains_when_the_printed_suggestion_is_followed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Adam's second step at a rate of 0.3: the sums overflow. What is printed then solves it."""
-    common = ["compare", "relu", "--task", "adding:20", "--seeds", "2", "--hidden-size", "16",
-              "--epochs", "8"]  # fmt: skip
+    common = [
+        "compare",
+        "relu",
+        "--task",
+        "adding:20",
+        "--seeds",
+        "2",
+        "--hidden-size",
+        "16",
+        "--epochs",
+        "8",
+    ]
     assert main([*common, "--learning-rate", "0.3", "--out", str(tmp_path / "bad")]) == 0
     printed = capsys.readouterr().out
     bad = load(tmp_path / "bad")
     assert len(bad.diverged("relu")) == 2
-    assert re.search(r"relu with seed \d diverged at training step 2 of epoch 1: .*\|c\|",
-                     " ".join(printed.split()))  # fmt: skip
+    assert re.search(
+        r"relu with seed \d diverged at training step 2 of epoch 1: .*\|c\|",
+        " ".join(printed.split()),
+    )
     options = options_in(printed)
     assert main([*common, "--learning-rate", "0.3", *options, "--out", str(tmp_path / "bad")]) == 0
     good = load(tmp_path / "bad")
@@ -137,9 +158,12 @@ def test_relu_that_diverges_trains_when_the_printed_suggestion_is_followed(
 
 
 def test_an_unbounded_candidate_is_said_with_its_largest_state(tmp_path: Path) -> None:
-    results = study(tmp_path, {"tanh": [0.9, 0.8], "relu": [0.8, 0.7]},
-                    formulas={"relu": "max(x, 0)"},
-                    settings={"learning_rate": 0.01, "gradient_clip": 0})  # fmt: skip
+    results = study(
+        tmp_path,
+        {"tanh": [0.9, 0.8], "relu": [0.8, 0.7]},
+        formulas={"relu": "max(x, 0)"},
+        settings={"learning_rate": 0.01, "gradient_clip": 0},
+    )
     found = about(advice(results), "relu", "identity")
     assert "no bound (property sheet), and it is the candidate and cell output" in found.because
     assert "the largest |c| measured is 6, with tanh 6. No run diverged here" in found.because
@@ -149,8 +173,11 @@ def test_an_unbounded_candidate_is_said_with_its_largest_state(tmp_path: Path) -
 
 
 def test_a_forget_gate_above_one_and_one_that_stops_learning(tmp_path: Path) -> None:
-    write_study(tmp_path, {"sigmoid": [0.9], "relu": [0.8], "hard": [0.7]},
-                formulas={"relu": "max(x, 0)", "hard": "clip(0.2*x + 0.5, 0, 1)"})  # fmt: skip
+    write_study(
+        tmp_path,
+        {"sigmoid": [0.9], "relu": [0.8], "hard": [0.7]},
+        formulas={"relu": "max(x, 0)", "hard": "clip(0.2*x + 0.5, 0, 1)"},
+    )
     changed(tmp_path, slot="gate_activation", slots=["input_gate", "forget_gate", "output_gate"])
     add_snapshots(tmp_path, {"sigmoid": 0.9, "relu": 0.9, "hard": 0.9})
     found = advice(load(tmp_path))
@@ -164,8 +191,9 @@ def test_a_forget_gate_above_one_and_one_that_stops_learning(tmp_path: Path) -> 
 
 
 def test_a_gain_that_differs_from_tanhs_is_computed(tmp_path: Path) -> None:
-    results = study(tmp_path, {"tanh": [0.9], "softsign": [0.8]},
-                    formulas={"softsign": "x/(1 + abs(x))"})  # fmt: skip
+    results = study(
+        tmp_path, {"tanh": [0.9], "softsign": [0.8]}, formulas={"softsign": "x/(1 + abs(x))"}
+    )
     found = about(advice(results), "softsign", "gain")
     own = gain(resolve("softsign"))
     assert f"gain of f, {own:.3g}." in found.do and f"is {1 / own:.3g}, tanh’s is" in found.because
@@ -174,8 +202,12 @@ def test_a_gain_that_differs_from_tanhs_is_computed(tmp_path: Path) -> None:
 
 def test_dead_units_and_saturation_are_said_with_their_shares(tmp_path: Path) -> None:
     shares = {"relu": (0.6, 0.25), "hard_tanh": (0.7, 0.0)}
-    results = study(tmp_path, {"tanh": [0.9], "relu": [0.8], "hard_tanh": [0.7]}, shares=shares,
-                    formulas={"relu": "max(x, 0)", "hard_tanh": "clip(x, -1, 1)"})  # fmt: skip
+    results = study(
+        tmp_path,
+        {"tanh": [0.9], "relu": [0.8], "hard_tanh": [0.7]},
+        shares=shares,
+        formulas={"relu": "max(x, 0)", "hard_tanh": "clip(x, -1, 1)"},
+    )
     found = advice(results)
     dead = about(found, "relu", "nowhere zero")
     assert "leaky_relu" in dead.do and "25% in the candidate" in dead.because

@@ -26,10 +26,19 @@ LONG = "where(x > 0, x + log(1 + x**2), expm1(x)*sigmoid(3*x))"
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with every figure, a long formula and runs that diverged."""
     root = tmp_path_factory.mktemp("study")
-    finals = {"tanh": around(0.9, 6), "relu": [None, *around(0.8, 5)], LONG: around(0.85, 6),
-              "hard_tanh": around(0.88, 6), "sigmoid": around(0.7, 6)}  # fmt: skip
-    write_study(root, finals, formulas={"relu": "max(x, 0)", "hard_tanh": "clip(x, -1, 1)"},
-                seconds={name: 1 + k / 10 for k, name in enumerate(finals)})  # fmt: skip
+    finals = {
+        "tanh": around(0.9, 6),
+        "relu": [None, *around(0.8, 5)],
+        LONG: around(0.85, 6),
+        "hard_tanh": around(0.88, 6),
+        "sigmoid": around(0.7, 6),
+    }
+    write_study(
+        root,
+        finals,
+        formulas={"relu": "max(x, 0)", "hard_tanh": "clip(x, -1, 1)"},
+        seconds={name: 1 + k / 10 for k, name in enumerate(finals)},
+    )
     add_snapshots(root, {name: 0.9 - k / 10 for k, name in enumerate(finals)}, saturated=0.7)
     grid = [(rate, bias) for rate in (0.0015, 0.005, 0.015, 0.05, 0.15) for bias in (0.0, 1.0, 2.0)]
     add_stability(root, {name: dict.fromkeys(grid, k % 4) for k, name in enumerate(finals)})
@@ -55,8 +64,10 @@ def test_nothing_is_fetched_and_nothing_fails(
 def test_the_browser_would_see_an_error_and_a_request(browser: Browser, tmp_path: Path) -> None:
     """That the two lists are empty above means something."""
     page = tmp_path / "bad.html"
-    page.write_text('<script>console.error("one"); throw new Error("two")</script>'
-                    '<img src="https://example.invalid/three.png">')  # fmt: skip
+    page.write_text(
+        '<script>console.error("one"); throw new Error("two")</script>'
+        '<img src="https://example.invalid/three.png">'
+    )
     browser.open(page, width=400)
     assert any("one" in e for e in browser.errors) and any("two" in e for e in browser.errors)
     assert "https://example.invalid/three.png" in browser.requests
@@ -141,8 +152,10 @@ def test_enter_opens_a_table_and_the_skip_link_leads_to_the_report(
     browser.press("Tab", 9)
     browser.press("Enter", 13)
     assert browser.evaluate("document.activeElement.id") == "main"
-    browser.evaluate("document.querySelector('#gradient_flow').closest('section')"
-                     ".querySelector('summary').focus()")  # fmt: skip
+    browser.evaluate(
+        "document.querySelector('#gradient_flow').closest('section')"
+        ".querySelector('summary').focus()"
+    )
     before = browser.evaluate("document.activeElement.parentElement.open")
     browser.press("Enter", 13)
     assert (before, browser.evaluate("document.activeElement.parentElement.open")) == (False, True)

@@ -131,7 +131,7 @@ HOSTILE = {
     "levels": text_of([["symbol", "x"], *(["tanh", i] for i in range(MAX_DEPTH))]),
     "nodes": text_of([["symbol", f"a{i}"] for i in range(30_000)]),
     "long": "[" + " " * 2_000_000 + "]",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -78,7 +78,7 @@ def test_the_curve_falls_and_the_area_grows(times: CensoredTimes) -> None:
 
 @given(solved_or_never, st.data())
 def test_a_slower_run_never_lowers_the_curve(times: list[float], data: st.DataObject) -> None:
-    """Where no run was stopped early: among those that were, each weighs more later."""
+    """Of runs of which none was stopped early: among those that were, each weighs more later."""
     place = data.draw(st.integers(0, len(times) - 1))
     later = [*times]
     later[place] += data.draw(st.integers(1, 5))
@@ -133,9 +133,15 @@ def test_median_and_restricted_mean_are_those_of_the_curve(
 
 @pytest.mark.parametrize(
     ("n", "places", "confidence"),
-    [(1, (1, 1), 0.0), (5, (1, 5), 0.9375), (6, (1, 6), 0.96875), (9, (2, 8), 1 - 20 / 512),
-     (10, (2, 9), 1 - 22 / 1024), (20, (6, 15), 0.958610535)],
-)  # fmt: skip
+    [
+        (1, (1, 1), 0.0),
+        (5, (1, 5), 0.9375),
+        (6, (1, 6), 0.96875),
+        (9, (2, 8), 1 - 20 / 512),
+        (10, (2, 9), 1 - 22 / 1024),
+        (20, (6, 15), 0.958610535),
+    ],
+)
 def test_median_interval_by_hand(n: int, places: tuple[int, int], confidence: float) -> None:
     interval = median_interval(np.arange(n, 0.0, -1.0))
     assert (interval.low, interval.high) == places

@@ -70,7 +70,7 @@ def test_another_cell_is_in_the_state_dict_and_comes_back(name: str) -> None:
 @pytest.mark.parametrize("source", OTHERS)
 @pytest.mark.parametrize("target", OTHERS)
 def test_cells_that_differ_never_load_in_silence(source: str, target: str) -> None:
-    """Where names and shapes would let the weights in, the cell does not."""
+    """The cell refuses weights whose names and shapes would fit."""
     one, other = OTHERS[source](), OTHERS[target]()
     shapes = [{n: p.shape for n, p in m.named_parameters()} for m in (one, other)]
     if source == target or shapes[0] != shapes[1]:

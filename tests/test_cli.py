@@ -22,8 +22,11 @@ from anygate.engines import EngineError
 def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "anygate", *arguments],
-        capture_output=True, text=True, timeout=200, **options,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=200,
+        **options,
+    )
 
 
 def test_help_imports_neither_torch_nor_sympy() -> None:
@@ -131,9 +134,13 @@ def _refuse_formula(*_: object) -> None:
 )
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_what_a_trial_refuses_arrives_as_one_line(
-    refuse: object, said: str, jobs: str, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    refuse: object,
+    said: str,
+    jobs: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Raised in this process or in a worker of joblib's, which sends it back."""
     monkeypatch.setattr("anygate.lab.study.executors.run_one", refuse)
     arguments = ["compare", "tanh", "--seeds", "2", "--jobs", jobs, "--out", str(tmp_path)]
@@ -180,8 +187,23 @@ def test_damage_is_named_by_report_and_mended_by_compare(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "study"
-    compare = ["compare", "tanh", "--task", "digits-rows", "--seeds", "3", "--epochs", "1",
-               "--hidden-size", "4", "--jobs", "1", "--json", "--out", str(out)]  # fmt: skip
+    compare = [
+        "compare",
+        "tanh",
+        "--task",
+        "digits-rows",
+        "--seeds",
+        "3",
+        "--epochs",
+        "1",
+        "--hidden-size",
+        "4",
+        "--jobs",
+        "1",
+        "--json",
+        "--out",
+        str(out),
+    ]
     assert main(compare) == Exit.DONE
     capsys.readouterr()
     for path in sorted((out / "trials").iterdir())[:2]:
@@ -280,10 +302,30 @@ def test_a_task_and_a_file_at_once_are_refused(capsys: pytest.CaptureFixture[str
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "study"
     process = subprocess.Popen(
-        [sys.executable, "-m", "anygate", "compare", "tanh", "--task", "digits-rows", "--seeds",
-         "4", "--epochs", "4", "--hidden-size", "4", "--jobs", "1", "--out", str(out)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "anygate",
+            "compare",
+            "tanh",
+            "--task",
+            "digits-rows",
+            "--seeds",
+            "4",
+            "--epochs",
+            "4",
+            "--hidden-size",
+            "4",
+            "--jobs",
+            "1",
+            "--out",
+            str(out),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 120
     while not list(out.glob("trials/*.json")):
         assert process.poll() is None and time.monotonic() < deadline

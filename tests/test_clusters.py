@@ -48,8 +48,12 @@ def two_nodes() -> Iterator[tuple[object, object]]:
     from ray.cluster_utils import Cluster
 
     size = {"num_cpus": 1, "object_store_memory": 10**8}
-    quick = {"health_check_period_ms": 300, "health_check_timeout_ms": 300,
-             "health_check_failure_threshold": 2, "health_check_initial_delay_ms": 0}  # fmt: skip
+    quick = {
+        "health_check_period_ms": 300,
+        "health_check_timeout_ms": 300,
+        "health_check_failure_threshold": 2,
+        "health_check_initial_delay_ms": 0,
+    }
     cluster = Cluster(
         initialize_head=True,
         head_node_args={**size, "include_dashboard": False, "_system_config": quick},
@@ -95,7 +99,7 @@ def test_no_ray_at_an_address_is_one_sentence() -> None:
 
 
 class _Client:
-    """What is asked of a cluster before anything is sent."""
+    """The answers of a cluster before anything is sent."""
 
     def __init__(self, threads: int, scheduler: str | None, worker: str | None) -> None:
         self.threads, self.versions = threads, (scheduler, worker)
@@ -157,8 +161,10 @@ def test_a_task_of_ones_own_travels_with_its_trials(
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "packed")],
-        capture_output=True, text=True, cwd=elsewhere,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=elsewhere,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[0] == spec.key
 

@@ -354,9 +354,12 @@ def test_a_killed_comparison_goes_on_within_its_trial_to_the_same_results(
     jobs = "2" if killed_by is signal.SIGTERM else "1"
     command = [sys.executable, str(script), str(folder), str(Path(__file__).parent), jobs]
     process = subprocess.Popen(
-        command, env=os.environ | {"PAUSE": "0.4"}, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        command,
+        env=os.environ | {"PAUSE": "0.4"},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         deadline = time.monotonic() + 120
         while not list(folder.glob("work/*/checkpoint.pt")):

@@ -53,30 +53,46 @@ COVERAGE = {
     "mean: Student t, for comparison": ("Student t", "mean", ("normal", "skewed")),
     "IQM, one task": ("stratified percentile", "IQM, one task", ("normal", "skewed")),
     "IQM, four tasks": ("stratified percentile", "IQM, four tasks", ("normal", "skewed")),
-    "difference of IQM, one task":
-        ("stratified percentile", f"{PAIRED_IQM}, one task", ("normal", "skewed")),
-    "difference of IQM, four tasks":
-        ("stratified percentile", f"{PAIRED_IQM}, four tasks", ("normal", "skewed")),
+    "difference of IQM, one task": (
+        "stratified percentile",
+        f"{PAIRED_IQM}, one task",
+        ("normal", "skewed"),
+    ),
+    "difference of IQM, four tasks": (
+        "stratified percentile",
+        f"{PAIRED_IQM}, four tasks",
+        ("normal", "skewed"),
+    ),
     "rate: Wilson, p = .5 | .95": ("Wilson", "rate", ("p = 0.5", "p = 0.95")),
     "improvement, not paired: Wilson": (
-        "Wilson", "probability of improvement, not paired", ("normal, p = 0.8", "skewed, p = 0.8")),
+        "Wilson",
+        "probability of improvement, not paired",
+        ("normal, p = 0.8", "skewed, p = 0.8"),
+    ),
     "the same: bootstrap": (
-        "stratified percentile", "probability of improvement, not paired",
-        ("normal, p = 0.8", "skewed, p = 0.8")),
+        "stratified percentile",
+        "probability of improvement, not paired",
+        ("normal, p = 0.8", "skewed, p = 0.8"),
+    ),
     "median time": ("order statistics", "median time, 30% censored", TIMES),
     "restricted mean time": ("sign-flip", "restricted mean time, 30% censored", TIMES),
     "its paired difference": ("sign-flip", "paired difference of restricted mean times", TIMES),
-}  # fmt: skip
+}
 FALSE_CLAIMS = {
     "no difference": ("sign-flip", "no difference", ("normal", "skewed")),
-    "mean 0, differences skewed":
-        ("sign-flip", "mean difference 0", ("skewed differences",)),
+    "mean 0, differences skewed": ("sign-flip", "mean difference 0", ("skewed differences",)),
     "same times, 30% censored": ("sign-flip of ranks", "same times, 30% censored", TIMES),
-    "TOST on the margin": ("sign-flip TOST", "difference equal to the margin",
-                           ("normal", "skewed outwards")),
-    "the same, Student t": ("Student t TOST", "difference equal to the margin",
-                            ("normal", "skewed outwards")),
-}  # fmt: skip
+    "TOST on the margin": (
+        "sign-flip TOST",
+        "difference equal to the margin",
+        ("normal", "skewed outwards"),
+    ),
+    "the same, Student t": (
+        "Student t TOST",
+        "difference equal to the margin",
+        ("normal", "skewed outwards"),
+    ),
+}
 
 
 @pytest.mark.parametrize(
@@ -102,11 +118,13 @@ def test_nothing_of_the_script_is_missing_in_the_results(script: ModuleType) -> 
 
 @pytest.mark.parametrize(
     ("part", "method", "quantity", "data"),
-    [("intervals", "sign-flip", "mean", "skewed"),
-     ("intervals", "Wilson", "rate", "p = 0.95"),
-     ("intervals", "order statistics", "median time, 30% censored", "exponential"),
-     ("tests", "sign-flip TOST", "difference equal to the margin", "normal")],
-)  # fmt: skip
+    [
+        ("intervals", "sign-flip", "mean", "skewed"),
+        ("intervals", "Wilson", "rate", "p = 0.95"),
+        ("intervals", "order statistics", "median time, 30% censored", "exponential"),
+        ("tests", "sign-flip TOST", "difference equal to the margin", "normal"),
+    ],
+)
 def test_a_row_is_measured_again(
     script: ModuleType, part: str, method: str, quantity: str, data: str
 ) -> None:
@@ -114,15 +132,19 @@ def test_a_row_is_measured_again(
     name = (method, quantity, data)
     row = next(r for r in getattr(script, part)() if (r.method, r.quantity, r.data) == name)
     again = script.measure(row, 6, RESULT["replications"])
-    there = next(r for r in RESULT[part]
-                 if (r["method"], r["quantity"], r["data"], r["seeds"]) == (*name, 6))  # fmt: skip
+    there = next(
+        r for r in RESULT[part] if (r["method"], r["quantity"], r["data"], r["seeds"]) == (*name, 6)
+    )
     value = "coverage" if part == "intervals" else "false_claims"
     assert again[value] == pytest.approx(there[value], abs=1 / RESULT["replications"], rel=0)
 
 
 def covered(method: str, quantity: str) -> list[float]:
-    return [r["coverage"] for r in RESULT["intervals"]
-            if r["method"] == method and quantity in r["quantity"]]  # fmt: skip
+    return [
+        r["coverage"]
+        for r in RESULT["intervals"]
+        if r["method"] == method and quantity in r["quantity"]
+    ]
 
 
 def test_what_the_lab_relies_on_is_what_covers() -> None:

@@ -252,8 +252,9 @@ def test_errors_are_at_most_cudnns(dtype: torch.dtype, hidden: int) -> None:
         ours.load_state_dict(peer.state_dict())
         truth = copy.deepcopy(peer).double()
         x = torch.randn(60, 24, hidden, device="cuda").to(dtype)
-        found, theirs, true = (results(m, x.to(p)) for m, p in
-                               ((ours, dtype), (peer, dtype), (truth, torch.float64)))  # fmt: skip
+        found, theirs, true = (
+            results(m, x.to(p)) for m, p in ((ours, dtype), (peer, dtype), (truth, torch.float64))
+        )
     for one, other, t in zip(found, theirs, true, strict=True):
         error, bar = (float((a - t).norm() / t.norm()) for a in (one, other))
         assert error <= 1.2 * bar + torch.finfo(dtype).eps, (error, bar)

@@ -332,15 +332,24 @@ def spoil(root: Path, name: str, change: Callable[[bytes], bytes]) -> None:
         ("train-images-idx3-ubyte", lambda b: b + b"x", "holds 181; it may be cut off"),
         ("train-images-idx3-ubyte", lambda b: b[:7], "is no IDX file of bytes with 3 dimensions"),
         ("train-images-idx3-ubyte", lambda b: b"\0\0\x0d" + b[3:], "is no IDX file of bytes"),
-        ("t10k-labels-idx1-ubyte", lambda b: b[:4] + bytes([255] * 4) + b[8:],
-         "says that it holds 4294967295 bytes; at most 67,108,864"),
+        (
+            "t10k-labels-idx1-ubyte",
+            lambda b: b[:4] + bytes([255] * 4) + b[8:],
+            "says that it holds 4294967295 bytes; at most 67,108,864",
+        ),
         ("t10k-labels-idx1-ubyte", lambda b: b[:4] + bytes(4), "is empty"),
-        ("t10k-labels-idx1-ubyte", lambda b: b[:7] + b"\x13" + b[8:-1],
-         "t10k-images-idx3-ubyte holds 20 images, t10k-labels-idx1-ubyte 19 labels"),
-        ("t10k-images-idx3-ubyte", lambda b: b[:11] + b"\x09" + b[12:15] + b"\x01" + b[16:],
-         "for training are 3x3 pixels, those for testing 9x1"),
+        (
+            "t10k-labels-idx1-ubyte",
+            lambda b: b[:7] + b"\x13" + b[8:-1],
+            "t10k-images-idx3-ubyte holds 20 images, t10k-labels-idx1-ubyte 19 labels",
+        ),
+        (
+            "t10k-images-idx3-ubyte",
+            lambda b: b[:11] + b"\x09" + b[12:15] + b"\x01" + b[16:],
+            "for training are 3x3 pixels, those for testing 9x1",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_idx_files(
     name: str, change: Callable[[bytes], bytes], said: str, tmp_path: Path
 ) -> None:

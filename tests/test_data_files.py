@@ -77,8 +77,9 @@ def test_every_way_to_write_a_number(tmp_path: Path) -> None:
 def test_names_may_have_spaces_and_separators_and_blank_lines_may_end_a_file(
     tmp_path: Path,
 ) -> None:
-    path = csv_file(tmp_path / "my.csv", [f"{v};1" for v in WAVE] + ["", "", ""],
-                    header='"price, EUR";b')  # fmt: skip
+    path = csv_file(
+        tmp_path / "my.csv", [f"{v};1" for v in WAVE] + ["", "", ""], header='"price, EUR";b'
+    )
     assert column(path, "price, EUR")[1].tolist() == WAVE
     path = csv_file(tmp_path / "my.csv", [f"{v}, 1" for v in WAVE], header=" price , b")
     assert column(path, "price")[0] == "price"
@@ -173,15 +174,17 @@ def test_a_column_that_is_not_there(
         (ROWS[:20], "has 20 values; windows of 24 need 44 or more$"),
         (ROWS[:30], "has 30 values; .*: set --window 10 or less"),
         ([r.split(",")[0] + ",5" for r in ROWS], "price of my.csv is constant"),
-        (ROWS[:40] + [r.split(",")[0] + ",5" for r in ROWS[40:]],
-         "the last fifth of price of my.csv is constant"),
+        (
+            ROWS[:40] + [r.split(",")[0] + ",5" for r in ROWS[40:]],
+            "the last fifth of price of my.csv is constant",
+        ),
         ([f"2024-02-01,{k % 2 + k / 1e3}e308" for k in range(60)], "too large to be scaled"),
         ([*ROWS[:-1], "2024-02-01,1e300"], "too large to be scaled"),
         ([*ROWS[:5], "", *ROWS[5:]], "line 7 is blank"),
         ([*ROWS[:5], "2024-01-03", *ROWS[5:]], "line 7 has 1 cell, the first line has 2$"),
         (ROWS[::-1], r"not in the order of time \('2024-01-30 00:00' comes before '2024-01-29"),
     ],
-)  # fmt: skip
+)
 def test_a_series_that_cannot_be_forecast(rows: list[str], said: str, tmp_path: Path) -> None:
     refused(csv_file(tmp_path / "my.csv", rows), said)
 

@@ -98,8 +98,9 @@ SAID = {
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory is limited by RLIMIT_AS")
 def test_sizes_are_checked_before_anything_is_allocated(tmp_path: Path) -> None:
     """Under 500 MiB more than the imports take; each is refused in one sentence with the limit."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True,
-                          text=True, timeout=600)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     said = dict(line.split(" | ", 1) for line in done.stdout.splitlines())
     assert set(said) == set(SAID)
@@ -152,8 +153,15 @@ def test_small_parquet_files_cannot_fill_the_memory(tmp_path: Path) -> None:
     assert len(said["same"]) < 500
 
 
-@pytest.mark.parametrize("content", ["a = " + "[" * 1000 + "]" * 1000, "seeds = " + "9" * 5000,
-                                     "seeds = " + "9" * 400, "x" * 2_000_000])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a = " + "[" * 1000 + "]" * 1000,
+        "seeds = " + "9" * 5000,
+        "seeds = " + "9" * 400,
+        "x" * 2_000_000,
+    ],
+)
 def test_toml_that_does_not_fit_is_one_sentence(
     tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

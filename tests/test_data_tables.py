@@ -184,9 +184,10 @@ def test_what_is_tested_changes_nothing_in_training(
 
 @settings(max_examples=30, deadline=None)
 @given(
-    missing=st.sampled_from(["forward", "linear", "mask"]), row=st.integers(30, 110),
+    missing=st.sampled_from(["forward", "linear", "mask"]),
+    row=st.integers(30, 110),
     seed=st.integers(0, 99),
-)  # fmt: skip
+)
 def test_no_window_knows_what_comes_after_it(missing: str, row: int, seed: int) -> None:
     """A straight line over a gap at the end of a window would tell of the value to forecast."""
     frame = with_gaps(months(), 0.4)
@@ -194,8 +195,11 @@ def test_no_window_knows_what_comes_after_it(missing: str, row: int, seed: int) 
     rng = np.random.default_rng(seed)
     other.loc[row:, ["price", "volume"]] *= rng.normal(size=(len(frame) - row, 2))
     options: dict[str, Any] = {
-        "features": ["volume", "kind"], "window": 5, "missing": missing, "test_from": "2017-01-01",
-    }  # fmt: skip
+        "features": ["volume", "kind"],
+        "window": 5,
+        "missing": missing,
+        "test_from": "2017-01-01",
+    }
     one, two = (frame_task(f, "price", **options).load(0) for f in (frame, other))
     # Rows for training (two years) are the same: so are the scales. Windows that end before `row`
     # are the same, those of them that are tested in both: each is known by its place in time.
@@ -556,8 +560,13 @@ def test_columns_of_other_kinds() -> None:
     frame["whole"] = pandas.array(np.arange(120) % 7, dtype="Int64")
     columns = choose(from_frame(frame, "frame"), ["price"])
     kinds = {c.name: c.kind for c in columns.features}
-    assert kinds == {"volume": "number", "weather": "number", "kind": "category",
-                     "flag": "category", "whole": "number"}  # fmt: skip
+    assert kinds == {
+        "volume": "number",
+        "weather": "number",
+        "kind": "category",
+        "flag": "category",
+        "whole": "number",
+    }
     assert columns.unused == {"empty": "is empty"}
     frame["endless"] = np.where(np.arange(120) == 50, np.inf, 1.0)
     with pytest.raises(TaskError, match="frame, row 50, column 'endless': 'inf' is not finite"):

@@ -145,9 +145,11 @@ def test_lengths_that_do_not_fit_are_named() -> None:
         ({"train_lengths": lengths * 0}, "must lie between 1 and the 7 steps"),
         ({"train_lengths": lengths + 7}, "must lie between 1 and the 7 steps"),
         ({"train_lengths": lengths * 0 + 1}, "train_y counts steps after the end of a sequence"),
-        ({"test_x": torch.zeros(10, 8, 2), "test_y": torch.zeros(10, 8).long()},
-         "test_x must be padded to 7 steps"),
-    ):  # fmt: skip
+        (
+            {"test_x": torch.zeros(10, 8, 2), "test_y": torch.zeros(10, 8).long()},
+            "test_x must be padded to 7 steps",
+        ),
+    ):
         with pytest.raises(TaskError, match=said):
             replace(task, make=lambda seed, c=changed: replace(data, **c)).load(0)
 
@@ -317,8 +319,9 @@ def test_a_ts_file_of_uneven_lengths_with_question_marks(tmp_path: Path) -> None
         assert found.digest == sequence_task("T", xs, CLASSES, missing=missing).load(0).digest
     refused(path, "has no step without a missing value", None, missing="drop")
     path.write_text(ts_text(xs, ["ab"[k] for k in CLASSES]).replace(":a", ":1,2,3,4,5,6,7,8:a", 1))
-    refused(path, "line 3: its dimensions have different lengths|has 3 dimensions", None,
-            missing="mask")  # fmt: skip
+    refused(
+        path, "line 3: its dimensions have different lengths|has 3 dimensions", None, missing="mask"
+    )
 
 
 def test_a_ts_file_of_values(tmp_path: Path) -> None:

@@ -152,8 +152,13 @@ def test_refused_texts_are_refused(engine: Any, name: str) -> None:
     assert isinstance(message, str) and 0 < len(message) < 500
 
 
-SLOTS = {"input_gate": "sigmoid", "forget_gate": "sigmoid", "candidate": "tanh",
-         "output_gate": "sigmoid", "cell_output": "tanh"}  # fmt: skip
+SLOTS = {
+    "input_gate": "sigmoid",
+    "forget_gate": "sigmoid",
+    "candidate": "tanh",
+    "output_gate": "sigmoid",
+    "cell_output": "tanh",
+}
 STEPS = (
     {},
     {"candidate": "relu", "cell_output": "relu"},
@@ -173,13 +178,21 @@ def test_a_step_of_training_is_the_librarys(engine: Any, changed: dict[str, str]
     layer.bias_hh_l0.data.zero_()
     layer.bias_hh_l0.requires_grad_(False)  # the page has one bias
     x, y = torch.randn(T, B, inputs, dtype=torch.float64), torch.randn(B, dtype=torch.float64)
-    parameters = {"W": layer.weight_ih_l0, "R": layer.weight_hh_l0, "b": layer.bias_ih_l0,
-                  "v": readout.weight, "a": readout.bias}  # fmt: skip
+    parameters = {
+        "W": layer.weight_ih_l0,
+        "R": layer.weight_hh_l0,
+        "b": layer.bias_ih_l0,
+        "v": readout.weight,
+        "a": readout.bias,
+    }
     content = {
         "net": {k: p.detach().flatten().tolist() for k, p in parameters.items()},
         "slots": SLOTS | changed,
-        "x": x.reshape(T, -1).tolist(), "y": y.tolist(), "rate": rate, "clip": clip,
-    }  # fmt: skip
+        "x": x.reshape(T, -1).tolist(),
+        "y": y.tolist(),
+        "rate": rate,
+        "clip": clip,
+    }
     found = json.loads(engine.call("learn", json.dumps(content)))
     with anygate.record(layer) as recording:
         loss = (readout(layer(x)[0][-1]).squeeze(-1) - y).square().mean()

@@ -185,9 +185,11 @@ def test_a_grid_has_a_folder_for_each_task_and_slot(tmp_path: Path) -> None:
     ]
     placed = place(tmp_path / "g", studies)
     assert [f.name for f in placed] == [
-        "digits-rows-candidate", "digits-rows-forget_gate", "adding-5-candidate",
+        "digits-rows-candidate",
+        "digits-rows-forget_gate",
+        "adding-5-candidate",
         "adding-5-forget_gate",
-    ]  # fmt: skip
+    ]
     claim_grid(tmp_path / "g", list(placed), "anygate compare")
     assert grid_folders(tmp_path / "g") == list(placed)
     assert place(tmp_path, studies[:1]) == {tmp_path: studies[0]}
@@ -285,9 +287,28 @@ def test_an_unfinished_study_of_a_grid_is_named_on_its_page(
 
 # ---- stopped --------------------------------------------------------------------------------
 
-GRID = ["tanh", "relu", "--task", "digits-rows", "adding:5", "--slot", "candidate", "--seeds", "2",
-        "--learning-rates", "1e-06", "0.02", "--tuning-seeds", "1", "--epochs", "2",
-        "--hidden-size", "4", "--batch-size", "64"]  # fmt: skip
+GRID = [
+    "tanh",
+    "relu",
+    "--task",
+    "digits-rows",
+    "adding:5",
+    "--slot",
+    "candidate",
+    "--seeds",
+    "2",
+    "--learning-rates",
+    "1e-06",
+    "0.02",
+    "--tuning-seeds",
+    "1",
+    "--epochs",
+    "2",
+    "--hidden-size",
+    "4",
+    "--batch-size",
+    "64",
+]
 
 
 @pytest.mark.parametrize("part", ["tuning", "rates"])
@@ -298,9 +319,11 @@ def test_a_grid_killed_in_either_part_resumes_and_gives_the_same_files(
     broken = tmp_path / "broken"
     command = [sys.executable, "-m", "anygate", "compare", *GRID, "--jobs", "1"]
     process = subprocess.Popen(
-        [*command, "--out", str(broken)], start_new_session=True, stderr=subprocess.DEVNULL,
+        [*command, "--out", str(broken)],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     try:
         deadline = time.monotonic() + 120
         while not list(broken.glob(f"*/{part}/**/trials/*.json")):
@@ -375,11 +398,14 @@ def test_the_outlook_knows_what_is_open_and_what_is_done(tmp_path: Path) -> None
     each = replace(tuned(), given=False)
     parts = outlook(tmp_path / "s", each)
     assert [(p.name, p.trials, p.done, p.open) for p in parts] == [
-        ("tuning", 4, 0, False), ("at the shared rate", 4, 0, True), ("at own rates", 2, 0, True),
-    ]  # fmt: skip
+        ("tuning", 4, 0, False),
+        ("at the shared rate", 4, 0, True),
+        ("at own rates", 2, 0, True),
+    ]
     run_studies({tmp_path / "s": each}, jobs=1)
     assert [(p.name, p.trials, p.done, p.open) for p in outlook(tmp_path / "s", each)] == [
-        ("tuning", 4, 4, False), ("at the shared rate", 4, 4, False),
-    ]  # fmt: skip
+        ("tuning", 4, 4, False),
+        ("at the shared rate", 4, 4, False),
+    ]
     assert [p.done for p in outlook(tmp_path / "s", each, fresh=True)] == [0, 0, 0]
     assert [(p.name, p.trials) for p in outlook(tmp_path / "x", study())] == [("training", 4)]

@@ -101,7 +101,7 @@ def forget_only(module: Any, c: float, steps: int = 1) -> Tensor:
         (lambda m: init.glorot_(m), {(k, g) for k in ("weight_ih", "weight_hh") for g in GATES}),
     ],
     ids=["forget_bias_", "chrono_", "orthogonal_", "identity_", "glorot_"],
-)  # fmt: skip
+)
 def test_what_is_touched(cls: Any, options: Any, initialise: Any, touches: Any) -> None:
     """Exactly the blocks that the doc names, in every layer and direction; the module comes back
     with the same Parameters, trainable as before, and no gradient graph."""
@@ -170,7 +170,7 @@ def test_other_modules_are_refused(module: Any) -> None:
 
 
 def test_computed_weights_are_refused() -> None:
-    """What would be lost at the next forward is not written; what is kept, is."""
+    """Values that would be lost at the next forward are not written; those that stay are."""
     for spoil in (
         lambda m: parametrizations.weight_norm(m, "weight_hh_l1"),
         lambda m: prune.random_unstructured(m, "weight_hh_l1", 0.5),
@@ -208,9 +208,14 @@ def test_meta_device_and_half_types() -> None:
             assert weight.dtype == dtype and weight.isfinite().all()
 
 
-@pytest.mark.parametrize("draw", [lambda m, g: init.chrono_(m, 30, generator=g),
-                                  lambda m, g: init.orthogonal_(m, generator=g),
-                                  lambda m, g: init.glorot_(m, generator=g)])  # fmt: skip
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda m, g: init.chrono_(m, 30, generator=g),
+        lambda m, g: init.orthogonal_(m, generator=g),
+        lambda m, g: init.glorot_(m, generator=g),
+    ],
+)
 def test_generator(draw: Any) -> None:
     """The same generator state, the same numbers, whatever the global state; layers differ."""
     results = []
@@ -368,9 +373,15 @@ def test_identity_is_the_irnn() -> None:
     identity_ it computes what a ReLU network of Le et al. does."""
     options = {"dtype": torch.float64}
     ours = LSTM(
-        I, H, candidate="relu", input_gate="1", forget_gate="0", output_gate="1",
-        cell_output="identity", **options,
-    )  # fmt: skip
+        I,
+        H,
+        candidate="relu",
+        input_gate="1",
+        forget_gate="0",
+        output_gate="1",
+        cell_output="identity",
+        **options,
+    )
     irnn = nn.RNN(I, H, nonlinearity="relu", **options)
     init.identity_(ours)
     with torch.no_grad():
@@ -405,13 +416,23 @@ def spreads(module: nn.Module, kind: str) -> dict[tuple[str, str], float]:
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        (nn.LSTM(70, 50, 2, bidirectional=True),
-         dict.fromkeys(GATES, "sigmoid") | {"candidate": "tanh"}),
-        (LSTMCell(70, 50, candidate="relu", gate_activation="hard_sigmoid", forget_gate="identity"),
-         {"input_gate": "hard_sigmoid", "forget_gate": "identity", "candidate": "relu",
-          "output_gate": "hard_sigmoid"}),
+        (
+            nn.LSTM(70, 50, 2, bidirectional=True),
+            dict.fromkeys(GATES, "sigmoid") | {"candidate": "tanh"},
+        ),
+        (
+            LSTMCell(
+                70, 50, candidate="relu", gate_activation="hard_sigmoid", forget_gate="identity"
+            ),
+            {
+                "input_gate": "hard_sigmoid",
+                "forget_gate": "identity",
+                "candidate": "relu",
+                "output_gate": "hard_sigmoid",
+            },
+        ),
     ],
-)  # fmt: skip
+)
 def test_glorot(module: Any, names: dict[str, str], distribution: Any) -> None:
     """Each gate's spread is its own activation's gain times Glorot's, fans counted for one gate.
     The relative error of a root mean square of n draws is at most 1/sqrt(2n); five of these."""
@@ -457,11 +478,15 @@ def test_glorot_refuses() -> None:
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "slope"),
-    [("identity", "linear", None), ("relu", "relu", None), ("leaky_relu", "leaky_relu", None),
-     ("leaky_relu(k=0.3)", "leaky_relu", 0.3)],
-)  # fmt: skip
+    [
+        ("identity", "linear", None),
+        ("relu", "relu", None),
+        ("leaky_relu", "leaky_relu", None),
+        ("leaky_relu(k=0.3)", "leaky_relu", 0.3),
+    ],
+)
 def test_gain_as_in_torch(ours: str, theirs: Any, slope: float | None) -> None:
-    """Where torch's number is derived and not agreed upon."""
+    """The gains of torch's that are derived and not agreed upon."""
     assert init.gain(ours) == pytest.approx(nn.init.calculate_gain(theirs, slope), rel=1e-10)
 
 
@@ -488,7 +513,7 @@ def test_gain_as_in_torch(ours: str, theirs: Any, slope: float | None) -> None:
         ("exp(x*x/5)", "second_moment", math.sqrt(5)),
         ("exp(10*x)", "second_moment", math.exp(200)),
     ],
-)  # fmt: skip
+)
 def test_gain_in_closed_form(formula: str, keep: Any, moment: float) -> None:
     """E[f^2], Var[f] and E[f'^2] known by hand, smooth, kinked, jumping and singular."""
     assert init.gain(formula, keep) == pytest.approx(1 / math.sqrt(moment), rel=1e-9)
@@ -526,7 +551,7 @@ def test_gain_against_mpmath(name: str) -> None:
 
 
 def test_gain_of_homogeneous_keeps_the_second_moment() -> None:
-    """What a gain is for: E[f(g z)^2] = 1 where f(g z) = g f(z)."""
+    """The purpose of a gain: E[f(g z)^2] = 1 where f(g z) = g f(z)."""
     z = torch.randn(2_000_000, dtype=torch.float64)
     for name in ("relu", "leaky_relu", "abs(x)"):
         g = init.gain(name)

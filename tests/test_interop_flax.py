@@ -60,10 +60,15 @@ def test_directions_that_are_no_one_layer() -> None:
         ({"hf": {"kernel": np.zeros((2, 2))}, "hn": {"kernel": np.zeros((2, 2))}}, "hf, hn"),
         ({"i": {"kernel": np.zeros((3, 4))}, "h": {"kernel": np.zeros((4, 4), int)}}, "int64"),
         ({"i": {"kernel": np.zeros((3, 5))}, "h": {"kernel": np.zeros((4, 4))}}, "weights of x"),
-        ({"i": {"kernel": np.zeros((3, 4)), "x": np.zeros(2)}, "h": {"kernel": np.zeros((4, 4))}},
-         "i has other arrays"),
+        (
+            {
+                "i": {"kernel": np.zeros((3, 4)), "x": np.zeros(2)},
+                "h": {"kernel": np.zeros((4, 4))},
+            },
+            "i has other arrays",
+        ),
     ],
-)  # fmt: skip
+)
 def test_other_trees_are_refused(params: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         flax.from_params(params)

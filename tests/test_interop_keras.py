@@ -89,7 +89,7 @@ SPECS = [
     ({"class_name": "LeakyReLU", "config": {"alpha": 0.4}}, lambda x: np.fmax(x, 0.4 * x)),
     ({"class_name": "ReLU", "config": {"max_value": 1.0}}, lambda x: np.clip(x, 0, 1)),
     ({"class_name": "function", "config": "softsign"}, lambda x: x / (1 + np.abs(x))),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("spec", "function"), SPECS, ids=[str(s)[:40] for s, _ in SPECS])
@@ -193,9 +193,10 @@ def test_weights_alone_need_a_config(tmp_path: Path) -> None:
         interop.load(path)
     (layer,) = interop.load(path, config={"activation": "relu"}).values()
     assert str(layer.cell.slots["candidate"]) == "relu"  # type: ignore[union-attr]
-    config = {"class_name": "Sequential", "config": {"layers": [
-        {"class_name": "LSTM", "config": {**PLAIN, "activation": "silu"}}
-    ]}}  # fmt: skip
+    config = {
+        "class_name": "Sequential",
+        "config": {"layers": [{"class_name": "LSTM", "config": {**PLAIN, "activation": "silu"}}]},
+    }
     (layer,) = interop.load(path, config=json.dumps(config)).values()
     assert str(layer.cell.slots["candidate"]) == "silu"  # type: ignore[union-attr]
 
@@ -203,9 +204,12 @@ def test_weights_alone_need_a_config(tmp_path: Path) -> None:
 def test_the_older_format(tmp_path: Path) -> None:
     """An .h5, as Keras 2 wrote it."""
     path = tmp_path / "m.h5"
-    config = {"class_name": "Sequential", "config": [
-        {"class_name": "LSTM", "config": {**PLAIN, "recurrent_activation": "hard_sigmoid"}}
-    ]}  # fmt: skip
+    config = {
+        "class_name": "Sequential",
+        "config": [
+            {"class_name": "LSTM", "config": {**PLAIN, "recurrent_activation": "hard_sigmoid"}}
+        ],
+    }
     config["config"] = {"layers": config["config"]}
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps(config)
@@ -339,15 +343,27 @@ def test_live_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     keras = pytest.importorskip("keras")
     k = keras.layers
-    model = keras.Sequential([
-        keras.Input((None, 3)),
-        k.LSTM(4, return_sequences=True, activation="mish", recurrent_activation="hard_sigmoid",
-               name="a"),
-        k.Bidirectional(k.GRU(3, return_sequences=True, reset_after=False), name="b"),
-        k.SimpleRNN(3, return_sequences=True, go_backwards=True, name="c",
-                    activation=k.LeakyReLU(negative_slope=0.3)),
-        k.RNN(k.GRUCell(2), return_sequences=True, name="d"),
-    ])  # fmt: skip
+    model = keras.Sequential(
+        [
+            keras.Input((None, 3)),
+            k.LSTM(
+                4,
+                return_sequences=True,
+                activation="mish",
+                recurrent_activation="hard_sigmoid",
+                name="a",
+            ),
+            k.Bidirectional(k.GRU(3, return_sequences=True, reset_after=False), name="b"),
+            k.SimpleRNN(
+                3,
+                return_sequences=True,
+                go_backwards=True,
+                name="c",
+                activation=k.LeakyReLU(negative_slope=0.3),
+            ),
+            k.RNN(k.GRUCell(2), return_sequences=True, name="d"),
+        ]
+    )
     x = np.random.default_rng(0).normal(size=(2, 6, 3)).astype(np.float32)
     expected = keras.ops.convert_to_numpy(model(x))
     paths = [tmp_path / name for name in ("m.keras", "m.h5", "m.weights.h5")]
@@ -392,7 +408,7 @@ def stub_of(case: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(("name", "count"), [("keras_tf23", 10), ("keras_lstm", 18)])
 @torch.no_grad()
 def test_cases_of_keras(name: str, count: int) -> None:
-    """Those of the last output, which is the state after the last step: the numbers of TensorFlow
+    """Cases of the last output, which is the state after the last step: the numbers of TensorFlow
     2.3 and of Keras' own tests, with masks, initial states and states that are kept."""
     ran = 0
     for case in json.loads((PEERS / f"{name}_cases.json").read_text())["cases"]:

@@ -43,10 +43,16 @@ class Model(LightningModule):
 def fit(model: Model, callback: Any, folder: Path) -> None:
     data = torch.utils.data.TensorDataset(torch.randn(7, 5, 3, 2))
     trainer = Trainer(
-        max_epochs=1, accelerator="cpu", callbacks=[callback], logger=CSVLogger(folder),
-        enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
-        default_root_dir=folder, enable_checkpointing=False,
-    )  # fmt: skip
+        max_epochs=1,
+        accelerator="cpu",
+        callbacks=[callback],
+        logger=CSVLogger(folder),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        default_root_dir=folder,
+        enable_checkpointing=False,
+    )
     trainer.fit(model, torch.utils.data.DataLoader(data, batch_size=None))
 
 

@@ -326,9 +326,15 @@ class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = LSTM(
-            4, 5, num_layers=2, batch_first=True, bidirectional=True, proj_size=3,
-            activation="silu", peephole=True,
-        )  # fmt: skip
+            4,
+            5,
+            num_layers=2,
+            batch_first=True,
+            bidirectional=True,
+            proj_size=3,
+            activation="silu",
+            peephole=True,
+        )
         self.second = GRU(6, 5, batch_first=True)
         self.step = anygate.LSTMCell(5, 4, activation="mish")
         self.head = nn.Linear(4, 2)

@@ -65,7 +65,7 @@ def engine_of(module: tuple[str, ...]) -> str | None:
 
 
 def complaints(source: str, module: tuple[str, ...]) -> list[str]:
-    """What is wrong with the imports of one file."""
+    """The complaints about the imports of one file."""
     here, engine = layer_of(module), engine_of(module)
     if here not in MAY_USE:
         return [f"{'.'.join(module)} belongs to no layer"]
@@ -247,7 +247,7 @@ def asking_docstrings(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("folder", ["src", "studies"])
+@pytest.mark.parametrize("folder", ["src", "studies", "tests", "benchmarks"])
 def test_docstrings_say_what_a_thing_is(folder: str) -> None:
     paths = sorted((ROOT.parents[1] / folder).rglob("*.py"))
     found = {

@@ -69,9 +69,12 @@ def test_equals_nn_lstm(layers: int, bidirectional: bool, bias: bool, dtype: tor
     count = layers * (2 if bidirectional else 1)
     for batch_first in (False, True):
         theirs, ours = twins(
-            num_layers=layers, bidirectional=bidirectional, bias=bias, batch_first=batch_first,
+            num_layers=layers,
+            bidirectional=bidirectional,
+            bias=bias,
+            batch_first=batch_first,
             dtype=dtype,
-        )  # fmt: skip
+        )
         x = torch.randn(*((B, T) if batch_first else (T, B)), I, dtype=dtype)
         hx = tuple(torch.randn(count, B, H, dtype=dtype) for _ in range(2))
         for state in (None, hx):
@@ -194,10 +197,16 @@ def test_each_slot_does_what_its_equation_says(slot: str) -> None:
 
 @pytest.mark.parametrize(
     "spec",
-    ["relu", "ReLU", "x*sigmoid(x)", "leaky_relu(k=0.2)", sympy.Max(sympy.Symbol("x"), 0),
-     Activation("mine", "k*tanh(x)", k=2.0)],
+    [
+        "relu",
+        "ReLU",
+        "x*sigmoid(x)",
+        "leaky_relu(k=0.2)",
+        sympy.Max(sympy.Symbol("x"), 0),
+        Activation("mine", "k*tanh(x)", k=2.0),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_a_slot_accepts(spec: Any) -> None:
     output, _ = LSTM(I, H, activation=spec)(torch.randn(T, B, I))
     assert output.isfinite().all()
@@ -276,8 +285,11 @@ def test_copies_and_files() -> None:
 def test_the_reference_engine_gives_the_same() -> None:
     torch.manual_seed(0)
     options: dict[str, Any] = {
-        "num_layers": 2, "bidirectional": True, "candidate": "leaky_relu", "dtype": torch.float64,
-    }  # fmt: skip
+        "num_layers": 2,
+        "bidirectional": True,
+        "candidate": "leaky_relu",
+        "dtype": torch.float64,
+    }
     fast, slow = LSTM(I, H, **options), LSTM(I, H, engine="reference", **options)
     slow.load_state_dict(fast.state_dict())
     x, hx = torch.randn(T, B, I).double(), tuple(torch.randn(2, 4, B, H).double())
@@ -429,7 +441,7 @@ def test_empty_batch(bidirectional: bool) -> None:
     ],
 )
 def test_shape_errors_as_in_torch(input: tuple[int, ...], hx: Any) -> None:
-    """Where nn.LSTM refuses, we refuse with the same type, and the message says the shapes."""
+    """Refused as by nn.LSTM, with the same type, and the message says the shapes."""
     theirs, ours = twins()
     for module in (theirs, ours):
         state = None if hx is None else tuple(torch.zeros(s) for s in hx)

@@ -1,4 +1,4 @@
-"""What a trial measures inside its LSTM, against a float64 loop that keeps every gradient."""
+"""The measurements of a trial inside its LSTM, against a float64 loop that keeps every gradient."""
 
 from __future__ import annotations
 
@@ -78,8 +78,11 @@ def reduction(name: str) -> Callable[[Any], Any]:
 
 def same(found: dict[str, Any], wanted: dict[str, Any], edges: list[int], rel: float) -> None:
     """All that the loop found is in the snapshot, and the other way round."""
-    real = {n for n, v in wanted.items()
-            if not np.isnan(v).all() and not (n == "not_finite" and not v.any())}  # fmt: skip
+    real = {
+        n
+        for n, v in wanted.items()
+        if not np.isnan(v).all() and not (n == "not_finite" and not v.any())
+    }
     assert found.keys() - {"edges", "slots"} == real
     for name in real:
         binned = by_bin(wanted[name], edges, reduction(name))
@@ -215,8 +218,13 @@ def plain_slopes(lstm: LSTM, x: Array) -> dict[str, Array]:
         c = forget * c + i * np.where(g > 0, g, k * g)
         o, slope_o = gate(z_o + peep["output"] * c)
         h = o * np.clip(np.clip(c, -bound, bound), 0, None)
-        slopes = (slope_i, slope_f, np.where(z_g > 0, 1.0, k) * (np.abs(z_g) < bound), slope_o,
-                  (c > 0) * (np.abs(c) < bound))  # fmt: skip
+        slopes = (
+            slope_i,
+            slope_f,
+            np.where(z_g > 0, 1.0, k) * (np.abs(z_g) < bound),
+            slope_o,
+            (c > 0) * (np.abs(c) < bound),
+        )
         for slot, s in zip(found, slopes, strict=True):
             found[slot].append(s)
     return {slot: np.stack(found[slot]) for slot in lstm.cell.slots}
@@ -233,10 +241,16 @@ def test_dead_units_and_saturation_are_those_of_the_cell_as_it_is(
     variant of the cell and with parameters as training leaves them: not the initial ones."""
     torch.manual_seed(1)
     lstm = LSTM(
-        3, 6, gate_activation="hard_sigmoid_onnx", candidate="leaky_relu", cell_output="relu",
-        peephole=peephole, coupled=coupled, clip=clip,
+        3,
+        6,
+        gate_activation="hard_sigmoid_onnx",
+        candidate="leaky_relu",
+        cell_output="relu",
+        peephole=peephole,
+        coupled=coupled,
+        clip=clip,
         trainable={"candidate.k": trainable} if trainable else False,
-    ).double()  # fmt: skip
+    ).double()
     with torch.no_grad():
         for parameter in lstm.parameters():
             parameter += 0.5 * torch.randn_like(parameter)
@@ -289,8 +303,18 @@ def test_a_state_that_overflows_is_named_with_its_slot_step_and_size() -> None:
 
 def test_a_gradient_that_overflows_is_named_with_its_step_and_size() -> None:
     """Each step back multiplies dL/dc by 1e20: finite at the last two of five steps."""
-    model = filled(LSTM(1, 1, candidate="0*x", cell_output="0*x + x", forget_gate="0*x + 1e20",
-                        input_gate="0*x", output_gate="0*x + 1"), 0.0)  # fmt: skip
+    model = filled(
+        LSTM(
+            1,
+            1,
+            candidate="0*x",
+            cell_output="0*x + x",
+            forget_gate="0*x + 1e20",
+            input_gate="0*x",
+            output_gate="0*x + 1",
+        ),
+        0.0,
+    )
     with torch.no_grad():
         model.head.weight.fill_(1.0)
     x = torch.zeros(5, 1, 1)
@@ -302,8 +326,9 @@ def test_a_gradient_that_overflows_is_named_with_its_step_and_size() -> None:
 
 
 def test_a_loss_that_overflows_by_itself_has_a_size_and_no_place() -> None:
-    model = filled(LSTM(1, 1, activation="identity", input_gate="0*x + 1e15",
-                        output_gate="0*x + 1e10"), 1.0)  # fmt: skip
+    model = filled(
+        LSTM(1, 1, activation="identity", input_gate="0*x + 1e15", output_gate="0*x + 1e10"), 1.0
+    )
     found = place_of_divergence(model, torch.ones(1, 1, 1), squares)
     assert set(found) == {"max_abs_cell_before", "largest_at"}
     assert found["max_abs_cell_before"] > 1e15 and found["largest_at"] == 1

@@ -154,7 +154,7 @@ def test_zoneout_of_one_keeps_all(cls: str) -> None:
 
 @EACH
 def test_recurrent_dropout_is_one_mask_for_a_sequence(cls: str) -> None:
-    """Where a unit of h is hidden, nothing depends on it through R: the output's gradient by h0 is
+    """Nothing depends through R on a hidden unit of h: the output's gradient by h0 is
     zero there, but for a GRU, whose u*h goes past the products. What comes out is h itself."""
     torch.manual_seed(0)
     module = CLASSES[cls](I, 64, recurrent_dropout=0.5, dtype=WIDE)

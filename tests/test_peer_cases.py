@@ -30,8 +30,12 @@ LSTM_FILES = ("ort_lstm", "ort_training_lstm", "ngraph_lstm", "onnx_node", "kera
 OTHER_FILES = ("ort_gru", "ort_rnn", "onnx_node_gru", "onnx_node_rnn")
 KERAS_FILES = ("keras_tf23", "keras_lstm")
 ENGINES = (
-    "reference float64", "eager float64", "eager float32", "cpu float64", "cpu float32",
-)  # fmt: skip
+    "reference float64",
+    "eager float64",
+    "eager float32",
+    "cpu float64",
+    "cpu float32",
+)
 
 # file -> (cases that run, why each other is left out and how many)
 EXPECTED: dict[str, tuple[int, dict[str, int]]] = {
@@ -69,14 +73,20 @@ def array(tensor: dict[str, Any] | None) -> Any:
 
 
 def left_out(case: dict[str, Any]) -> str | None:
-    """Why a case does not run; None if it does."""
+    """The reason why a case does not run; None if it does."""
     return "projection bias" if case.get("projection_bias") else None
 
 
 def one_direction(
-    engine: str, cell: Cell, x: Array, states: tuple[Array, ...], weights: tuple[Any, ...],
-    reverse: bool, vectors: Array | None = None, lengths: list[int] | None = None,
-) -> tuple[Array, tuple[Array, ...]]:  # fmt: skip
+    engine: str,
+    cell: Cell,
+    x: Array,
+    states: tuple[Array, ...],
+    weights: tuple[Any, ...],
+    reverse: bool,
+    vectors: Array | None = None,
+    lengths: list[int] | None = None,
+) -> tuple[Array, tuple[Array, ...]]:
     """output [T, B, H] and the states after the last step, [B, H] each. weights: of x, of h, and
     their two biases (or None), in the cell's order. lengths: of the rows, each at least 1; the
     engine gets one pack of them."""
@@ -214,9 +224,15 @@ def run_onnx(case: dict[str, Any], engine: str) -> dict[str, Array]:
         if not alive:  # onnxruntime and ONNX: an empty row gives zeros
             continue
         out, after = one_direction(
-            engine, cell, x[:, alive], tuple(s[alive] for s in states), weights, reverse,
-            vectors, [lengths[row] for row in alive],
-        )  # fmt: skip
+            engine,
+            cell,
+            x[:, alive],
+            tuple(s[alive] for s in states),
+            weights,
+            reverse,
+            vectors,
+            [lengths[row] for row in alive],
+        )
         y[:, d, alive] = out
         for name, end in zip(names, after, strict=True):
             ends[name][d, alive] = end
@@ -313,9 +329,14 @@ def check_keras_mask(case: dict[str, Any], engine: str) -> None:
     if config.get("go_backwards"):
         x, mask = x.flip(1), mask.flip(1)
     module = LSTM(
-        x.shape[-1], config["units"], batch_first=True, dtype=dtype, engine=name,
-        activation=config["activation"], gate_activation=config["recurrent_activation"],
-    )  # fmt: skip
+        x.shape[-1],
+        config["units"],
+        batch_first=True,
+        dtype=dtype,
+        engine=name,
+        activation=config["activation"],
+        gate_activation=config["recurrent_activation"],
+    )
     bias = array(case["weights"]["bias"])
     parts = {
         "weight_ih_l0": array(case["weights"]["kernel"]).T,
@@ -428,10 +449,15 @@ def tflite_module(case: dict[str, Any], engine: str) -> LSTM:
             _, f, g, o = state[name].chunk(4)
             state[name] = torch.cat([-f, f, g, o])
     module = LSTM(
-        case["input_size"], case["hidden_size"], proj_size=case["proj_size"],
-        bidirectional=case.get("bidirectional", False), peephole=bool(peephole),
-        coupled=coupled, dtype=torch.float64, engine=engine,
-    )  # fmt: skip
+        case["input_size"],
+        case["hidden_size"],
+        proj_size=case["proj_size"],
+        bidirectional=case.get("bidirectional", False),
+        peephole=bool(peephole),
+        coupled=coupled,
+        dtype=torch.float64,
+        engine=engine,
+    )
     module.load_state_dict(state)
     return module
 
@@ -494,7 +520,9 @@ def test_packed_parameters() -> None:
         "activation_beta": [0.4],
     }
     assert [a.label for a in onnx_activations(given_, 1)] == [
-        "hard_sigmoid_onnx(alpha=0.3, beta=0.4)", "tanh", "leaky_relu(k=0.1)",
-    ]  # fmt: skip
+        "hard_sigmoid_onnx(alpha=0.3, beta=0.4)",
+        "tanh",
+        "leaky_relu(k=0.1)",
+    ]
     plain = {"activations": ["Affine", "ScaledTanh", "ThresholdedRelu"]}
     assert [a.value(0.5) for a in onnx_activations(plain, 1)] == [0, 0, 0.5]

@@ -31,10 +31,20 @@ from anygate.lab.study.store.schema import ActivationInfo
 
 EVIL = "<script>alert(1)</script>"
 FIGURES = {
-    "learning_curves", "final_metric", "differences", "formulas", "saturation", "gradient_norm",
-    "max_abs_cell", "cost", "pairwise", "saturation_over_time", "gradient_flow", "stability_map",
+    "learning_curves",
+    "final_metric",
+    "differences",
+    "formulas",
+    "saturation",
+    "gradient_norm",
+    "max_abs_cell",
+    "cost",
+    "pairwise",
+    "saturation_over_time",
+    "gradient_flow",
+    "stability_map",
     "cost_and_outcome",
-}  # fmt: skip
+}
 VOID = {"meta", "link", "br", "img", "input", "hr", "path"}
 
 
@@ -82,14 +92,22 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "relu": [*around(0.85, 6)],
     }
     formulas = {EVIL: EVIL, "relu": "where(x > 0, x, 0)"}
-    write_study(root, finals, formulas=formulas, seconds={"tanh": 1.0, EVIL: 1.2, "relu": 0.9},
-                settings={"note": "</script><b>bold</b>", "learning_rate": 0.01})  # fmt: skip
+    write_study(
+        root,
+        finals,
+        formulas=formulas,
+        seconds={"tanh": 1.0, EVIL: 1.2, "relu": 0.9},
+        settings={"note": "</script><b>bold</b>", "learning_rate": 0.01},
+    )
     add_snapshots(root, {"tanh": 0.9, EVIL: 0.8, "relu": 0.5}, saturated=0.8)
-    add_stability(root, {
-        "tanh": dict.fromkeys(((0.01, 0.0), (0.01, 1.0), (0.1, 0.0), (0.1, 1.0)), 0),
-        EVIL: {(0.01, 0.0): 1, (0.01, 1.0): 0, (0.1, 0.0): 3, (0.1, 1.0): 3},
-        "relu": {(0.01, 0.0): 0, (0.01, 1.0): 0, (0.1, 0.0): 0, (0.1, 1.0): 2},
-    })  # fmt: skip
+    add_stability(
+        root,
+        {
+            "tanh": dict.fromkeys(((0.01, 0.0), (0.01, 1.0), (0.1, 0.0), (0.1, 1.0)), 0),
+            EVIL: {(0.01, 0.0): 1, (0.01, 1.0): 0, (0.1, 0.0): 3, (0.1, 1.0): 3},
+            "relu": {(0.01, 0.0): 0, (0.01, 1.0): 0, (0.1, 0.0): 0, (0.1, 1.0): 2},
+        },
+    )
     assert report.write(load(root), root) == root / "report.html"
     return root
 
@@ -164,8 +182,11 @@ def test_nothing_is_loaded_from_anywhere(parsed: Page) -> None:
 
 
 def test_links_lead_to_something(parsed: Page, written: Path) -> None:
-    ids = {attrs["id"] for _, attrs, _ in parsed.all(*{t for t, _, _ in parsed.elements})
-           if "id" in attrs}  # fmt: skip
+    ids = {
+        attrs["id"]
+        for _, attrs, _ in parsed.all(*{t for t, _, _ in parsed.elements})
+        if "id" in attrs
+    }
     for _, attrs, _ in parsed.all("a"):
         target = attrs["href"]
         assert target[1:] in ids if target.startswith("#") else (written / target).is_file()

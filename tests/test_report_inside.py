@@ -50,8 +50,9 @@ def rows_of(panel: Panel) -> list[dict[str, Any]]:
 def test_gradient_lines_are_the_norms_over_the_lag(tmp_path: Path) -> None:
     figure = made(flow.gradients(recorded(tmp_path)))
     titles = [p.title for p in figure.panels]
-    assert titles == [f"norm of ∂L/∂{state}, {when} training"
-                      for state in "hc" for when in ("before", "after")]  # fmt: skip
+    assert titles == [
+        f"norm of ∂L/∂{state}, {when} training" for state in "hc" for when in ("before", "after")
+    ]
     for panel, factor in zip(figure.panels, (1, 1, 2, 2), strict=True):
         for label, shrinks in SHRINKS.items():
             per_step = shrinks if "before" in panel.title else math.sqrt(shrinks)
@@ -192,13 +193,18 @@ def test_without_recordings_there_are_no_such_figures(tmp_path: Path) -> None:
     assert flow.saturation(results) is None and flow.gradients(results) is None
 
 
-@pytest.mark.parametrize(("change", "why"), [
-    ({"edges": [0]}, "edges"), ({"edges": [1, 10, 20, 40, 64]}, "edges"),
-    ({"edges": [0, 10, 10, 40, 64]}, "edges"), ({"edges": [0, 1.5, 20, 40, 64]}, "edges"),
-    ({"grad_h": [1.0]}, "grad_h of a snapshot must hold 4 numbers"),
-    ({"grad_c": [1.0, 2.0, 3.0, "many"]}, "a number was expected"),
-    ({"slots": {"candidate": {"mean": [True] * 4}}}, "a number was expected"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"edges": [0]}, "edges"),
+        ({"edges": [1, 10, 20, 40, 64]}, "edges"),
+        ({"edges": [0, 10, 10, 40, 64]}, "edges"),
+        ({"edges": [0, 1.5, 20, 40, 64]}, "edges"),
+        ({"grad_h": [1.0]}, "grad_h of a snapshot must hold 4 numbers"),
+        ({"grad_c": [1.0, 2.0, 3.0, "many"]}, "a number was expected"),
+        ({"slots": {"candidate": {"mean": [True] * 4}}}, "a number was expected"),
+    ],
+)
 def test_a_damaged_snapshot_is_named(tmp_path: Path, change: dict[str, Any], why: str) -> None:
     write_study(tmp_path, {"tanh": [0.9]})
     add_snapshots(tmp_path, {"tanh": 0.9})
@@ -222,8 +228,10 @@ def test_snapshots_are_read_with_their_bins(tmp_path: Path) -> None:
 
 def pairs_of(figure: Figure) -> dict[tuple[str, str], dict[str, Any]]:
     """(row, column) -> the cell; the names without their numbers."""
-    return {(r["row"].split(" ", 1)[1], r["column"].split(" ", 1)[1]): r
-            for r in rows_of(figure.panels[0])}  # fmt: skip
+    return {
+        (r["row"].split(" ", 1)[1], r["column"].split(" ", 1)[1]): r
+        for r in rows_of(figure.panels[0])
+    }
 
 
 def test_all_pairs_are_compared_and_corrected_together(tmp_path: Path) -> None:
@@ -272,8 +280,12 @@ def test_two_activations_need_no_matrix(tmp_path: Path) -> None:
 
 
 def test_cost_against_outcome_names_what_nothing_beats_in_both(tmp_path: Path) -> None:
-    finals = {"tanh": around(0.9, 6), "relu": around(0.8, 6), "elu": around(0.85, 6),
-              "slow": around(0.7, 6)}  # fmt: skip
+    finals = {
+        "tanh": around(0.9, 6),
+        "relu": around(0.8, 6),
+        "elu": around(0.85, 6),
+        "slow": around(0.7, 6),
+    }
     seconds = {"tanh": 2.0, "relu": 1.0, "elu": 3.0, "slow": 2.5}
     results = study(tmp_path, finals, seconds=seconds)
     figure = made(across.cost_and_outcome(results))
@@ -286,18 +298,29 @@ def test_cost_against_outcome_names_what_nothing_beats_in_both(tmp_path: Path) -
 def test_the_stability_map_says_up_to_which_rate_nothing_diverged(tmp_path: Path) -> None:
     write_study(tmp_path, {"tanh": [0.9], "relu": [0.8], "exp": [0.2]})
     grid = [(rate, bias) for rate in (0.01, 0.1) for bias in (0.0, 4.0)]
-    add_stability(tmp_path, {"tanh": dict.fromkeys(grid, 0), "exp": dict.fromkeys(grid, 1),
-                             "relu": dict.fromkeys(grid, 0) | {(0.1, 4.0): 2}})  # fmt: skip
+    add_stability(
+        tmp_path,
+        {
+            "tanh": dict.fromkeys(grid, 0),
+            "exp": dict.fromkeys(grid, 1),
+            "relu": dict.fromkeys(grid, 0) | {(0.1, 4.0): 2},
+        },
+    )
     figure = made(across.stability(load(tmp_path)))
     assert figure.sentence.startswith(
         "No run diverged with tanh. With relu none diverged up to a learning rate of 0.01. With "
         "exp some run diverged at every learning rate. Each cell says how many of 3 short"
     )
     cells = {(r["rate"], r["bias"]): r["text"] for r in rows_of(figure.panels[1])}
-    assert cells == {("0.01", "0"): "0/3", ("0.01", "4"): "0/3", ("0.1", "0"): "0/3",
-                     ("0.1", "4"): "2/3"}  # fmt: skip
-    row = next(r for r in figure.table.rows if r[0].startswith("relu, learning rate 0.1, forget b"
-                                                              "ias 4"))  # fmt: skip
+    assert cells == {
+        ("0.01", "0"): "0/3",
+        ("0.01", "4"): "0/3",
+        ("0.1", "0"): "0/3",
+        ("0.1", "4"): "2/3",
+    }
+    row = next(
+        r for r in figure.table.rows if r[0].startswith("relu, learning rate 0.1, forget bias 4")
+    )
     assert row[1:] == ["2 of 3", "7"]
 
 

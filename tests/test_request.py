@@ -1,4 +1,4 @@
-"""What compare is asked for: the command line over the file over the defaults, and mistakes."""
+"""The settings of compare: the command line over the file over the defaults, and mistakes."""
 
 from __future__ import annotations
 
@@ -93,9 +93,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(
-    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["compare", *arguments]) == Exit.USAGE
     error = capsys.readouterr().err
@@ -104,9 +107,12 @@ def test_a_mistake_on_the_command_line_is_one_line(
 
 @pytest.mark.parametrize(("executor", "package"), [("ray", "ray"), ("dask", "distributed")])
 def test_an_executor_that_is_not_installed_is_named_with_its_remedy(
-    executor: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    executor: str,
+    package: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(
         "anygate.lab.study.executors.find_spec", lambda name: None if name == package else object()
     )

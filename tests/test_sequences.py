@@ -92,9 +92,15 @@ class Functional:
     seed=st.integers(0, 2**16),
 )
 def test_as_a_loop_over_rows(
-    kind: str, engine: str, steps: int, batch: int, bidirectional: bool, batch_first: bool,
-    how: str, seed: int,
-) -> None:  # fmt: skip
+    kind: str,
+    engine: str,
+    steps: int,
+    batch: int,
+    bidirectional: bool,
+    batch_first: bool,
+    how: str,
+    seed: int,
+) -> None:
     torch.manual_seed(seed)
     module = KINDS[kind](
         3, 4, dtype=WIDE, bidirectional=bidirectional, batch_first=batch_first, engine=engine
@@ -128,10 +134,12 @@ def test_as_a_loop_over_rows(
     grads = [
         torch.autograd.grad(
             sum((w * r).sum() for w, r in zip(weights, results, strict=True)),
-            inputs, allow_unused=True, materialize_grads=True,
+            inputs,
+            allow_unused=True,
+            materialize_grads=True,
         )
         for results in (found, wanted)
-    ]  # fmt: skip
+    ]
     for a, b in zip(*grads, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-11)
 

@@ -1,4 +1,4 @@
-"""Who solves the task and when, and equivalence: the sentences, from studies on disk."""
+"""Solving and equivalence: the sentences on who solves a task and when, from studies on disk."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ def timed(
     root: Path, curves: Mapping[str, Sequence[Curve | str]], task: Mapping[str, Any] = ACCURACY
 ) -> StudyResults:
     """A study with these curves by activation and seed; the word "diverged" is a run that did."""
-    finals = {name: [None if c == "diverged" else float(c[-1] or 0) for c in runs]
-              for name, runs in curves.items()}  # fmt: skip
+    finals = {
+        name: [None if c == "diverged" else float(c[-1] or 0) for c in runs]
+        for name, runs in curves.items()
+    }
     write_study(root, finals, task=task)
     for index, runs in enumerate(curves.values()):
         for seed, curve in enumerate(runs):
@@ -41,8 +43,9 @@ def timed(
             trial = json.loads(path.read_text())
             if curve != "diverged":
                 first = trial["epochs"][0]
-                trial["epochs"] = [first | {"epoch": e, "metric": m}
-                                   for e, m in enumerate(curve, start=1)]  # fmt: skip
+                trial["epochs"] = [
+                    first | {"epoch": e, "metric": m} for e, m in enumerate(curve, start=1)
+                ]
             put(path, trial)
     return load(root)
 
@@ -122,9 +125,14 @@ def test_tasks_without_a_level_and_runs_without_curves_have_no_times(tmp_path: P
 
 
 def test_times_are_paired_and_corrected_over_the_rivals(tmp_path: Path) -> None:
-    results = timed(tmp_path, {
-        "tanh": at(*range(4, 10)), "relu": at(*range(3, 9)), "sin": at(*[None] * 6),
-    })  # fmt: skip
+    results = timed(
+        tmp_path,
+        {
+            "tanh": at(*range(4, 10)),
+            "relu": at(*range(3, 9)),
+            "sin": at(*[None] * 6),
+        },
+    )
     relu, sin = time_comparisons(results)
     assert (relu.times.a_first, relu.times.b_first, relu.times.p_value) == (6, 0, 2 / 64)
     assert (relu.corrected_p, relu.evidence) == (4 / 64, Evidence.UNREACHABLE)
@@ -139,10 +147,13 @@ def test_times_are_paired_and_corrected_over_the_rivals(tmp_path: Path) -> None:
 
 
 def test_the_sentences_of_solving(tmp_path: Path) -> None:
-    results = timed(tmp_path, {
-        "tanh": at(3, 4, 4, 5, 9, None, None, None),
-        "relu": at(2, 2, 3, 3, 4, 4, 5, 5),
-    })  # fmt: skip
+    results = timed(
+        tmp_path,
+        {
+            "tanh": at(3, 4, 4, 5, 9, None, None, None),
+            "relu": at(2, 2, 3, 3, 4, 4, 5, 5),
+        },
+    )
     said = text(results)
     assert (
         "At the solved level (accuracy 95.0%) at the end, with the 95% interval of the rate: "
@@ -164,8 +175,9 @@ def test_the_sentences_of_solving(tmp_path: Path) -> None:
 
 
 def test_slower_is_said_as_slower(tmp_path: Path) -> None:
-    results = timed(tmp_path, {"relu": at(*[2] * 8), "tanh": at(*range(3, 11)),
-                               "sin": at(*[1] * 8)})  # fmt: skip
+    results = timed(
+        tmp_path, {"relu": at(*[2] * 8), "tanh": at(*range(3, 11)), "sin": at(*[1] * 8)}
+    )
     said = text(results)
     assert "sooner in 0 and later in 8 of 8 seeds, 4.5 epochs later on average within 10" in said
     assert "(p = 0.016 after Holm's correction for 2 comparisons, by ranks)" in said

@@ -26,14 +26,19 @@ def small(steps: int = 2) -> StabilityMap:
 
 def test_cells_are_short_runs_of_the_study_with_another_rate_and_bias() -> None:
     cells = small().planned()
-    assert set(cells) == {(label, rate, bias) for label in ("tanh", "exp(x)")
-                          for rate in (0.01, 1.0) for bias in (0.0, 3.0)}  # fmt: skip
+    assert set(cells) == {
+        (label, rate, bias)
+        for label in ("tanh", "exp(x)")
+        for rate in (0.01, 1.0)
+        for bias in (0.0, 3.0)
+    }
     for (label, rate, bias), trials in cells.items():
         assert [t.seed for t in trials] == [0, 1]
         for trial in trials:
             assert trial.activation.label == label and not trial.snapshots
-            assert trial.settings == replace(small().study.settings, learning_rate=rate,
-                                             forget_bias=bias, epochs=1)  # fmt: skip
+            assert trial.settings == replace(
+                small().study.settings, learning_rate=rate, forget_bias=bias, epochs=1
+            )
             assert len(trial.task.load(0).train_y) == 1000  # two steps of 500
     keys = [t.key for trials in cells.values() for t in trials]
     own = {t.key for t in small().study.trials}
@@ -72,9 +77,15 @@ def test_the_usual_map_is_small() -> None:
     assert len(RATE_FACTORS) * len(FORGET_BIASES) * SEEDS <= 60
 
 
-@pytest.mark.parametrize(("diverged", "wanted"), [
-    ((0, 0, 0), 0.1), ((0, 0, 1), 0.01), ((0, 1, 0), 0.001), ((1, 0, 0), None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("diverged", "wanted"),
+    [
+        ((0, 0, 0), 0.1),
+        ((0, 0, 1), 0.01),
+        ((0, 1, 0), 0.001),
+        ((1, 0, 0), None),
+    ],
+)
 def test_a_rate_is_stable_if_no_smaller_one_is_not(
     diverged: tuple[int, ...], wanted: float | None
 ) -> None:
@@ -82,9 +93,11 @@ def test_a_rate_is_stable_if_no_smaller_one_is_not(
         gone = Divergence(1, 1, "loss", "", "inf")
         return tuple(Trial("k", "relu", s, gone if s < bad else None, (), 0.1) for s in range(2))
 
-    cells = [ShortRuns("relu", rate, bias, runs(bad if bias else 0))
-             for rate, bad in zip((0.001, 0.01, 0.1), diverged, strict=True)
-             for bias in (0.0, 1.0)]  # fmt: skip
+    cells = [
+        ShortRuns("relu", rate, bias, runs(bad if bias else 0))
+        for rate, bad in zip((0.001, 0.01, 0.1), diverged, strict=True)
+        for bias in (0.0, 1.0)
+    ]
     assert stable_rate(cells[::-1]) == wanted
 
 
@@ -93,14 +106,29 @@ def test_compare_makes_the_map_on_request(
 ) -> None:
     monkeypatch.setattr(StabilityMap.__init__, "__defaults__", ((1.0, 30.0), (1.0,), 1, 1))
     out = tmp_path / "s"
-    command = ["compare", "tanh", "relu", "--task", "adding:6", "--seeds", "1", "--epochs", "1",
-               "--hidden-size", "4", "--stability", "--out", str(out)]  # fmt: skip
+    command = [
+        "compare",
+        "tanh",
+        "relu",
+        "--task",
+        "adding:6",
+        "--seeds",
+        "1",
+        "--epochs",
+        "1",
+        "--hidden-size",
+        "4",
+        "--stability",
+        "--out",
+        str(out),
+    ]
     assert main(command) == 0
     assert "report:" in capsys.readouterr().out
     results = load(out)
     assert "--stability" in results.config.command
     assert {(c.activation, c.learning_rate) for c in results.stability} == {
-        (label, rate) for label in ("tanh", "relu") for rate in (0.005, 0.15)}  # fmt: skip
+        (label, rate) for label in ("tanh", "relu") for rate in (0.005, 0.15)
+    }
     assert "Stability map" in (out / "report.html").read_text(encoding="utf-8")
     before = {p: p.stat().st_mtime_ns for p in (out / "stability" / "trials").iterdir()}
     assert len(before) == 4 and main(command) == 0

@@ -55,9 +55,14 @@ def test_bootstrap_equals_scipy(method: Any, n: int, confidence: float) -> None:
     """The same generator draws the same resamples, so that even the ends are the same."""
     values = np.round(np.random.default_rng(n).exponential(size=n) * 64) / 64
     theirs = stats.bootstrap(
-        (values,), np.mean, method=method, n_resamples=2000, confidence_level=confidence,
-        vectorized=True, rng=np.random.default_rng(3),
-    ).confidence_interval  # fmt: skip
+        (values,),
+        np.mean,
+        method=method,
+        n_resamples=2000,
+        confidence_level=confidence,
+        vectorized=True,
+        rng=np.random.default_rng(3),
+    ).confidence_interval
     ours = bootstrap_interval(values, method=method, confidence=confidence, resamples=2000, seed=3)
     assert (ours.low, ours.high) == pytest.approx(theirs, abs=ROUNDING)
 
@@ -66,9 +71,13 @@ def test_bootstrap_equals_scipy(method: Any, n: int, confidence: float) -> None:
 @examples(40)
 def test_one_sided_p_equals_scipy(differences: list[float], side: Any) -> None:
     oracle = stats.permutation_test(
-        (differences,), np.mean, permutation_type="samples", n_resamples=math.inf,
-        alternative=side, vectorized=True,
-    )  # fmt: skip
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=math.inf,
+        alternative=side,
+        vectorized=True,
+    )
     assert sign_flip_p(differences, alternative=side) == pytest.approx(oracle.pvalue, abs=ROUNDING)
 
 
@@ -87,9 +96,13 @@ def test_equivalence_is_two_shifted_tests_of_scipy(
         (found.p_below, a - b - margin, "less"),
     ):
         theirs = stats.permutation_test(
-            (moved,), np.mean, permutation_type="samples", n_resamples=math.inf,
-            alternative=side, vectorized=True,
-        )  # fmt: skip
+            (moved,),
+            np.mean,
+            permutation_type="samples",
+            n_resamples=math.inf,
+            alternative=side,
+            vectorized=True,
+        )
         assert ours == pytest.approx(theirs.pvalue, abs=ROUNDING)
 
 
@@ -185,9 +198,12 @@ def test_paired_times_are_sign_flips_of_scipys_ranks(pairs: list[tuple[float, fl
     a, b = (CensoredTimes(tuple(np.minimum(t, 6.0)), tuple(t <= 6)) for t in drawn)
     ranks = stats.rankdata(np.where(drawn > 6, np.inf, drawn).ravel()).reshape(2, -1)
     theirs = stats.permutation_test(
-        (ranks[0] - ranks[1],), np.mean, permutation_type="samples", n_resamples=math.inf,
+        (ranks[0] - ranks[1],),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=math.inf,
         vectorized=True,
-    )  # fmt: skip
+    )
     found = paired_times(a, b, 6.0)
     assert found.ranks.differences == tuple(ranks[0] - ranks[1])
     assert found.p_value == pytest.approx(theirs.pvalue, abs=ROUNDING)

@@ -88,8 +88,13 @@ def test_unknown_task_slot_and_bad_settings_are_refused_with_the_known_ones() ->
         find_task("adding:1")
     with pytest.raises(TaskError, match="cell_output"):
         slots_of("gate")
-    for bad in ({"epochs": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")},
-                {"gradient_clip": -1.0}, {"hidden_size": 0}):  # fmt: skip
+    for bad in (
+        {"epochs": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"gradient_clip": -1.0},
+        {"hidden_size": 0},
+    ):
         with pytest.raises(TaskError):
             replace(SMALL, **bad)
 
@@ -120,25 +125,37 @@ def test_trials_with_the_same_seed_start_from_the_same_weights_and_data() -> Non
 
 
 def test_keys_differ_with_every_setting_and_are_safe_file_names() -> None:
-    specs = [spec(), spec(seed=1), spec("relu"), spec("leaky_relu"), spec("leaky_relu(k=0.2)"),
-             spec(epochs=3), replace(spec(), slot="candidate"), spec("x/(1+abs(x))")]  # fmt: skip
+    specs = [
+        spec(),
+        spec(seed=1),
+        spec("relu"),
+        spec("leaky_relu"),
+        spec("leaky_relu(k=0.2)"),
+        spec(epochs=3),
+        replace(spec(), slot="candidate"),
+        spec("x/(1+abs(x))"),
+    ]
     keys = [s.key for s in specs]
     assert len(set(keys)) == len(keys)
-    assert all(set(k) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
-               for k in keys)  # fmt: skip
+    assert all(
+        set(k) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
+        for k in keys
+    )
 
 
 def test_a_diverging_trial_is_a_result_that_names_the_step_and_the_slot() -> None:
     diverging = TrialSpec(
-        find_task("digits"), resolve("10*x**2"), "activation", 0,
+        find_task("digits"),
+        resolve("10*x**2"),
+        "activation",
+        0,
         replace(SMALL, gradient_clip=0.0, learning_rate=1.0),
-    )  # fmt: skip
+    )
     result, _ = run_trial(diverging)
     found = result["diverged"]
     assert found is not None
     assert found["step"] >= 1 and found["epoch"] >= 1
-    assert found["slot"] in ("candidate", "cell_output", "input_gate", "forget_gate",
-                             "output_gate")  # fmt: skip
+    assert found["slot"] in ("candidate", "cell_output", "input_gate", "forget_gate", "output_gate")
     assert 1 <= found["time_step"] <= 64
     assert result["final_metric"] == 0.1
     json.dumps(result, allow_nan=False)

@@ -77,9 +77,13 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "place", "value", "said"), CASES)
 def test_what_does_not_fit_is_one_sentence_with_file_and_field(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, place: tuple[Any, ...],
-    value: str, said: str,
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    place: tuple[Any, ...],
+    value: str,
+    said: str,
+) -> None:
     assert main(["report", str(changed(tmp_path, name, place, value))]) == Exit.USAGE
     error = capsys.readouterr().err
     assert error.startswith(f"anygate: {tmp_path / name} is damaged: ") and said in error
@@ -168,8 +172,10 @@ def test_no_escape_sequence_reaches_the_terminal(
 def test_a_formula_of_two_lines_simply_works(tmp_path: Path) -> None:
     assert resolve("x *\n   sigmoid(x)").label == "x * sigmoid(x)"
     path = tmp_path / "study.toml"
-    path.write_text('activations = ["tanh", """\nx *\n  sigmoid(x)\n"""]\ntask = "adding:4"\n'
-                    "seeds = 1\nepochs = 1\nhidden_size = 2\n")  # fmt: skip
+    path.write_text(
+        'activations = ["tanh", """\nx *\n  sigmoid(x)\n"""]\ntask = "adding:4"\n'
+        "seeds = 1\nepochs = 1\nhidden_size = 2\n"
+    )
     assert (
         main(["compare", "--config", str(path), "--jobs", "1", "--out", str(tmp_path / "o")]) == 0
     )
@@ -187,8 +193,14 @@ def test_nothing_is_trained_of_which_no_report_could_be_made(tmp_path: Path, lab
 
 
 def test_the_schema_is_what_is_written(tmp_path: Path) -> None:
-    study = Study(find_task("adding:4"), (resolve("tanh"), resolve("relu")), "candidate", (0,),
-                  Settings(hidden_size=2, epochs=1), margin=0.1)  # fmt: skip
+    study = Study(
+        find_task("adding:4"),
+        (resolve("tanh"), resolve("relu")),
+        "candidate",
+        (0,),
+        Settings(hidden_size=2, epochs=1),
+        margin=0.1,
+    )
     study.run(tmp_path, jobs=1)
     raw = json.loads((tmp_path / "study.json").read_text())
     assert checked(raw, StudyConfig).settings == raw["settings"]
@@ -222,7 +234,11 @@ def test_a_formula_that_takes_too_long_costs_its_picture_only(
 def test_changed_folders_end_with_a_sentence_or_a_report() -> None:
     """A few of the thousands that benchmarks/fuzz_folders.py makes, in a process of their own."""
     path = Path(__file__).parents[1] / "benchmarks" / "fuzz_folders.py"
-    done = subprocess.run([sys.executable, str(path), "--count", "20", "--seed", "1"],
-                          capture_output=True, text=True, timeout=600)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(path), "--count", "20", "--seed", "1"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("20 folders in ")

@@ -30,9 +30,13 @@ SLOTS = ("input_gate", "forget_gate", "candidate", "output_gate", "cell_output")
 LSTMS = (nn.LSTM, nn.LSTMCell)
 OUR_LSTMS = (LSTM, LSTMCell)
 PAIRS = {
-    nn.LSTM: LSTM, nn.LSTMCell: LSTMCell, nn.GRU: GRU, nn.GRUCell: GRUCell, nn.RNN: RNN,
+    nn.LSTM: LSTM,
+    nn.LSTMCell: LSTMCell,
+    nn.GRU: GRU,
+    nn.GRUCell: GRUCell,
+    nn.RNN: RNN,
     nn.RNNCell: RNNCell,
-}  # fmt: skip
+}
 TORCHS = tuple(PAIRS)
 OURS = tuple(PAIRS.values())
 
@@ -177,11 +181,18 @@ def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def snapshot(model: nn.Module) -> list[Any]:
     """All that a module is, by identity: class, attributes, members."""
     return [
-        (id(m), type(m), {k: id(v) for k, v in vars(m).items() if not k.startswith("_flat")},
-         {k: id(v) for kind in ("_parameters", "_buffers", "_modules")
-          for k, v in vars(m)[kind].items()})
+        (
+            id(m),
+            type(m),
+            {k: id(v) for k, v in vars(m).items() if not k.startswith("_flat")},
+            {
+                k: id(v)
+                for kind in ("_parameters", "_buffers", "_modules")
+                for k, v in vars(m)[kind].items()
+            },
+        )
         for m in model.modules()
-    ]  # fmt: skip
+    ]
 
 
 # ---- the same model ---------------------------------------------------------------------------
@@ -445,9 +456,10 @@ def test_parametrizations(undo_first: bool) -> None:
         swap(model, to=nn.LSTM)
         same(results(model), expected)
     for module, name in (
-        (model.left, "weight_hh_l0"), (model.left, "weight_ih_l1_reverse"),
+        (model.left, "weight_hh_l0"),
+        (model.left, "weight_ih_l1_reverse"),
         (model.cell, "weight_hh"),
-    ):  # fmt: skip
+    ):
         parametrize.remove_parametrizations(module, name)
     assert type(model.left) is (nn.LSTM if undo_first else LSTM)
     assert type(model.cell) is (nn.LSTMCell if undo_first else LSTMCell)
@@ -558,8 +570,10 @@ def test_slots_that_are_not_given_stay() -> None:
     swap(model, candidate="gelu")
     assert type(model) is LSTM
     expected = dict.fromkeys(SLOTS, "sigmoid") | {
-        "forget_gate": "hard_sigmoid", "candidate": "gelu", "cell_output": "relu",
-    }  # fmt: skip
+        "forget_gate": "hard_sigmoid",
+        "candidate": "gelu",
+        "cell_output": "relu",
+    }
     assert slots(model) == expected
     before = snapshot(model)
     (skipped,) = swap(model).skipped
@@ -567,8 +581,9 @@ def test_slots_that_are_not_given_stay() -> None:
     assert skipped.reason.startswith("is anygate.LSTM(3, 4, forget_gate=hard_sigmoid")
     swap(model, activation="softsign", cell_output="sine", gate_activation="elliott")
     assert slots(model) == dict.fromkeys(SLOTS, "elliott") | {
-        "candidate": "softsign", "cell_output": "sine",
-    }  # fmt: skip
+        "candidate": "softsign",
+        "cell_output": "sine",
+    }
 
 
 def test_engine() -> None:
@@ -660,21 +675,22 @@ def test_every_argument_of_the_constructor_is_tested() -> None:
 
 @pytest.mark.parametrize("cls", OUR_LSTMS)
 def test_learnt_parameters_go_with_their_slot(cls: Any) -> None:
-    """Those of a slot that is given again are new; the others stay, and so do peepholes, whatever
-    the activation's own parameters are called."""
+    """Parameters of a slot that is given again are new; the others stay, and so do peepholes,
+    whatever the activation's own parameters are called."""
     end = "_l0" if cls is LSTM else ""
     learnt = dict.fromkeys(("input_gate.p", "candidate.a", "cell_output.a"), "unit")
     slope = Activation("slope", "sigmoid(p*x)", p=1.0)
-    model = cls(
-        I, H, activation="prelu", input_gate=slope, trainable=learnt, peephole=True
-    )  # fmt: skip
+    model = cls(I, H, activation="prelu", input_gate=slope, trainable=learnt, peephole=True)
     old = dict(model.named_parameters())
     torch.nn.init.constant_(old[f"candidate_a{end}"], 7.0)
     new = (f"input_gate_p{end}", f"cell_output_a{end}")
     (entry,) = swap(
-        model, cell_output="prelu(a=0.5)", gate_activation=slope(p=2.0), forget_gate="elliott",
+        model,
+        cell_output="prelu(a=0.5)",
+        gate_activation=slope(p=2.0),
+        forget_gate="elliott",
         trainable=learnt,
-    ).replaced  # fmt: skip
+    ).replaced
     assert set(entry.new_parameters) == set(entry.dropped_parameters) == set(new)
     for name, parameter in model.named_parameters():
         assert (parameter is old[name]) == (name not in new), name
@@ -750,7 +766,7 @@ def test_undo_needs_sigmoid_and_tanh() -> None:
 
 
 def test_undo_whatever_the_engine() -> None:
-    """Who computes it changes nothing in what is computed."""
+    """The engine changes nothing in what is computed."""
     model = LSTM(I, H, engine="reference")
     swap(model, to=nn.LSTM)
     assert type(model) is nn.LSTM
@@ -784,9 +800,13 @@ def test_to_a_class_means_its_family() -> None:
     swap(model, to=nn.GRUCell)
     kinds = {name: type(m) for name, m in model.named_modules() if m in lstms(model)}
     assert kinds == {
-        "blocks.0.rnn": LSTM, "blocks.0.gru": nn.GRU, "blocks.1.stack.0": LSTM,
-        "blocks.1.stack.1": LSTM, "rnn": RNN, "step": nn.GRUCell,
-    }  # fmt: skip
+        "blocks.0.rnn": LSTM,
+        "blocks.0.gru": nn.GRU,
+        "blocks.1.stack.0": LSTM,
+        "blocks.1.stack.1": LSTM,
+        "rnn": RNN,
+        "step": nn.GRUCell,
+    }
 
 
 def test_slots_of_a_family_go_to_it_alone() -> None:
@@ -816,8 +836,10 @@ def test_gate_activation_passes_over_an_rnn() -> None:
     swap(model, "softsign", gate_activation="hard_sigmoid")
     assert slots(model.rnn) == {"candidate": "softsign"}
     assert slots(model.step) == {
-        "reset_gate": "hard_sigmoid", "update_gate": "hard_sigmoid", "candidate": "softsign",
-    }  # fmt: skip
+        "reset_gate": "hard_sigmoid",
+        "update_gate": "hard_sigmoid",
+        "candidate": "softsign",
+    }
 
 
 def test_an_rnns_nonlinearity() -> None:
@@ -979,8 +1001,11 @@ def parametrized_subclass() -> Any:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Mine(I, H), "odd: Mine is a subclass of torch.nn.GRU with code of its own, and "
-                             "its forward calls torch's kernels itself. Make it a subclass of any"),
+        (
+            lambda: Mine(I, H),
+            "odd: Mine is a subclass of torch.nn.GRU with code of its own, and "
+            "its forward calls torch's kernels itself. Make it a subclass of any",
+        ),
         (lambda: Named(I, H), "its forward calls LSTM.forward by that name"),
         (parametrized_subclass, "odd: Named is a subclass of torch.nn.LSTM with code of its own"),
         (lambda: Silent(I, H), r"its forward does not call super\(\).forward, so no activation"),
@@ -990,7 +1015,7 @@ def parametrized_subclass() -> Any:
         (occupied, "odd: it has an attribute '_design' that anygate's module needs; rename it"),
     ],
     ids=["kernels", "named", "parametrized", "silent", "taken", "scripted", "rewired", "occupied"],
-)  # fmt: skip
+)
 def test_what_cannot_be_changed(make: Any, message: str) -> None:
     """All or nothing; the error names the module; with strict=False the rest is changed."""
     model = nn.ModuleDict({"first": nn.LSTM(I, H), "odd": make(), "last": nn.LSTMCell(I, H)})

@@ -113,8 +113,10 @@ def test_pieces_of_a_text_spell_it(folder: Path) -> None:
     data = task_of("chars", folder).load(0)
     text = (folder / "book.txt").read_text()
     ranked = sorted(set(text), key=lambda c: (-text.count(c), c))
-    x, y = ("".join(ranked[k] for k in codes.flatten().tolist())
-            for codes in (data.test_x.argmax(-1), data.test_y))  # fmt: skip
+    x, y = (
+        "".join(ranked[k] for k in codes.flatten().tolist())
+        for codes in (data.test_x.argmax(-1), data.test_y)
+    )
     assert x in text[-(len(text) // 5) :] and y[:-1] == x[1:] and len(x) % 50 == 0
     assert "".join(ranked[k] for k in data.train_y.flatten().tolist()) in text
 
@@ -224,10 +226,11 @@ def test_metrics_of_classes_count_the_steps_that_count(drawn: Drawn) -> None:
 def test_metrics_of_values_count_the_steps_that_count(drawn: Drawn) -> None:
     pairs = [
         (o, t)
-        for o, t in zip(drawn.output.flatten().tolist(), drawn.target.flatten().tolist(),
-                        strict=True)
+        for o, t in zip(
+            drawn.output.flatten().tolist(), drawn.target.flatten().tolist(), strict=True
+        )
         if not math.isnan(t)
-    ]  # fmt: skip
+    ]
     mse = sum((o - t) ** 2 for o, t in pairs) / len(pairs)
     power = sum(t**2 for _, t in pairs) / len(pairs)
     assert MSE.score(drawn.output, drawn.target) == pytest.approx(mse, rel=1e-5)

@@ -159,8 +159,9 @@ def test_a_missing_scikit_learn_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert find_task("parity").needs == ()
 
 
-GOOD = Data(torch.zeros(3, 4, 2), torch.tensor([0, 1, 1]), torch.zeros(2, 4, 2),
-            torch.tensor([0, 1]))  # fmt: skip
+GOOD = Data(
+    torch.zeros(3, 4, 2), torch.tensor([0, 1, 1]), torch.zeros(2, 4, 2), torch.tensor([0, 1])
+)
 EVERY = torch.tensor([[0, IGNORE, 1, 1]] * 3)
 
 
@@ -246,10 +247,12 @@ def test_another_own_task_of_the_same_name_has_other_keys(here: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [("import no_such_thing", "cannot be imported: No module named 'no_such_thing'"),
-     ("task = 1 +", "cannot be imported: invalid syntax"),
-     ("task = lambda: 7", "must be an anygate.lab.tasks.Task .* not int")],
-)  # fmt: skip
+    [
+        ("import no_such_thing", "cannot be imported: No module named 'no_such_thing'"),
+        ("task = 1 +", "cannot be imported: invalid syntax"),
+        ("task = lambda: 7", "must be an anygate.lab.tasks.Task .* not int"),
+    ],
+)
 def test_an_own_task_that_cannot_be_had_is_explained(here: Path, source: str, said: str) -> None:
     (here / "my_tasks_bad.py").write_text(source)
     with pytest.raises(TaskError, match=said):
@@ -266,10 +269,28 @@ def test_an_own_task_runs_from_the_command_line_in_several_processes(tmp_path: P
     (tmp_path / "my_tasks.py").write_text(OWN)
     script = "import sys; from anygate.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", script, "compare", "tanh", "relu", "--task", "my_tasks:build",
-         "--seeds", "1", "--jobs", "2", "--out", "out"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-P",
+            "-c",
+            script,
+            "compare",
+            "tanh",
+            "relu",
+            "--task",
+            "my_tasks:build",
+            "--seeds",
+            "1",
+            "--jobs",
+            "2",
+            "--out",
+            "out",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     assert done.returncode == 0, done.stderr
     assert "sign of a sum" in done.stdout
     assert len(list((tmp_path / "out" / "trials").glob("*.json"))) == 2

@@ -104,7 +104,7 @@ def test_the_baseline_is_what_an_answer_reaches_that_does_not_look(name: str, fo
 
 
 def outer(data: Data) -> Tensor:
-    """Where the symbol stands that a Reber string must repeat: this is all that is counted."""
+    """The place of the symbol that a Reber string must repeat, which is all that is counted."""
     return data.test_y[data.test_y != IGNORE]
 
 
@@ -136,9 +136,12 @@ def test_the_baseline_of_anbn_is_the_largest_set_of_strings_that_agree(longest: 
     def largest(chosen: list[int], start: int) -> int:
         return max(
             [len(chosen)]
-            + [largest([*chosen, k], k + 1) for k in range(start, len(strings))
-               if all(agree[k][c] for c in chosen)]
-        )  # fmt: skip
+            + [
+                largest([*chosen, k], k + 1)
+                for k in range(start, len(strings))
+                if all(agree[k][c] for c in chosen)
+            ]
+        )
 
     task = find_task(f"anbn:{longest}")
     assert task.baseline == pytest.approx(largest([], 0) / len(strings))
@@ -160,8 +163,7 @@ def test_the_levels_of_a_text_are_those_of_its_characters_and_pairs(folder: Path
     text = (folder / "book.txt").read_text()
     size = len(set(text))
     known, tested = text[: -(len(text) // 5)], text[-(len(text) // 5) :]
-    single, pairs, firsts = Counter(known), Counter(pairwise(known)), Counter(
-        known[:-1])  # fmt: skip
+    single, pairs, firsts = Counter(known), Counter(pairwise(known)), Counter(known[:-1])
     share = {c: (single[c] + 1) / (len(known) + size) for c in set(text)}
     guess = -sum(math.log2(share[c]) for c in tested) / len(tested)
     # The first character of the part has no character before it and is left out of both.
@@ -232,9 +234,15 @@ def see_anbn(x: Tensor) -> Tensor:
 
 
 SEE: dict[str, Callable[[Tensor], Tensor]] = {
-    "adding": see_adding, "copy": see_copy, "order-6a": see_order, "order-6b": see_order,
-    "noise-3c": see_noise, "parity": see_parity, "reber": see_reber, "anbn": see_anbn,
-}  # fmt: skip
+    "adding": see_adding,
+    "copy": see_copy,
+    "order-6a": see_order,
+    "order-6b": see_order,
+    "noise-3c": see_noise,
+    "parity": see_parity,
+    "reber": see_reber,
+    "anbn": see_anbn,
+}
 
 
 def test_every_synthetic_task_has_an_oracle() -> None:

@@ -43,11 +43,19 @@ def written(directory: Path, variant: TrialSpec, scores: dict[float, list[float]
             tuning_trials([variant], [rate], tuning_seeds(len(values))), values, strict=True
         ):
             bad = value == variant.task.baseline
-            (directory / "trials" / f"{spec.key}.json").write_text(json.dumps({
-                "schema": 1, "key": spec.key, "activation": "tanh", "seed": spec.seed,
-                "diverged": {"epoch": 1, "step": 1} if bad else None,
-                "epochs": [], "final_metric": value,
-            }))  # fmt: skip
+            (directory / "trials" / f"{spec.key}.json").write_text(
+                json.dumps(
+                    {
+                        "schema": 1,
+                        "key": spec.key,
+                        "activation": "tanh",
+                        "seed": spec.seed,
+                        "diverged": {"epoch": 1, "step": 1} if bad else None,
+                        "epochs": [],
+                        "final_metric": value,
+                    }
+                )
+            )
 
 
 @pytest.mark.parametrize(

@@ -169,9 +169,12 @@ def test_its_parameters_and_its_name() -> None:
     module = made("auto", num_layers=2)
     shapes = {n: tuple(p.shape) for n, p in module.named_parameters() if n.endswith("l1")}
     assert shapes == {
-        "weight_ih_l1": (2 * H, H), "weight_hh_l1": (2 * H, H), "bias_ih_l1": (2 * H,),
-        "bias_hh_l1": (2 * H,), "pull_l1": (1, H),
-    }  # fmt: skip
+        "weight_ih_l1": (2 * H, H),
+        "weight_hh_l1": (2 * H, H),
+        "bias_ih_l1": (2 * H,),
+        "bias_hh_l1": (2 * H,),
+        "pull_l1": (1, H),
+    }
     assert repr(module) == "Recurrent(bounded memory, 4, 6, num_layers=2, activation=softsign)"
     assert module.cell.type == NOVEL and module.cell.slots["candidate"].name == "softsign"
 

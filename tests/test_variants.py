@@ -26,14 +26,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "slope shared": {"activation": "leaky_relu", "trainable": True},
     "slope per unit": {"activation": "leaky_relu", "trainable": "unit"},
     "some": {
-        "candidate": "leaky_relu", "gate_activation": "hard_sigmoid_onnx",
+        "candidate": "leaky_relu",
+        "gate_activation": "hard_sigmoid_onnx",
         "trainable": {"candidate.k": "unit", "input_gate.alpha": "shared"},
     },
     "deep": {
-        "num_layers": 2, "bidirectional": True, "proj_size": 2, "peephole": True,
-        "activation": "leaky_relu", "trainable": "unit",
+        "num_layers": 2,
+        "bidirectional": True,
+        "proj_size": 2,
+        "peephole": True,
+        "activation": "leaky_relu",
+        "trainable": "unit",
     },
-}  # fmt: skip
+}
 
 
 def results(module: LSTM, x: torch.Tensor) -> list[torch.Tensor]:
@@ -73,18 +78,29 @@ def test_a_variant_is_saved_copied_and_described(name: str) -> None:
 
 
 def test_names_and_shapes_of_the_parameters() -> None:
-    module = LSTM(INPUTS, H, 2, peephole=True, candidate="leaky_relu", cell_output="elu",
-                  trainable={"candidate.k": "unit", "cell_output.a": "shared"})  # fmt: skip
-    own = {k: tuple(v.shape) for k, v in module.named_parameters() if "weight" not in k
-           and "bias" not in k}  # fmt: skip
+    module = LSTM(
+        INPUTS,
+        H,
+        2,
+        peephole=True,
+        candidate="leaky_relu",
+        cell_output="elu",
+        trainable={"candidate.k": "unit", "cell_output.a": "shared"},
+    )
+    own = {
+        k: tuple(v.shape)
+        for k, v in module.named_parameters()
+        if "weight" not in k and "bias" not in k
+    }
     assert own == {
         f"{name}_l{layer}": shape
         for layer in range(2)
         for name, shape in (
             *((p, (1, H)) for p in PEEPHOLES),
-            ("candidate_k", (1, H)), ("cell_output_a", (1, 1)),
+            ("candidate_k", (1, H)),
+            ("cell_output_a", (1, 1)),
         )
-    }  # fmt: skip
+    }
     assert module.candidate_k_l0.flatten().tolist() == pytest.approx([0.01] * H)
     assert module.cell_output_a_l1.item() == 1
     assert 0 < module.input_gate_peephole_l0.abs().max() <= H**-0.5
@@ -173,7 +189,7 @@ def test_a_learnt_slope_learns() -> None:
         ({"forget_gate": "leaky_relu", "coupled": True}, "coupled LSTM has no slot 'forget_gate'"),
         ({"coupled": True, "trainable": True}, "no parameter to learn"),
     ],
-)  # fmt: skip
+)
 def test_errors(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         LSTM(INPUTS, H, **options)

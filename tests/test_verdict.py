@@ -22,14 +22,24 @@ from anygate.lab.study.store.files import StudyError
 from anygate.lab.study.store.results import StudyResults, load
 
 ACCURACY = {
-    "name": "digits", "title": "handwritten digits", "description": "Pixel by pixel.",
-    "metric": "accuracy", "unit": "", "higher_is_better": True, "baseline": 0.1,
-    "solved": 0.95, "steps": 64,
-}  # fmt: skip
+    "name": "digits",
+    "title": "handwritten digits",
+    "description": "Pixel by pixel.",
+    "metric": "accuracy",
+    "unit": "",
+    "higher_is_better": True,
+    "baseline": 0.1,
+    "solved": 0.95,
+    "steps": 64,
+}
 ERROR = ACCURACY | {
-    "name": "adding", "title": "the adding problem", "metric": "mean squared error",
-    "higher_is_better": False, "baseline": 0.167, "solved": 0.01,
-}  # fmt: skip
+    "name": "adding",
+    "title": "the adding problem",
+    "metric": "mean squared error",
+    "higher_is_better": False,
+    "baseline": 0.167,
+    "solved": 0.01,
+}
 SLOTS = ("input_gate", "forget_gate", "candidate", "output_gate", "cell_output")
 EPOCHS = 3
 
@@ -49,14 +59,20 @@ def write_study(
     ``shares`` are (saturated, dead) in the candidate; ``seconds`` the time per step, if any.
     """
     seeds = max(len(values) for values in finals.values())
-    activations = [{"label": n, "formula": (formulas or {}).get(n, n), "source": "a test"}
-                   for n in finals]  # fmt: skip
+    activations = [
+        {"label": n, "formula": (formulas or {}).get(n, n), "source": "a test"} for n in finals
+    ]
     config = {
-        "schema": 1, "command": "anygate compare " + " ".join(finals), "task": task,
-        "slot": "activation", "slots": ["candidate", "cell_output"], "activations": activations,
-        "seeds": list(range(seeds)), "machine": {"cpu": "a test", "cores": 2},
+        "schema": 1,
+        "command": "anygate compare " + " ".join(finals),
+        "task": task,
+        "slot": "activation",
+        "slots": ["candidate", "cell_output"],
+        "activations": activations,
+        "seeds": list(range(seeds)),
+        "machine": {"cpu": "a test", "cores": 2},
         "settings": settings or {"learning_rate": 0.005, "hidden_size": 32},
-    }  # fmt: skip
+    }
     put(root / "study.json", config)
     for index, (name, values) in enumerate(finals.items()):
         for seed, value in enumerate(values):
@@ -64,32 +80,55 @@ def write_study(
             put(root / "trials" / f"{key}.json", _trial(key, name, seed, value, task, shares or {}))
             if seconds and name in seconds:
                 timed = seconds[name] * (1 + 0.001 * seed)
-                put(root / "timing" / f"{key}.json",
-                    {"schema": 1, "key": key, "seconds_per_step": timed})  # fmt: skip
+                put(
+                    root / "timing" / f"{key}.json",
+                    {"schema": 1, "key": key, "seconds_per_step": timed},
+                )
     return root
 
 
 def _trial(
-    key: str, name: str, seed: int, value: float | None, task: Mapping[str, Any],
+    key: str,
+    name: str,
+    seed: int,
+    value: float | None,
+    task: Mapping[str, Any],
     shares: Mapping[str, tuple[float, float]],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     saturated, dead = shares.get(name, (0.01, 0.0))
     slots = {s: {"saturated": 0.02, "dead": 0.0} for s in SLOTS}
     slots["candidate"] = {"saturated": saturated, "dead": dead}
     done = EPOCHS if value is not None else 1
     epochs = [
-        {"epoch": e, "train_loss": 1 / e, "metric": 0.5 if value is None else value * e / EPOCHS,
-         "gradient_norm": 1 / e, "gradient_norm_max": None, "max_abs_cell": 2.0 * e,
-         "slots": slots}
+        {
+            "epoch": e,
+            "train_loss": 1 / e,
+            "metric": 0.5 if value is None else value * e / EPOCHS,
+            "gradient_norm": 1 / e,
+            "gradient_norm_max": None,
+            "max_abs_cell": 2.0 * e,
+            "slots": slots,
+        }
         for e in range(1, done + 1)
-    ]  # fmt: skip
-    bad = {"epoch": 2, "step": 71, "what": "loss is not finite", "slot": "cell state",
-           "value": "inf"}  # fmt: skip
+    ]
+    bad = {
+        "epoch": 2,
+        "step": 71,
+        "what": "loss is not finite",
+        "slot": "cell state",
+        "value": "inf",
+    }
     return {
-        "schema": 1, "key": key, "task": task["name"], "activation": name, "slot": "activation",
-        "seed": seed, "diverged": bad if value is None else None, "epochs": epochs,
+        "schema": 1,
+        "key": key,
+        "task": task["name"],
+        "activation": name,
+        "slot": "activation",
+        "seed": seed,
+        "diverged": bad if value is None else None,
+        "epochs": epochs,
         "final_metric": task["baseline"] if value is None else value,
-    }  # fmt: skip
+    }
 
 
 def put(path: Path, content: Mapping[str, Any]) -> None:
@@ -302,10 +341,13 @@ def test_all_equal(tmp_path: Path) -> None:
         ({"tanh": around(0.5, 8), "relu": around(0.9, 8, 0.01)}, ACCURACY, "best mean"),
         ({"tanh": around(0.9, 8), "relu": around(0.5, 8, 0.01)}, ACCURACY, "best mean"),
         # Both rivals are better than tanh, but which of them is the best was not tested.
-        ({"tanh": around(0.5, 8), "relu": around(0.9, 8, 0.01), "elu": around(0.8, 8, 0.02)},
-         ACCURACY, "highest observed mean"),
+        (
+            {"tanh": around(0.5, 8), "relu": around(0.9, 8, 0.01), "elu": around(0.8, 8, 0.02)},
+            ACCURACY,
+            "highest observed mean",
+        ),
     ],
-)  # fmt: skip
+)
 def test_only_what_held_is_called_the_best(
     tmp_path: Path, finals: dict[str, list[float]], task: dict[str, Any], said: str
 ) -> None:

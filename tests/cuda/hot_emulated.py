@@ -31,10 +31,22 @@ if __name__ == "__main__":
         cell = case.known.cell
         plan = chosen.plan(cell, hidden, batch, 1, dtype, torch.device("cpu"))
         assert plan is not None
-        engine = Emulated(driver, parts, plan.held, **{
-            name: getattr(plan, name) for name in ("exchange", "units", "splits", "tiles")
-        })  # fmt: skip
+        engine = Emulated(
+            driver,
+            parts,
+            plan.held,
+            **{name: getattr(plan, name) for name in ("exchange", "units", "splits", "tiles")},
+        )
         check(case, False, engine, 2.0**-16 if parts == 2 else None)
         took = time.perf_counter() - begun
-        print(kind.name, hidden, parts, card, plan, plan.units, plan.splits, f"{took:.0f} s: right",
-              flush=True)  # fmt: skip
+        print(
+            kind.name,
+            hidden,
+            parts,
+            card,
+            plan,
+            plan.units,
+            plan.splits,
+            f"{took:.0f} s: right",
+            flush=True,
+        )

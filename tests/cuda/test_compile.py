@@ -121,9 +121,15 @@ def main(chosen: list[str]) -> None:
                 plan, registers, spills = hot(case, way)
                 took = time.perf_counter() - begun
                 kind, *rest = case
-                print(kind.name, rest, way, f"{registers} registers, {spills} bytes spilled,",
-                      f"{took:.1f} s; {plan}, held {plan.held}, {plan.units} units, {plan.splits} "
-                      f"splits, {plan.shared} bytes shared", flush=True)  # fmt: skip
+                print(
+                    kind.name,
+                    rest,
+                    way,
+                    f"{registers} registers, {spills} bytes spilled,",
+                    f"{took:.1f} s; {plan}, held {plan.held}, {plan.units} units, {plan.splits} "
+                    f"splits, {plan.shared} bytes shared",
+                    flush=True,
+                )
     if not chosen or "formulas" in chosen:
         for name in ACTIVATIONS:
             found = {card: formula(name, CARDS[card]) for card in CARDS}

@@ -214,8 +214,10 @@ def test_gradcheck(name: str) -> None:
         return (result.output, *result.states, *result.kept)
 
     # with_leaves visits the other tensors before the states
-    order = [*(n for n in tensors if not n.startswith("state")),
-             *(n for n in tensors if n.startswith("state"))]  # fmt: skip
+    order = [
+        *(n for n in tensors if not n.startswith("state")),
+        *(n for n in tensors if n.startswith("state")),
+    ]
     assert torch.autograd.gradcheck(run, [tensors[n].requires_grad_() for n in order])
 
 
@@ -234,9 +236,11 @@ def test_only_some_results_are_used(name: str) -> None:
             own = own._replace(x=case.layer.x)
             result = named(case, *run(own))[what]
             tensors = [t for n, t in leaves(own).items() if n != "x"]
-            grads.append(torch.autograd.grad(
-                result.square().sum(), tensors, allow_unused=True, materialize_grads=True
-            ))  # fmt: skip
+            grads.append(
+                torch.autograd.grad(
+                    result.square().sum(), tensors, allow_unused=True, materialize_grads=True
+                )
+            )
         for p, q in zip(*grads, strict=True):
             torch.testing.assert_close(p, q)
 
@@ -344,9 +348,10 @@ def test_opcheck_of_both_operators(name: str) -> None:
         grads = (torch.randn_like(output), torch.randn_like(last), torch.randn_like(others))
         kept = (output.detach(), saved, others.detach(), key, reverse, True)
         torch.library.opcheck(
-            torch.ops.anygate.recurrent_backward, (*grads, *call, *kept),
+            torch.ops.anygate.recurrent_backward,
+            (*grads, *call, *kept),
             test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
-        )  # fmt: skip
+        )
 
 
 def test_export_keeps_the_operator() -> None:
@@ -367,7 +372,7 @@ def test_export_keeps_the_operator() -> None:
 
 
 class Tables:
-    """What an engine measures, by name of the pass."""
+    """The measurements of an engine, by name of the pass."""
 
     def __init__(self) -> None:
         self.found: dict[str, Tensor] = {}
@@ -389,7 +394,7 @@ SLOTS_AS_CALLED = {
 
 
 def counted(function: str, a: Tensor) -> dict[str, float]:
-    """What is counted of sigmoid or tanh at the arguments a, in numbers that are typed here."""
+    """The counts of sigmoid or tanh at the arguments a, from numbers that are typed here."""
     value = a.sigmoid() if function == "sigmoid" else a.tanh()
     slope = value * (1 - value) if function == "sigmoid" else 1 - value * value
     steep, low, high = {"sigmoid": (0.25, 0.1, 0.9), "tanh": (1.0, -0.8, 0.8)}[function]
@@ -485,9 +490,12 @@ def _direct(
         total = own.clone()
         if others:
             more = torch.autograd.grad(
-                [v for v, _ in others], value, [g for _, g in others], retain_graph=True,
+                [v for v, _ in others],
+                value,
+                [g for _, g in others],
+                retain_graph=True,
                 allow_unused=True,
-            )[0]  # fmt: skip
+            )[0]
             total += 0 if more is None else more
         found[state] = total.square().sum().item()
     return found

@@ -269,7 +269,7 @@ def _places(activation: Activation) -> list[float]:
 
 
 def _too_large(name: str, x: float) -> bool:
-    """Where an exponential has more digits than memory."""
+    """True where an exponential has more digits than memory."""
     words = ("exp", "sigmoid", "softplus", "tanh", "sinh", "normal", "erf")
     largest = 100 if name.startswith("cloglog") else 1e9
     return abs(x) > largest and any(word in ACTIVATIONS[name].formula for word in words)

@@ -104,8 +104,32 @@ def apply(name: str, x: Any) -> Any:
 def test_primitives_are_within_four_ulp_and_finite(dtype: str, name: str) -> None:
     kind, largest, subnormal = FORMATS[dtype]
     draw = np.random.default_rng(0)
-    fixed = [0, 1e-30, subnormal, 0.5, 1, 3, 10, 14, 20, 40.1, 49.9, 50.1, 87.5, 88.7, 89.2, 100,
-             103, 700, 709.5, 710, 745, 1e4, 1e15, largest]  # fmt: skip
+    fixed = [
+        0,
+        1e-30,
+        subnormal,
+        0.5,
+        1,
+        3,
+        10,
+        14,
+        20,
+        40.1,
+        49.9,
+        50.1,
+        87.5,
+        88.7,
+        89.2,
+        100,
+        103,
+        700,
+        709.5,
+        710,
+        745,
+        1e4,
+        1e15,
+        largest,
+    ]
     x = np.concatenate([fixed, draw.uniform(0, 10, 400), 10 ** draw.uniform(-7, 3, 300)])
     x = np.concatenate([x, -x]).astype(kind)
     with mp.workdps(40):
@@ -149,7 +173,7 @@ SMOOTH = tuple(n for n, a in ACTIVATIONS.items() if not sheet(a).kinks.value)
 def test_any_two_activations_in_any_two_slots(
     one: Any, other: Any, shape: Any, reverse: bool, seed: int
 ) -> None:
-    """Where no kink makes rounding decide."""
+    """On formulas without a kink, at which rounding would decide."""
     check(draw(lstm(dict((one, other))), *shape, reverse=reverse, seed=seed), keep=False)
 
 
@@ -187,7 +211,7 @@ def test_empty_batch() -> None:
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "mixed"])
 def test_extreme_numbers_and_nan(name: str) -> None:
-    """What torch's own operations give, and nothing of one row in another."""
+    """The results are those of torch's own operations, and no row reaches another."""
     case = draw(name, 9, 4, 3, 17, dtype=torch.float32)
     layer_ = with_leaves(case.layer, torch.Tensor.float)
     masks = None if layer_.masks is None else layer_.masks.float()
@@ -206,9 +230,15 @@ def twin(lstm: LSTM, engine: str) -> LSTM:
     """The same LSTM on another engine."""
     slots: Any = lstm.cell.slots
     other = LSTM(
-        lstm.input_size, lstm.hidden_size, lstm.num_layers, batch_first=lstm.batch_first,
-        bidirectional=lstm.bidirectional, dtype=lstm.weight_ih_l0.dtype, engine=engine, **slots,
-    )  # fmt: skip
+        lstm.input_size,
+        lstm.hidden_size,
+        lstm.num_layers,
+        batch_first=lstm.batch_first,
+        bidirectional=lstm.bidirectional,
+        dtype=lstm.weight_ih_l0.dtype,
+        engine=engine,
+        **slots,
+    )
     other.load_state_dict(lstm.state_dict())
     return other
 
@@ -486,9 +516,19 @@ def test_the_key_knows_formula_numbers_dtype_and_source(monkeypatch: pytest.Monk
         cell = make(kind, {"candidate": resolve(name)}, **variant)
         return compiler._key(cell, compiler.target_for(dtype), training)
 
-    keys = {key(), key("tanh"), key("leaky_relu"), key("leaky_relu(k=0.2)"), key(dtype="float64"),
-            key(training=True), key("leaky_relu", per_unit=("candidate.k",)), key(peephole=True),
-            key(coupled=True), key(clip=1.0), key(clip=2.0)}  # fmt: skip
+    keys = {
+        key(),
+        key("tanh"),
+        key("leaky_relu"),
+        key("leaky_relu(k=0.2)"),
+        key(dtype="float64"),
+        key(training=True),
+        key("leaky_relu", per_unit=("candidate.k",)),
+        key(peephole=True),
+        key(coupled=True),
+        key(clip=1.0),
+        key(clip=2.0),
+    }
     assert len(keys) == 11 and key() == key("max(x, 0)")
     monkeypatch.setattr(compiler, "_source_digest", lambda: "edited")
     assert key() not in keys
@@ -594,7 +634,7 @@ def test_explain_names_the_engine_and_the_reason() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_types_are_computed_in_single_precision(dtype: torch.dtype) -> None:
-    """What comes out is the float32 result rounded once, and so are the gradients."""
+    """Results and gradients are those of float32, rounded once."""
     torch.manual_seed(0)
     half = LSTM(3, 5, activation="gelu").to(dtype)
     single = copy.deepcopy(half).float()

@@ -110,8 +110,20 @@ def _of_another_user(path: Path, _: random.Random) -> None:
         path.unlink()
 
 
-DAMAGES = (_flip, _cut, _longer, _noise, _fifo, _folder, _link, _device, _sparse, _of_another_name,
-           _readable_but_writable, _of_another_user)  # fmt: skip
+DAMAGES = (
+    _flip,
+    _cut,
+    _longer,
+    _noise,
+    _fifo,
+    _folder,
+    _link,
+    _device,
+    _sparse,
+    _of_another_name,
+    _readable_but_writable,
+    _of_another_user,
+)
 
 
 @pytest.mark.usefixtures("clock")
@@ -188,9 +200,7 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(place: Path) -> 
     for path in (old, others):
         os.utime(path, (time.time() - 7200,) * 2)
     cache.write(OTHER, CODE)
-    assert {p.name for p in place.iterdir()} == {
-        young.name, others.name, f"{KEY}.o", f"{OTHER}.o"
-    }  # fmt: skip
+    assert {p.name for p in place.iterdir()} == {young.name, others.name, f"{KEY}.o", f"{OTHER}.o"}
 
 
 def test_a_full_disk_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +259,7 @@ def test_the_key_holds_every_source_that_the_compiler_can_reach() -> None:
 
 
 class _Memory(ctypes.Structure):
-    """What mallinfo2 of the C library returns."""
+    """The structure that the C library's mallinfo2 returns."""
 
     _fields_ = [  # ctypes wants a list
         (name, ctypes.c_size_t)

@@ -22,11 +22,15 @@ from anygate.engines.cpu import compiler, packing, plain
 
 
 def run_script(script: str, **environment: str) -> str:
-    """What a script prints in a process of its own; it must end within five minutes."""
+    """The text that a script prints in a process of its own, which must end within five minutes."""
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=300,
-        env={**os.environ, **environment}, check=False,
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, **environment},
+        check=False,
+    )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
@@ -41,7 +45,7 @@ def quick_switches() -> Any:
 
 
 def at_once(count: int, work: Any) -> list[Any]:
-    """What work(k) gives in threads that begin together; an exception in one is raised here."""
+    """The results of work(k) in threads that begin together; an exception in one is raised here."""
     gate = threading.Barrier(count)
     found: list[Any] = [None] * count
 
@@ -230,6 +234,31 @@ def test_a_write_through_numpy_is_seen_by_the_next_sequence() -> None:
             lstm.weight_hh_l0.data.numpy()[3, 4] += 100
             after = lstm(x, _state(hidden))[0]
         assert not np.array_equal(before.numpy(), after.numpy()), (hidden, steps)
+
+
+def test_the_one_write_that_a_single_step_does_not_see() -> None:
+    """As documented: one element of large weights, through NumPy, before a single step without
+    gradients. The next sequence sees it, and from then on every step, whose packed copy once
+    stayed the old one."""
+    lstm = LSTM(4, 256, engine="cpu")
+    x = torch.ones(1, 1, 4)
+    with torch.no_grad():
+        results = [lstm(x, _state(256))[0] for _ in range(3)]
+        lstm.weight_hh_l0.data.numpy()[3, 4] += 100
+        results.append(lstm(x, _state(256))[0])
+        lstm(torch.ones(2, 1, 4))
+        results.append(lstm(x, _state(256))[0])
+        truth = twin(lstm)(x, _state(256))[0]
+    first, *others, last = results
+    assert all(torch.equal(first, other) for other in others)
+    torch.testing.assert_close(last, truth)
+    assert not torch.equal(last, first)
+
+
+def twin(lstm: LSTM) -> LSTM:
+    other = LSTM(lstm.input_size, lstm.hidden_size, engine="eager")
+    other.load_state_dict(lstm.state_dict())
+    return other
 
 
 def _state(hidden: int) -> tuple[torch.Tensor, torch.Tensor]:

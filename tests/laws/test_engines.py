@@ -89,7 +89,7 @@ def layer_of(
 
 
 def inputs_of(layer: Layer) -> list[Tensor]:
-    """What has gradients."""
+    """The tensors that have gradients."""
     return [t for t in (layer.x, *layer.states, *layer[2:7]) if t is not None]
 
 

@@ -1,4 +1,4 @@
-"""What is said to be proved holds: intervals contain every value, proved bounds every point."""
+"""Every "proved" holds: intervals contain every value, proved bounds every point."""
 
 from __future__ import annotations
 

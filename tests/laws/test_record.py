@@ -52,10 +52,8 @@ KNOWN = {
     "1": Known(lambda x: x * 0 + 1, None),
     "exp(x)": Known(torch.exp, None),
     "sigmoid(x - 0.5)": Known(lambda x: torch.sigmoid(x - 0.5), 0.25, 0.5, (0, 1)),
-    "max(x, 0) - max(x - 1, 0)": Known(
-        lambda x: torch.relu(x) - torch.relu(x - 1), 1, 0.5, (0, 1)
-    ),
-}  # fmt: skip
+    "max(x, 0) - max(x - 1, 0)": Known(lambda x: torch.relu(x) - torch.relu(x - 1), 1, 0.5, (0, 1)),
+}
 
 
 def slope(function: Function, a: Tensor) -> Tensor:
@@ -65,9 +63,13 @@ def slope(function: Function, a: Tensor) -> Tensor:
 
 
 def loop(
-    weights: dict[str, Tensor], x: Tensor, h: Tensor, c: Tensor, names: dict[str, str],
+    weights: dict[str, Tensor],
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    names: dict[str, str],
     reverse: bool,
-) -> dict[str, list[Tensor]]:  # fmt: skip
+) -> dict[str, list[Tensor]]:
     """One direction of one layer: each slot's argument and value, and h and c, at every t."""
     seen: dict[str, list[Any]] = {
         name: [None] * len(x) for name in ("h", "c", *SLOTS, *(f"a_{s}" for s in SLOTS))
@@ -92,12 +94,13 @@ def loop(
 
 
 def near(value: Tensor, *limits: float | None) -> int:
-    """How many numbers are so near to a limit that rounding decides."""
+    """The number of values so near to a limit that rounding decides."""
     return sum(int(((value - x).abs() < 1e-5).sum()) for x in limits if x is not None)
 
 
-def check_slots(record: LayerRecord, seen: dict[str, list[Tensor]], names: dict[str, str],
-                tolerance: float) -> None:  # fmt: skip
+def check_slots(
+    record: LayerRecord, seen: dict[str, list[Tensor]], names: dict[str, str], tolerance: float
+) -> None:
     for slot in SLOTS:
         known, found = KNOWN[names[slot]], record.slots[slot]
         for t, (a, value) in enumerate(zip(seen[f"a_{slot}"], seen[slot], strict=True)):
@@ -139,8 +142,9 @@ def close(found: Any, wanted: list[float], tolerance: float) -> None:
     np.testing.assert_allclose(found, wanted, rtol=tolerance * 100, atol=tolerance * size)
 
 
-def direct(seen: dict[str, list[Tensor]], names: dict[str, str], arriving: dict[str, Tensor],
-           reverse: bool) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
+def direct(
+    seen: dict[str, list[Tensor]], names: dict[str, str], arriving: dict[str, Tensor], reverse: bool
+) -> tuple[list[Tensor], list[Tensor]]:
     """dL/dh_t and dL/dc_t without what comes through later steps: for h what arrives at the output,
     for c what of it comes through this step's h; at the last step also the end state's."""
     last = 0 if reverse else len(seen["h"]) - 1
@@ -157,12 +161,15 @@ def direct(seen: dict[str, list[Tensor]], names: dict[str, str], arriving: dict[
 
 CASES = st.fixed_dictionaries(
     {
-        "t": st.integers(1, 5), "b": st.integers(1, 4), "i": st.integers(1, 3),
-        "h": st.sampled_from([1, 3, 8, 17, 40]), "reverse": st.booleans(),
+        "t": st.integers(1, 5),
+        "b": st.integers(1, 4),
+        "i": st.integers(1, 3),
+        "h": st.sampled_from([1, 3, 8, 17, 40]),
+        "reverse": st.booleans(),
         "seed": st.integers(0, 1000),
         "names": st.fixed_dictionaries({slot: st.sampled_from(sorted(KNOWN)) for slot in SLOTS}),
     }
-)  # fmt: skip
+)
 
 
 def compare(engine: str, dtype: torch.dtype, case: dict[str, Any]) -> None:
@@ -190,8 +197,9 @@ def compare(engine: str, dtype: torch.dtype, case: dict[str, Any]) -> None:
     width = case["h"]
     arriving = {
         "output": given_["output"].double()[..., -width:],
-        "h": given_["h"][-1].double(), "c": given_["c"][-1].double(),
-    }  # fmt: skip
+        "h": given_["h"][-1].double(),
+        "c": given_["c"][-1].double(),
+    }
     last = 0 if case["reverse"] else len(x) - 1
     torch.autograd.backward(
         [torch.stack(seen["h"]), seen["h"][last], seen["c"][last]], list(arriving.values())
@@ -215,8 +223,9 @@ def test_equals_the_loop(engine: str, case: dict[str, Any]) -> None:
 @given(case=CASES)
 @examples(15)
 def test_equals_the_loop_in_float32(case: dict[str, Any]) -> None:
-    steep = {slot: "tanh" if case["names"][slot] == "exp(x)" else case["names"][slot]
-             for slot in SLOTS}  # fmt: skip
+    steep = {
+        slot: "tanh" if case["names"][slot] == "exp(x)" else case["names"][slot] for slot in SLOTS
+    }
     compare("cpu", torch.float32, {**case, "names": steep})
 
 
@@ -350,9 +359,15 @@ def test_a_pack_counts_the_rows_that_are_there(reverse: bool) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"peephole": True}, {"coupled": True}, {"clip": 0.3}, {"proj_size": 3},
-     {"activation": "leaky_relu", "trainable": "unit"}, {"dtype": torch.bfloat16}],
-)  # fmt: skip
+    [
+        {"peephole": True},
+        {"coupled": True},
+        {"clip": 0.3},
+        {"proj_size": 3},
+        {"activation": "leaky_relu", "trainable": "unit"},
+        {"dtype": torch.bfloat16},
+    ],
+)
 def test_variants_agree_with_the_reference_engine(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     dtype = options.setdefault("dtype", torch.float64)
@@ -487,8 +502,9 @@ def test_table_arrays_and_tensorboard() -> None:
     assert arrays["l0/step"].tolist() == [0, 2] and arrays["l0/grad_h"].shape == (2, 6)
     assert np.isnan(arrays["l0/grad_h"][0, 4:]).all()
     last = recording.records[-1]
-    np.testing.assert_array_equal(arrays["l0/candidate/zero_slope"][1],
-                                  last.slots["candidate"].zero_slope)  # fmt: skip
+    np.testing.assert_array_equal(
+        arrays["l0/candidate/zero_slope"][1], last.slots["candidate"].zero_slope
+    )
 
     class Writer:
         def __init__(self) -> None:
@@ -539,8 +555,11 @@ def test_cells_that_take_turns() -> None:
         model(torch.randn(4, 1, 2))
         model(torch.randn(5, 1, 2))
     assert _told(recording) == [
-        (0, "first", 4), (0, "second", 4), (1, "first", 5), (1, "second", 5),
-    ]  # fmt: skip
+        (0, "first", 4),
+        (0, "second", 4),
+        (1, "first", 5),
+        (1, "second", 5),
+    ]
 
 
 @pytest.mark.parametrize("where", ["a hook", "the model"])

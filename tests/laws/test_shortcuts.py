@@ -26,8 +26,10 @@ MODULES: dict[str, Any] = {
     "GRUCell": lambda: anygate.GRUCell(3, 5),
     "zoneout": lambda: anygate.LSTM(3, 5, zoneout=0.5).eval(),
 }
-SHAPES = {"LSTM": [(1, 1, 3), (1, 4, 3), (6, 1, 3), (6, 4, 3), (6, 3)],
-          "Cell": [(1, 3), (4, 3), (3,)]}  # fmt: skip
+SHAPES = {
+    "LSTM": [(1, 1, 3), (1, 4, 3), (6, 1, 3), (6, 4, 3), (6, 3)],
+    "Cell": [(1, 3), (4, 3), (3,)],
+}
 
 
 def flat(result: Any) -> list[torch.Tensor]:
@@ -59,9 +61,11 @@ def test_the_results_are_those_of_the_long_way(name: str, given: bool) -> None:
         with torch.no_grad():
             if given:
                 state = module(x)[1] if not name.endswith("Cell") else module(x)
-                hx = torch.rand_like(state) if isinstance(state, torch.Tensor) else tuple(
-                    map(torch.rand_like, state)
-                )  # fmt: skip
+                hx = (
+                    torch.rand_like(state)
+                    if isinstance(state, torch.Tensor)
+                    else tuple(map(torch.rand_like, state))
+                )
             expected = long_way(module, x, hx)
             before = [t.clone() for t in flat((x, () if hx is None else hx))]
             for _ in range(4):

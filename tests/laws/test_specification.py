@@ -97,7 +97,7 @@ class Case:
 
     @property
     def given(self) -> loops.Inputs:
-        """What the layer is given."""
+        """The inputs and weights of a layer."""
         draw = np.random.default_rng(self.seed)
         kind, units = self.cell.type, self.h
         p_x = sum(p.input for p in kind.products) * units
@@ -224,7 +224,7 @@ WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def refused(engine: str, cell: Cell) -> bool:
-    """Whether an engine refuses the cell, which is for its kind alone and said so."""
+    """True if an engine refuses the cell, which it may for its kind alone and must say."""
     reason = load(engine).refuses(Request(cell, "cpu", "float64", True))
     if reason is None:
         return False

@@ -1,4 +1,4 @@
-"""What a float result may be off by, worked out from the formula itself.
+"""The error that a float result may have, worked out from the formula itself.
 
 A Program is evaluated on pairs (value, unit): the true value and the size of one rounding unit of
 the result. A sum is good to a unit of its largest term, so cancellation is allowed for; a product
@@ -54,7 +54,7 @@ class Float:
         return mp.ldexp(1, max(exponent, self.least) - self.bits + 1)
 
     def exact(self, value: Fraction) -> bool:
-        """Whether a constant is a float of this format."""
+        """True if a constant is a float of this format."""
         power_of_two = value.denominator & (value.denominator - 1) == 0
         return power_of_two and abs(value.numerator).bit_length() <= self.bits
 
@@ -137,8 +137,10 @@ class _Table:
 
     def _mul(self, a: Known, b: Known) -> Known:
         value = a.value * b.value
-        passed = [mp.zero if u == 0 or v == 0 else abs(v) * u
-                  for v, u in ((a.value, b.unit), (b.value, a.unit))]  # fmt: skip
+        passed = [
+            mp.zero if u == 0 or v == 0 else abs(v) * u
+            for v, u in ((a.value, b.unit), (b.value, a.unit))
+        ]
         return Known(value, max(self.kind.ulp(value), *passed))
 
     def _div(self, a: Known, b: Known) -> Known:
@@ -164,8 +166,8 @@ class _Table:
 
 
 def units_off(result: float, known: list[Known], kind: Float) -> Any:
-    """How many units a float result is off, by the nearest of the true values; infinite where
-    it is not finite though the true value can be represented."""
+    """The error of a float result in units of its last place, by the nearest of the true values;
+    infinite where it is not finite though the true value can be represented."""
     return min(_off(result, k, kind) / max(k.unit, kind.ulp(k.value)) for k in known)
 
 

@@ -46,13 +46,13 @@ def lstm(request: pytest.FixtureRequest) -> Kind:
 
 @_each(TORCH, ANYGATE, RELU, FORMULA)
 def any_lstm(request: pytest.FixtureRequest) -> Kind:
-    """Those two, and anygate.LSTM with other activations."""
+    """nn.LSTM and anygate.LSTM, and anygate.LSTM with other activations."""
     return request.param  # type: ignore[no-any-return]
 
 
 @_each(ANYGATE, RELU, FORMULA)
 def our_lstm(request: pytest.FixtureRequest) -> Kind:
-    """What nn.LSTM itself cannot do, such as vmap or torch.compile in one graph."""
+    """For what nn.LSTM itself cannot do, such as vmap or torch.compile in one graph."""
     return request.param  # type: ignore[no-any-return]
 
 
@@ -64,7 +64,7 @@ def any_layer(request: pytest.FixtureRequest) -> Kind:
 
 @_each(ANYGATE, RELU, FORMULA, GRU, RNN)
 def our_layer(request: pytest.FixtureRequest) -> Kind:
-    """What torch's classes themselves cannot do, of all three families."""
+    """For what torch's classes themselves cannot do, of all three families."""
     return request.param  # type: ignore[no-any-return]
 
 

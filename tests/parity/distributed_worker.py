@@ -1,4 +1,4 @@
-"""What each of two processes runs for test_parity_distributed.py, and what one process runs to
+"""The work of each of two processes for test_parity_distributed.py, and of one process to
 compare with. In a module of its own, because spawned processes import it by name."""
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def test_training_in_single_precision(architecture: Any) -> None:
 
 @EACH
 def test_another_activation_trains(architecture: Any) -> None:
-    """What swap is for: softsign instead of tanh gives other losses, and learns."""
+    """With softsign instead of tanh a swapped model has other losses, and learns."""
     plain, swapped = twins(architecture, torch.float64, activation="softsign")
     first = results(plain)["losses"]
     assert size(results(swapped)["losses"] - first) > 1e-4

@@ -275,7 +275,7 @@ def test_hooks_on_the_module(layer: Kind) -> None:
 
 
 def test_hooks_on_saved_tensors(any_layer: Kind) -> None:
-    """What is saved goes through the hooks, as save_on_cpu and offloading use them."""
+    """Saved tensors go through the hooks, as save_on_cpu and offloading use them."""
     module, x = any_layer(I, H, 2, dtype=torch.float64), normal(T, B, I, seed=3)
     truth = found(module, x, None, ("output",))
     count = []

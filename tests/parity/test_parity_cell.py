@@ -88,8 +88,9 @@ def test_construction(lstm: Kind) -> None:
     assert (cell.input_size, cell.hidden_size, cell.bias) == (4, 6, False)
     assert cell.bias_ih is None and cell.bias_hh is None
     assert {n: tuple(p.shape) for n, p in cell.named_parameters()} == {
-        "weight_ih": (24, 4), "weight_hh": (24, 6),
-    }  # fmt: skip
+        "weight_ih": (24, 4),
+        "weight_hh": (24, 6),
+    }
     assert list(lstm.cell(4, 6).state_dict()) == ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
     assert repr(cell) == "LSTMCell(4, 6, bias=False)" and repr(lstm.cell(4, 6)) == "LSTMCell(4, 6)"
 

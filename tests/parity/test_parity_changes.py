@@ -76,9 +76,18 @@ def _under_preserved_version(p: Tensor) -> None:
 
 
 CHANGES = (
-    _by_optimizer, _by_vector, _by_swap, _by_numpy, _by_set, _by_no_grad, _by_data, _by_foreach,
-    _by_storage, _by_inference_mode, _under_preserved_version,
-)  # fmt: skip
+    _by_optimizer,
+    _by_vector,
+    _by_swap,
+    _by_numpy,
+    _by_set,
+    _by_no_grad,
+    _by_data,
+    _by_foreach,
+    _by_storage,
+    _by_inference_mode,
+    _under_preserved_version,
+)
 
 
 @pytest.mark.parametrize("size", [(T, B), (1, 1)], ids=("a batch", "one step"))

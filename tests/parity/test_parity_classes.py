@@ -78,9 +78,16 @@ def test_positional_arguments() -> None:
     rnn = (I, H, 2, "relu", False, True, 0.25, True)
     for a, b in ((theirs, ours), (nn.RNN(*rnn, **where), anygate.RNN(*rnn, **where))):
         for name in (
-            "mode", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
-            "bidirectional", "proj_size",
-        ):  # fmt: skip
+            "mode",
+            "input_size",
+            "hidden_size",
+            "num_layers",
+            "bias",
+            "batch_first",
+            "dropout",
+            "bidirectional",
+            "proj_size",
+        ):
             assert getattr(a, name) == getattr(b, name), name
         assert [(n, p.shape, p.dtype) for n, p in a.named_parameters()] == [
             (n, p.shape, p.dtype) for n, p in b.named_parameters()
@@ -98,8 +105,10 @@ def test_positional_arguments() -> None:
     ("module", "said"),
     [
         (lambda: anygate.GRU(4, 6), "GRU(4, 6)"),
-        (lambda: anygate.GRU(4, 6, 2, dropout=0.5, bidirectional=True),
-         "GRU(4, 6, num_layers=2, dropout=0.5, bidirectional=True)"),
+        (
+            lambda: anygate.GRU(4, 6, 2, dropout=0.5, bidirectional=True),
+            "GRU(4, 6, num_layers=2, dropout=0.5, bidirectional=True)",
+        ),
         (lambda: anygate.GRU(4, 6, candidate="relu"), "GRU(4, 6, activation=relu)"),
         (lambda: anygate.GRU(4, 6, reset_gate="elliott"), "GRU(4, 6, reset_gate=elliott)"),
         (lambda: anygate.GRU(4, 6, reset_after=False), "GRU(4, 6, reset_after=False)"),
@@ -109,7 +118,7 @@ def test_positional_arguments() -> None:
         (lambda: anygate.GRUCell(4, 6, bias=False), "GRUCell(4, 6, bias=False)"),
         (lambda: anygate.RNNCell(4, 6, activation="elu"), "RNNCell(4, 6, activation=elu)"),
     ],
-)  # fmt: skip
+)
 def test_repr(module: Any, said: str) -> None:
     assert repr(module()) == said
 
@@ -128,7 +137,7 @@ def test_repr(module: Any, said: str) -> None:
         (lambda: anygate.RNN(I, H, 0), "num_layers must be greater than zero"),
         (lambda: anygate.GRU(I, 2.5), "hidden_size should be of type int, got: float"),
     ],
-)  # fmt: skip
+)
 def test_refused(make: Any, words: str) -> None:
     with pytest.raises((ValueError, TypeError), match=words):
         make()
@@ -204,8 +213,18 @@ CALLS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "pack's features": (pack_padded_sequence(ZEROS(T, B, 7), [T, 2, 1]), None, {}),
     "pack's state": (pack_padded_sequence(ZEROS(T, B, I), [T, 2, 1]), ZEROS(1, B + 1, H), {}),
 }
-STATED = ("4-D input", "features", "no step", "state's batch", "state's size", "state's layers",
-          "2-D state", "3-D state unbatched", "batch first", "pack's state")  # fmt: skip
+STATED = (
+    "4-D input",
+    "features",
+    "no step",
+    "state's batch",
+    "state's size",
+    "state's layers",
+    "2-D state",
+    "3-D state unbatched",
+    "batch first",
+    "pack's state",
+)
 
 
 def refusal(run: Any) -> tuple[type[BaseException], str]:
@@ -230,10 +249,16 @@ def test_a_wrong_call(pair: Pair, case: str) -> None:
 @PAIRED
 @pytest.mark.parametrize(
     ("x", "hx"),
-    [((1, B, I), None), ((B, 7), None), ((B, I), (B, H + 1)), ((B, I), (B + 1, H)),
-     ((B, I), (1, B, H)), ((I,), (1, H))],
+    [
+        ((1, B, I), None),
+        ((B, 7), None),
+        ((B, I), (B, H + 1)),
+        ((B, I), (B + 1, H)),
+        ((B, I), (1, B, H)),
+        ((I,), (1, H)),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_wrong_step(pair: Pair, x: Any, hx: Any) -> None:
     state = None if hx is None else ZEROS(hx)
     theirs, ours = (refusal(lambda k=kind: k.cell(I, H)(ZEROS(x), state)) for kind in pair)

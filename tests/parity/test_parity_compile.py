@@ -58,7 +58,7 @@ class Model(nn.Module):
 
 
 def results(run: Any, model: Any, x: Tensor, hx: Any) -> list[Tensor]:
-    """What comes out, and all gradients."""
+    """The results of a call, and all gradients."""
     model.zero_grad()
     leaf = x.clone().requires_grad_()
     output, h, c = run(leaf, hx)
@@ -133,7 +133,7 @@ def test_unbatched() -> None:
 
 @pytest.mark.parametrize("way", ["bfloat16", "autocast"])
 def test_half_types(way: str) -> None:
-    """Where the fused engine does not run, the graph is still one, for all sizes."""
+    """The graph is one for all sizes also where the fused engine does not run."""
     dtype = torch.bfloat16 if way == "bfloat16" else torch.float32
     model = Model(ANYGATE(I, H, dtype=dtype))
     run, stance = compiled(model), "default"

@@ -1,4 +1,4 @@
-"""What the constructor takes, what the module then is, and how it starts."""
+"""The constructor's arguments, the module that comes of them, and its first weights."""
 
 from __future__ import annotations
 
@@ -18,19 +18,34 @@ BUILDS: tuple[dict[str, Any], ...] = (
     {"proj_size": 2, "bias": False, "batch_first": True},
 )
 TELLING = (
-    "mode", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
-    "bidirectional", "proj_size", "training",
-)  # fmt: skip
+    "mode",
+    "input_size",
+    "hidden_size",
+    "num_layers",
+    "bias",
+    "batch_first",
+    "dropout",
+    "bidirectional",
+    "proj_size",
+    "training",
+)
 
 
 def test_positional_order_is_torchs(lstm: Kind) -> None:
     module = lstm(4, 6, 2, False, True, 0.25, True, 3, "cpu", torch.float64)
     said = {name: getattr(module, name) for name in TELLING}
     assert said == {
-        "mode": "LSTM", "input_size": 4, "hidden_size": 6, "num_layers": 2, "bias": False,
-        "batch_first": True, "dropout": 0.25, "bidirectional": True, "proj_size": 3,
+        "mode": "LSTM",
+        "input_size": 4,
+        "hidden_size": 6,
+        "num_layers": 2,
+        "bias": False,
+        "batch_first": True,
+        "dropout": 0.25,
+        "bidirectional": True,
+        "proj_size": 3,
         "training": True,
-    }  # fmt: skip
+    }
     assert isinstance(module, nn.RNNBase)
     assert {(p.dtype, p.device.type) for p in module.parameters()} == {(torch.float64, "cpu")}
 
@@ -38,10 +53,17 @@ def test_positional_order_is_torchs(lstm: Kind) -> None:
 def test_keywords_and_defaults(lstm: Kind) -> None:
     module = lstm(input_size=4, hidden_size=6)
     assert {name: getattr(module, name) for name in TELLING} == {
-        "mode": "LSTM", "input_size": 4, "hidden_size": 6, "num_layers": 1, "bias": True,
-        "batch_first": False, "dropout": 0.0, "bidirectional": False, "proj_size": 0,
+        "mode": "LSTM",
+        "input_size": 4,
+        "hidden_size": 6,
+        "num_layers": 1,
+        "bias": True,
+        "batch_first": False,
+        "dropout": 0.0,
+        "bidirectional": False,
+        "proj_size": 0,
         "training": True,
-    }  # fmt: skip
+    }
 
 
 def test_call_by_keyword(lstm: Kind) -> None:

@@ -25,7 +25,7 @@ if not torch.distributed.is_available() or not torch.distributed.is_gloo_availab
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
-    """What each process found. Ended by force at the limit."""
+    """The results of each process, which is ended by force at the limit."""
     folder = tmp_path_factory.mktemp("gloo")
     context = mp.spawn(work, (str(folder),), nprocs=WORLD, join=False)
     end = time.monotonic() + LIMIT

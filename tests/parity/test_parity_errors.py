@@ -1,4 +1,4 @@
-"""What a call refuses: the same exception as torch's, and a message that says what was expected
+"""Refusals of a call: the same exception as torch's, and a message that says what was expected
 and what was given."""
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ SHAPES: tuple[tuple[Any, Any, dict[str, Any], type[Exception], str], ...] = (
     (X, (S, S), {"batch_first": True}, RuntimeError, r"size \(1, 3, 5\), got .1, 2, 5"),
     (X, (S, S), {"proj_size": 3}, RuntimeError, r"hidden\[0\] size \(1, 2, 3\), got .1, 2, 5"),
     (
-        X, ((1, B, 3), (1, B, 3)), {"proj_size": 3}, RuntimeError,
+        X,
+        ((1, B, 3), (1, B, 3)),
+        {"proj_size": 3},
+        RuntimeError,
         r"hidden\[1\] size \(1, 2, 5\), got .1, 2, 3",
     ),
     (X, ((B, H), (B, H)), {}, RuntimeError, r"also be 3-D but got \(2-D, 2-D\)"),
@@ -46,7 +49,7 @@ SHAPES: tuple[tuple[Any, Any, dict[str, Any], type[Exception], str], ...] = (
     ((T, I), ((1, 1, H), (1, 1, H)), {}, RuntimeError, r"also be 2-D but got \(3-D, 3-D\)"),
     ((T, I), ((1, H), (1, 1, H)), {}, RuntimeError, r"also be 2-D but got \(2-D, 3-D\)"),
     ((T, I), ((2, H), (1, H)), {}, RuntimeError, r"hidden\[0\] size \(1, 1, 5\), got .2, 1, 5"),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("input", "hx", "options", "error", "words"), SHAPES)
@@ -133,7 +136,10 @@ def by_hand(rows: int, sizes: list[int]) -> PackedSequence:
 PACKED: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     "features": (lambda: pack(7), None, {}, "4.*7|7.*4"),
     "data of 3 dimensions": (
-        lambda: PackedSequence(zeros(5, 1, I), torch.tensor([2, 2, 1])), None, {}, "3",
+        lambda: PackedSequence(zeros(5, 1, I), torch.tensor([2, 2, 1])),
+        None,
+        {},
+        "3",
     ),
     "h batch": (pack, ((1, 3, H), S), {}, r"hidden\[0\] size \(1, 2, 5\), got .1, 3, 5"),
     "h batch of one": (pack, ((1, 1, H), S), {}, r"hidden\[0\] size \(1, 2, 5\), got .1, 1, 5"),
@@ -142,11 +148,14 @@ PACKED: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     "h layers": (pack, (S, S), {"num_layers": 2}, r"size \(2, 2, 5\), got .1, 2, 5"),
     "h projected": (pack, (S, S), {"proj_size": 3}, r"hidden\[0\] size \(1, 2, 3\), got"),
     "c projected": (
-        pack, ((1, B, 3), (1, B, 3)), {"proj_size": 3}, r"hidden\[1\] size \(1, 2, 5\), got",
+        pack,
+        ((1, B, 3), (1, B, 3)),
+        {"proj_size": 3},
+        r"hidden\[1\] size \(1, 2, 5\), got",
     ),
     "sizes that grow": (lambda: by_hand(5, [2, 1, 2]), None, {}, "batch_sizes"),
     "too few rows": (lambda: by_hand(4, [2, 2, 1]), None, {}, "batch_sizes"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", PACKED)

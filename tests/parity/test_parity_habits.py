@@ -1,4 +1,4 @@
-"""What common code does with the modules of a model: initialise them in loops, convert them, load
+"""Habits of common code with the modules of a model: initialise them in loops, convert them, load
 older files, ask for their class."""
 
 from __future__ import annotations
@@ -27,9 +27,15 @@ WIDTHS = ["shared", "unit"]
 @pytest.mark.parametrize("trainable", WIDTHS)
 @pytest.mark.parametrize(
     "initialise",
-    [nn.init.xavier_uniform_, nn.init.xavier_normal_, nn.init.kaiming_normal_, nn.init.orthogonal_,
-     nn.init.uniform_, nn.init.zeros_],
-)  # fmt: skip
+    [
+        nn.init.xavier_uniform_,
+        nn.init.xavier_normal_,
+        nn.init.kaiming_normal_,
+        nn.init.orthogonal_,
+        nn.init.uniform_,
+        nn.init.zeros_,
+    ],
+)
 def test_loops_over_parameters(initialise: Any, trainable: str, cls: Any) -> None:
     module = cls(I, H, trainable=trainable, **LEARNT)
     for name, p in module.named_parameters():
@@ -92,8 +98,13 @@ def test_parameters_that_are_swapped(cls: Any, training: bool) -> None:
 
     def run() -> Tensor:
         with torch.set_grad_enabled(training):
-            result = module(x.to(module.weight_ih_l0.dtype if cls is not anygate.LSTMCell
-                                 else module.weight_ih.dtype))[0]  # fmt: skip
+            result = module(
+                x.to(
+                    module.weight_ih_l0.dtype
+                    if cls is not anygate.LSTMCell
+                    else module.weight_ih.dtype
+                )
+            )[0]
         if training:
             result.sum().backward()
             module.zero_grad()
@@ -116,7 +127,7 @@ def test_parameters_that_are_swapped(cls: Any, training: bool) -> None:
 
 
 def test_a_swapped_parameter_is_the_other_one() -> None:
-    """What was made of the weights goes with their bytes and not with their name."""
+    """Packed weights belong to the weights' bytes and not to their name."""
     one, two = anygate.LSTMCell(I, H), anygate.LSTMCell(I, H)
     x = torch.randn(3, I)
     with torch.no_grad():

@@ -48,7 +48,7 @@ def test_a_pack_on_meta(layer: Kind) -> None:
 
 
 def test_fake_tensors(any_layer: Kind) -> None:
-    """What torch.compile and memory estimators run a model on."""
+    """Fake tensors, on which torch.compile and memory estimators run a model."""
     with FakeTensorMode():
         module = any_layer(I, H, 2, bidirectional=True)
         x = torch.randn(T, B, I, requires_grad=True)

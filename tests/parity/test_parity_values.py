@@ -45,10 +45,13 @@ BUILDS: dict[str, dict[str, Any]] = {
     "2 layers, batch first, no bias": {"num_layers": 2, "batch_first": True, "bias": False},
     "batch first, bidirectional": {"batch_first": True, "bidirectional": True},
     "2 layers, bidirectional, projected": {
-        "num_layers": 2, "bidirectional": True, "proj_size": 3, "batch_first": True,
+        "num_layers": 2,
+        "bidirectional": True,
+        "proj_size": 3,
+        "batch_first": True,
     },
     "projected, no bias": {"proj_size": 2, "bias": False},
-}  # fmt: skip
+}
 SHAPES = {"one of all": (1, 1, 1, 2), "one row": (7, 1, 3, 17), "rows": (3, 9, 2, 33)}
 DTYPES = (torch.float32, torch.float64)
 
@@ -345,7 +348,7 @@ def test_layout_of_the_gradient_that_arrives(any_layer: Kind, layout: str) -> No
 
 
 def test_the_classes_are_those() -> None:
-    """What this folder calls torch is torch's, and what it calls anygate ours."""
+    """The classes of this folder's TORCH come from torch, and those of ANYGATE from anygate."""
     for theirs, ours in PAIRS:
         assert type(theirs(I, H)) is getattr(nn, theirs.family)
         assert type(ours(I, H)) is getattr(anygate, theirs.family)

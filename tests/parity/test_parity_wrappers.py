@@ -16,9 +16,15 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from truth import ANYGATE, TORCH, B, H, I, Kind, T, loop, mix, normal, run, states
 
 NAMES = (
-    "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0",
-    "weight_ih_l1", "weight_hh_l1", "bias_ih_l1", "bias_hh_l1",
-)  # fmt: skip
+    "weight_ih_l0",
+    "weight_hh_l0",
+    "bias_ih_l0",
+    "bias_hh_l0",
+    "weight_ih_l1",
+    "weight_hh_l1",
+    "bias_ih_l1",
+    "bias_hh_l1",
+)
 
 
 def by_module(module: Any, x: Tensor, hx: Any) -> dict[str, Tensor]:

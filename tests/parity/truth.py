@@ -198,7 +198,7 @@ def change(hx: Any, function: Callable[[Tensor], Tensor]) -> Any:
 def loop(
     kind: Kind, weights: Mapping[str, Tensor], x: Tensor, hx: Any, between: Function = lambda x: x
 ) -> tuple[Tensor, Any]:
-    """What a module of the kind returns for x [T, B, I] and hx, by the loops above."""
+    """The results of a module of the kind for x [T, B, I] and hx, by the loops above."""
     output, ends = lstm(
         weights, x, as_tuple(hx), kind.function, between=between, family=kind.family
     )
@@ -219,7 +219,7 @@ def _ramp(t: Tensor) -> Tensor:
 
 
 def run(module: Any, x: Any, hx: Any = None) -> Results:
-    """What a call returns, by name: "output", "h" and, of an LSTM, "c"."""
+    """The results of a call, by name: "output", "h" and, of an LSTM, "c"."""
     output, ends = module(x) if hx is None else module(x, hx)
     return {"output": output} | dict(zip("hc", as_tuple(ends), strict=False))
 
@@ -255,8 +255,8 @@ def expected(
     pick: Sequence[str] = ("output", "h", "c"),
     moved: bool = False,
 ) -> Results:
-    """What `found` must be, by the loop above in float64. x as the module takes it, or time first
-    with lengths. moved: with every input moved by 2^-20 of itself."""
+    """The values that `found` must have, by the loop above in float64. x as the module takes it, or
+    time first with lengths. moved: with every input moved by 2^-20 of itself."""
     like = _moved if moved else (lambda t: t)
     own = {n: like(p.detach().double()).requires_grad_() for n, p in module.named_parameters()}
     leaf = like(x.detach().double()).requires_grad_()
@@ -292,7 +292,7 @@ def size(t: Tensor) -> float:
 def rounding(
     module: Any, steps: int, truth: Mapping[str, Tensor], moved: Mapping[str, Tensor]
 ) -> dict[str, float]:
-    """How far each result may be from the truth; see the top of this file."""
+    """The error that each result may have; see the top of this file."""
     layers, dtype = getattr(module, "num_layers", 1), next(module.parameters()).dtype
     eps = torch.finfo(dtype).eps
     if eps > 1e-6:
@@ -317,7 +317,7 @@ def near(
 
 
 def near_kink(kind: Kind, module: Any, x: Tensor, hx: Any, lengths: Sequence[int] | None) -> bool:
-    """Whether relu gets a number so near 0 that rounding decides its side, and so the gradient
+    """True if relu gets a number so near 0 that rounding decides its side, and so the gradient
     (moved by half an eps of bfloat16, the truth itself jumps by ten of them). Exactly at 0, where a
     cell state is, both sides agree. How near, is as in tests/laws/test_engines.py."""
     nearest = [math.inf]

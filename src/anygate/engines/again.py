@@ -23,36 +23,42 @@ def warn_once(event: str) -> None:
 
 
 def gradients(
-    run: Callable[..., Any],
+    run: Callable[..., Sequence[Tensor | None]],
     tensors: Sequence[Tensor | None],
     grads: Sequence[Tensor | None],
     create_graph: bool = True,
+    needed: Sequence[bool] | None = None,
 ) -> list[Tensor | None]:
-    """Gradients by `tensors`, of which the last two (masks and batch_sizes) have none, of
-    run(*tensors), whose results have the gradients `grads`; as a graph that can be differentiated
-    again, with create_graph."""
+    """Gradients by `tensors` of run(*tensors), whose results have the gradients `grads`; as a graph
+    that can be differentiated again, with create_graph. needed: the tensors whose gradients are
+    wanted; None: all but the last two, masks and batch_sizes, which have none."""
+    if needed is None:
+        needed = (True,) * (len(tensors) - 2) + (False, False)
     with torch.enable_grad():
-        # A view of each: one tensor given twice (h0 as c0) has its own gradient in each place.
-        own = [
-            None if t is None else t.view_as(t) if create_graph and t.requires_grad else t.detach()
-            for t in tensors
-        ]
-        leaves = [t for t in own[:-2] if t is not None]
-        for tensor in leaves:
-            if not tensor.requires_grad:
-                tensor.requires_grad_()
+        own: list[Tensor | None] = []
+        leaves: list[Tensor] = []
+        for tensor, need in zip(tensors, needed, strict=True):
+            if tensor is not None and need:
+                # A view of each: one tensor given twice (h0 as c0) has its own gradient in each
+                # place.
+                again = create_graph and tensor.requires_grad
+                tensor = tensor.view_as(tensor) if again else tensor.detach()
+                if not tensor.requires_grad:
+                    tensor.requires_grad_()
+                leaves.append(tensor)
+            own.append(tensor)
         pairs = [
             (r, g)
             for r, g in zip(run(*own), grads, strict=True)
             if r is not None and g is not None and r.requires_grad and r.shape == g.shape
         ]
-        results, arriving = [r for r, _ in pairs], [g for _, g in pairs]
-        found: list[Tensor | None] = [None] * len(leaves)
-        if pairs:
-            options: dict[str, Any] = {"create_graph": create_graph, "allow_unused": True}
-            found = list(torch.autograd.grad(results, leaves, arriving, **options))
-    each = iter(found)
-    return [None if t is None else next(each) for t in own[:-2]] + [None, None]
+        if not pairs:
+            return [None] * len(own)
+        results, arriving = zip(*pairs, strict=True)
+        options: dict[str, Any] = {"create_graph": create_graph, "allow_unused": True}
+        found = iter(torch.autograd.grad(results, leaves, arriving, **options))
+    present = (t is not None and need for t, need in zip(own, needed, strict=True))
+    return [next(found) if there else None for there in present]
 
 
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})

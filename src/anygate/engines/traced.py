@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .again import gradients
 from .protocol import Layer, Result, load
 
 __all__ = [
@@ -70,28 +71,8 @@ def _gradients(
 ) -> list[Tensor | None]:
     """By the first _DIFFERENTIABLE arguments, where needed. again: as a graph that can be
     differentiated once more."""
-    with torch.enable_grad():
-        # A view of each: one tensor given twice has its own gradient in each place.
-        own = [
-            t if not need else t.view_as(t) if again and t.requires_grad else t.detach()
-            for t, need in zip(arguments, needed, strict=False)
-        ]
-        leaves = [t for t, need in zip(own, needed, strict=True) if need]
-        for leaf in leaves:
-            if not leaf.requires_grad:
-                leaf.requires_grad_()
-        found = _run(*own, *arguments[_DIFFERENTIABLE:])
-        pairs = [
-            (r, g)
-            for r, g in zip(found, grads, strict=True)
-            if r is not None and r.requires_grad and g is not None
-        ]
-        if not pairs:
-            return [None] * len(needed)
-        results, arriving = zip(*pairs, strict=True)
-        options: dict[str, Any] = {"create_graph": again, "allow_unused": True}
-        back = iter(torch.autograd.grad(results, leaves, arriving, **options))
-    return [next(back) if need else None for need in needed]
+    own, fixed = arguments[:_DIFFERENTIABLE], arguments[_DIFFERENTIABLE:]
+    return gradients(lambda *tensors: _run(*tensors, *fixed), own, grads, again, needed)
 
 
 def backward_operator(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor, ...]:

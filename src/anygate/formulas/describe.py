@@ -65,7 +65,7 @@ def _properties(sheet: Sheet) -> Iterator[str]:
     yield _line("kinks", kinks, sheet.kinks)
     yield _line("Lipschitz bound", _number(sheet.lipschitz.value), sheet.lipschitz)
     saturated = _places(sheet.saturated) if sheet.saturated else "nowhere"
-    saturated += ", and so on beyond |x| = 8" if sheet.repeats else ""
+    saturated += ", and so on" if sheet.repeats else ""
     saturated += f" (|f'| under a tenth of {_number(sheet.largest_slope.value)})"
     yield _line("saturated", saturated, sheet.saturated_region)
     dead = _places(sheet.dead_region.value) if sheet.dead_region.value else "nowhere"

@@ -16,7 +16,7 @@ from typing import Any
 
 from .precise import CONTEXT as mp
 from .precise import OPS, constant
-from .program import Program, evaluate
+from .program import Program, bind
 
 __all__ = ["INTERVAL_OPS", "bound_below", "enclose"]
 
@@ -30,11 +30,15 @@ _END = mp.mpf("1e309")
 def enclose(program: Program, x: Interval, parameters: Mapping[str, Any]) -> Interval:
     """An interval that contains the program's only output for every x in the interval `x`."""
     fixed = {name: (mp.mpf(v), mp.mpf(v)) for name, v in parameters.items()}
-    (result,) = evaluate(_with_squares(program), INTERVAL_OPS, {"x": x, **fixed}).values()
+    (result,) = _runner(program)({"x": x, **fixed}).values()
     return result  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=256)
+def _runner(program: Program) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    return bind(_with_squares(program), INTERVAL_OPS)
+
+
 def _with_squares(program: Program) -> Program:
     """The Program with `square` where a node is multiplied by itself. That two factors have equal
     intervals does not make a square of them; that they are one node does."""

@@ -47,9 +47,9 @@ class Sheet:
     second_peak: largest |f''| and the x where it lies. second_dies: the |x| beyond which |f''|
     stays below 0.01, None if it does not. closes: f' as a formula in y = f(x), or None.
     undefined: intervals, or points (a, a), where f has no value. slots: what it means in each slot.
-    repeats: that saturated or dead go on beyond |x| = 8 as an oscillating function's do; those
-    within are listed. skipped: conditions and denominators that were not searched for kinks,
-    because there were too many; 0 for all but the largest formulas.
+    repeats: that saturated or dead go on as an oscillating function's do; of the intervals within
+    |x| < 8 the nearest to 0 are listed. skipped: conditions, denominators and places of kinks that
+    were not looked at, because there were too many; 0 for all but the largest formulas.
     """
 
     activation: Activation

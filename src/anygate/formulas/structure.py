@@ -17,9 +17,9 @@ from .intervals import bound_below
 from .precise import CONTEXT as mp
 from .precise import OPS
 from .primitives import PRIMITIVES, VARIABLE, where
-from .program import Program, bind, evaluate, lower
+from .program import Program, bind, lower
 
-__all__ = ["Breaks", "break_points", "exactly_zero", "find_breaks", "parity"]
+__all__ = ["Breaks", "break_points", "find_breaks", "parity", "zero_by_structure"]
 
 _BOXES = 60
 _SCANNED = 50
@@ -306,11 +306,16 @@ def parity(e: Expr) -> str | None:
     return None
 
 
-def exactly_zero(program: Program, x: Any) -> bool:
-    """True if the program's only output is zero by structure at x: a zero branch taken, or a
-    product with one. A value too small for the working precision is not."""
-    ((_, zero),) = evaluate(program, _ZERO_OPS, {"x": (x, False)}).values()
-    return bool(zero)
+def zero_by_structure(program: Program) -> Callable[[Any], bool]:
+    """A test of an x: True if the program's only output is zero there by structure: a zero
+    branch taken, or a product with one. A value too small for the working precision is not."""
+    run = bind(program, _ZERO_OPS)
+
+    def is_zero(x: Any) -> bool:
+        ((_, zero),) = run({"x": (x, False)}).values()
+        return bool(zero)
+
+    return is_zero
 
 
 def _marked(name: str) -> Callable[..., Any]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import mpmath
 from sympy import Expr, Symbol
@@ -23,23 +22,15 @@ from .meanings import meanings
 from .precise import CONTEXT as mp
 from .precise import OPS
 from .primitives import VARIABLE
-from .program import Program, bind, evaluate, lower
+from .program import Program, lower
 from .properties import Kink, Property, Sheet
-from .structure import exactly_zero, find_breaks, parity
+from .samples import Samples, rounded, tiny
+from .structure import parity
 
 __all__ = ["survey"]
 
 _DEAD_SECOND = 0.01  # |f''| under this has died out
-_MANY = 6  # intervals; more of them mean an oscillating function
-_LARGE = 150  # nodes of f, f' and f'' together; above it the sheet is coarser
 _NOISE = mp.mpf("1e-15")  # relative; smaller steps may be rounding
-_STRICT: dict[str, Callable[..., Any]] = {
-    **OPS,
-    "div": lambda a, b: mp.nan if b == 0 else OPS["div"](a, b),
-    "log": lambda x: mp.nan if x == 0 else OPS["log"](x),
-    "log1p": lambda x: mp.nan if x == -1 else OPS["log1p"](x),
-}
-"""A division by zero has no value, though floats give it one."""
 _SLACK = 1e-3  # how near a proved bound must come to the sampled value
 
 
@@ -54,47 +45,26 @@ class _Maker:
     def __init__(self, activation: Activation) -> None:
         self.activation = activation
         self.expression = activation.closed
-        self.programs = [
-            lower({"value": differentiate(self.expression, n)}, ("x",)) for n in range(3)
-        ]
-        self.size = max(1, sum(len(p.nodes) for p in self.programs))
-        self.boxes = min(250, 8_000 // self.size) if self.size > _LARGE else 250
-        searched = find_breaks(self.expression)
-        self.breaks, self.known, self.skipped = searched.points, searched.known, searched.skipped
-        self.repeats = False
-        self.runs = [bind(program, OPS) for program in self.programs]
-        self.strict = {
-            x: evaluate(self.programs[0], _STRICT, {"x": x})["value"] for x in self.breaks
-        }
-        self.grid = self._make_grid()
-        self.f, self.slope, self.second = ([self.at(n, x) for x in self.grid] for n in range(3))
-
-    def at(self, order: int, x: Any) -> Any:
-        return self.runs[order]({"x": mp.mpf(x)})["value"]
-
-    def _make_grid(self) -> list[Any]:
-        step = 32 if self.size <= _LARGE else 8 if self.size < 4 * _LARGE else 4
-        near = [mp.mpf(k) / step for k in range(-8 * step, 8 * step + 1)]
-        far = [mp.mpf(10) ** (mp.mpf(k) / 8) for k in range(8, 33)]
-        far += [mp.mpf(10) ** k for k in (6, 9, 12, 30, 100, 200, 300)]
-        around = [b + s * _tiny(b) for b in self.breaks for s in (-1, 0, 1)]
-        return sorted({*near, *far, *(-x for x in far), *around})
+        self.samples = samples = Samples(self.expression)
+        self.at, self.grid = samples.at, samples.grid
+        self.f, self.slope, self.second = samples.values
+        self.boxes = min(250, 8_000 // samples.size) if samples.is_large else 250
 
     def make(self) -> Sheet:
         low, high = self._range()
         left, right = self._limit(-1), self._limit(1)
         self.kinks = self._kinks()
         self.whole = not any(k.kind != "kink" for k in self.kinks.value)
-        self.peaks = self._extremes(1, abs)
-        slope = self._largest_slope()
+        peaks = self.samples.extremes(1, abs)
+        slope = self._largest_slope(peaks)
         lipschitz = slope if not self._breaks_off() else Property(math.inf, "sampled")
         odd = self._odd()
         mean = self._mean()
         if odd.value and not math.isnan(mean.value):
             mean = Property(0.0, odd.how)
         limit = 0 if math.isinf(slope.value) else mp.mpf(slope.value) / 10 * (1 - mp.mpf("1e-20"))
-        saturated = self._region(lambda x: abs(self.at(1, x)) < limit)
-        dead = self._region(lambda x: exactly_zero(self.programs[1], x))
+        saturated, flat_again = self.samples.regions(lambda x: abs(self.at(1, x)) < limit, peaks)
+        dead, dead_again = self.samples.regions(self.samples.is_dead, peaks)
         finite = low.value > -math.inf and high.value < math.inf
         monotone = self._monotone()
         # Proved bounds show that it is bounded; that it is not is seen from its growth.
@@ -120,8 +90,8 @@ class _Maker:
             closes=self._closes(),
             undefined=self._undefined(),
             slots=meanings(low.value, high.value, dead, monotone.value),
-            repeats=self.repeats,
-            skipped=self.skipped,
+            repeats=flat_again or dead_again,
+            skipped=self.samples.skipped,
         )
 
     def _finite(self, values: list[Any]) -> list[Any]:
@@ -129,14 +99,14 @@ class _Maker:
 
     def _range(self) -> tuple[Property, Property]:
         values = self._finite(self.f)
-        values += [s * mp.inf for s in self._poles()]
+        values += [s * mp.inf for s in self.samples.poles()]
         if not values:
             return Property(math.nan, "sampled"), Property(math.nan, "sampled")
-        low = min([*values, *(self.at(0, x) for x in self._extremes(0, mp.fneg))])
-        high = max([*values, *(self.at(0, x) for x in self._extremes(0, mp.mpf))])
+        low = min([*values, *(self.at(0, x) for x in self.samples.extremes(0, mp.fneg))])
+        high = max([*values, *(self.at(0, x) for x in self.samples.extremes(0, mp.mpf))])
         limits = (self._limit(-1), self._limit(1))
         mirrored = self._bound(_negative(self.expression), -high, *map(_negated, limits))
-        return self._bound(self.programs[0], low, *limits), _negated(mirrored)
+        return self._bound(self.samples.programs[0], low, *limits), _negated(mirrored)
 
     def _bound(self, program: Program, sampled: Any, *limits: Property) -> Property:
         """The infimum: proved where interval arithmetic comes within a thousandth of it."""
@@ -148,7 +118,7 @@ class _Maker:
         bound, proved = bound_below(program, {}, sampled - slack, self.boxes)
         if proved and bound > sampled:  # the bound is tighter only by its own widening
             bound = sampled
-        return Property(_rounded(sampled), "proved" if proved else "sampled")
+        return Property(rounded(sampled), "proved" if proved else "sampled")
 
     def _limit(self, side: int) -> Property:
         values = [self.at(0, side * mp.mpf(10) ** k) for k in (3, 6, 12, 25, 50, 100, 200, 300)]
@@ -156,7 +126,7 @@ class _Maker:
         if mp.isnan(last):
             return Property(None, "sampled")
         if mp.isfinite(last) and abs(last - before) <= 1e-9 * max(1, abs(last)):
-            return Property(_rounded(last), "sampled")
+            return Property(rounded(last), "sampled")
         sizes = [abs(v) for v in values]
         grows = all(b > a or mp.isinf(b) for a, b in itertools.pairwise(sizes))
         return Property(math.copysign(math.inf, last) if grows else None, "sampled")
@@ -165,51 +135,23 @@ class _Maker:
         """True if f jumps or has a pole: no Lipschitz bound."""
         return any(k.kind in ("jump", "pole") for k in self.kinks.value)
 
-    def _largest_slope(self) -> Property:
+    def _largest_slope(self, places: list[Any]) -> Property:
         sizes = [abs(s) for s in self.slope if not mp.isnan(s)]
         largest = max(sizes, default=mp.nan)
         if not mp.isfinite(largest):
             return Property(math.inf, "sampled")
-        peaks = [abs(self.at(1, x)) for x in self.peaks]
+        peaks = [abs(self.at(1, x)) for x in places]
         largest = max([largest, *peaks])
         slack = _SLACK * max(1, largest)
         slope = differentiate(self.expression)
         proved = all(
             bound_below(program, {}, -largest - slack, self.boxes)[1]
-            for program in (self.programs[1], _negative(slope))
+            for program in (self.samples.programs[1], _negative(slope))
         )
         if not proved and largest > 1e6:
             return Property(math.inf, "sampled")
-        proved = proved and self.known
-        return Property(_rounded(largest), "proved" if proved else "sampled")
-
-    def _extremes(self, order: int, height: Callable[[Any], Any]) -> list[Any]:
-        """The x at which height(value) of a derivative peaks between grid points: the highest few
-        and those nearest to 0."""
-        values = (self.f, self.slope, self.second)[order]
-        sizes = [height(v) for v in values]
-        peaks = [
-            k
-            for k in range(1, len(sizes) - 1)
-            if sizes[k] > sizes[k - 1] and sizes[k] > sizes[k + 1]
-        ]
-        several = 4 if self.size <= _LARGE else 2
-        near = sorted(peaks, key=lambda k: abs(self.grid[k]))[:several]
-        high = sorted(peaks, key=lambda k: sizes[k], reverse=True)[:several]
-        chosen = sorted({*near, *high})
-        return [self._refine(order, height, k) for k in chosen]
-
-    def _refine(self, order: int, height: Callable[[Any], Any], k: int) -> Any:
-        """The peak between the neighbours of grid point k, by golden section."""
-        low, high = self.grid[k - 1], self.grid[k + 1]
-        ratio = (mp.sqrt(5) - 1) / 2
-        for _ in range(50 if self.size <= _LARGE else 20):
-            a, b = high - ratio * (high - low), low + ratio * (high - low)
-            if height(self.at(order, a)) < height(self.at(order, b)):
-                low = a
-            else:
-                high = b
-        return (low + high) / 2
+        proved = proved and self.samples.known
+        return Property(rounded(largest), "proved" if proved else "sampled")
 
     def _monotone(self) -> Property:
         slopes = [s for s, v in zip(self.slope, self.f, strict=True) if mp.isfinite(v)]
@@ -226,8 +168,8 @@ class _Maker:
             same = not self.expression.has(VARIABLE)
             return Property("constant", "proved" if same else "sampled")
         slope = differentiate(self.expression)
-        program = self.programs[1] if rises else _negative(slope)
-        sure = self.whole and self.known
+        program = self.samples.programs[1] if rises else _negative(slope)
+        sure = self.whole and self.samples.known
         proved = sure and bound_below(program, {}, mp.zero, self.boxes)[1]
         return Property("increasing" if rises else "decreasing", "proved" if proved else "sampled")
 
@@ -245,103 +187,29 @@ class _Maker:
     def _mean(self) -> Property:
         """Of f at standard normal x, by Gauss's rule between the breaks: to many digits where the
         pieces are smooth."""
-        if self._poles():
+        if self.samples.poles():
             return Property(math.nan, "sampled")
-        step = 2 if self.size <= _LARGE else 1
+        step = 2 if not self.samples.is_large else 1
         cuts = {mp.mpf(k) / step for k in range(-8 * step, 8 * step + 1)} | {
             mp.mpf(-12),
             mp.mpf(12),
         }
-        ends = sorted(cuts | {b for b in self.breaks if abs(b) < 12})
+        ends = sorted(cuts | {b for b in self.samples.breaks if abs(b) < 12})
         total = mp.zero
         for a, b in itertools.pairwise(ends):
             for place, weight in _gauss():
                 x = (a + b) / 2 + (b - a) / 2 * place
                 total += (b - a) / 2 * weight * self.at(0, x) * OPS["normal_pdf"](x)
-        return Property(_rounded(total) if mp.isfinite(total) else math.nan, "sampled")
+        return Property(rounded(total) if mp.isfinite(total) else math.nan, "sampled")
 
     def _kinks(self) -> Property:
         kinks = []
-        for x in self.breaks:
-            kind = self._kind(x)
+        for x in self.samples.breaks:
+            kind = self.samples.kind(x)
             if kind:
-                sides = (self.at(1, x + s * _tiny(x)) for s in (-1, 1))
-                kinks.append(Kink(_rounded(x), kind, *map(_rounded, sides)))
-        return Property(tuple(kinks), "proved" if self.known else "sampled")
-
-    def _kind(self, x: Any) -> Literal["jump", "kink", "pole", "hole"] | None:
-        """The kind of a break at x; None if nothing breaks there."""
-        tiny = _tiny(x)
-        if self._grows(x, -1) or self._grows(x, 1):
-            return "pole"
-        left, right = (self.at(0, x + s * tiny) for s in (-1, 1))
-        slopes = self.at(1, x - tiny), self.at(1, x + tiny)
-        here = self.at(0, x)
-        if mp.isnan(left) or mp.isnan(right):  # an end of the domain
-            return None
-        room = mp.mpf("1e-9") * max(1, abs(left)) + 4 * tiny * max(map(abs, slopes))
-        if abs(left - right) > 2 * room:
-            return "jump"
-        if not mp.isfinite(self.strict[x]):
-            return "hole"
-        if max(abs(left - here), abs(right - here)) > room:
-            return "jump"
-        bends = abs(slopes[0] - slopes[1]) > 1e-9 * max(1, *map(abs, slopes))
-        return "kink" if bends else None
-
-    def _grows(self, x: Any, side: int) -> bool:
-        """True if |f| grows without bound towards x from that side, as 1/x or log(x) do."""
-        near = [self.at(0, x + side * _tiny(x) * 10**k) for k in (12, 8, 4, 0)]
-        sizes = [abs(v) for v in near]
-        if any(mp.isnan(v) for v in near):
-            return False
-        steps = [b - a for a, b in itertools.pairwise(sizes)]
-        return steps[0] > 0.1 and all(b > 0.9 * a for a, b in itertools.pairwise(steps))
-
-    def _poles(self) -> set[int]:
-        """The signs of the infinities at the poles."""
-        at = [(x, s) for x in self.breaks for s in (-1, 1) if self._grows(x, s)]
-        return {int(mp.sign(self.at(0, x + s * _tiny(x)))) for x, s in at}
-
-    def _region(self, inside: Callable[[Any], bool]) -> tuple[tuple[float, float], ...]:
-        """Intervals of x where `inside` holds, as far as a finer grid confirms them."""
-        found = self._stretches(inside)
-        wide = [(a, b) for a, b in found if b - a > 1e-6]
-        bad = self._exceptions(wide, inside)
-        if len(wide) > _MANY or bad:
-            # it repeats for ever, or the merged intervals are not whole: only the near pieces
-            self.repeats = True
-            near = [(max(a, -8), min(b, 8)) for a, b in wide if a < 8 and b > -8]
-            wide = [p for a, b in near for p in _without(a, b, bad)]
-        return tuple((self._snapped(a), self._snapped(b)) for a, b in wide)
-
-    def _exceptions(self, wide: list[Any], inside: Callable[[Any], bool]) -> list[Any]:
-        """The x within intervals, of a grid four times as fine and of peaks, not `inside`."""
-        points = [a + k * (b - a) / 4 for a, b in itertools.pairwise(self.grid) for k in (1, 2, 3)]
-        points += self.peaks
-        room = 1e-6
-        within = [x for x in points if any(a + room < x < b - room for a, b in wide)]
-        return sorted(x for x in within if not inside(x))
-
-    def _stretches(self, inside: Callable[[Any], bool]) -> list[list[Any]]:
-        """Intervals of x where `inside` holds, seen on the grid, ends found by bisection."""
-        found: list[list[Any]] = []
-        before = False
-        for k, x in enumerate(self.grid):
-            now = inside(x)
-            if now and not before:
-                found.append([self._edge(k - 1, k, inside) if k else -mp.inf, mp.inf])
-            elif before and not now:
-                found[-1][1] = self._edge(k, k - 1, inside)
-            before = now
-        return found
-
-    def _edge(self, outside: int, within: int, inside: Callable[[Any], bool]) -> Any:
-        a, b = self.grid[outside], self.grid[within]
-        for _ in range(60):
-            middle = (a + b) / 2
-            a, b = (a, middle) if inside(middle) else (middle, b)
-        return b
+                sides = (self.at(1, x + s * tiny(x)) for s in (-1, 1))
+                kinks.append(Kink(rounded(x), kind, *map(rounded, sides)))
+        return Property(tuple(kinks), "proved" if self.samples.known else "sampled")
 
     def _second_peak(self) -> Property:
         """The largest |f''| on the grid and between its points; infinite where it grows without
@@ -358,11 +226,11 @@ class _Maker:
             grows = all(b > a or mp.isinf(b) for a, b in itertools.pairwise(outside))
             if grows and outside[-1] > 1e6:
                 return Property((math.inf, side * math.inf), "sampled")
-        for x in (b for b in self.breaks if any(self._grows(b, s) for s in (-1, 1))):
-            return Property((math.inf, _rounded(x)), "sampled")
-        sizes += [(abs(self.at(2, x)), -abs(x), x) for x in self._extremes(2, abs)]
-        size, _, x = max(((_rounded(s), *at) for s, *at in sizes), default=(math.nan, 0, mp.zero))
-        return Property((_rounded(size), _rounded(x)), "sampled")
+        for x in (b for b in self.samples.breaks if any(self.samples.grows(b, s) for s in (-1, 1))):
+            return Property((math.inf, rounded(x)), "sampled")
+        sizes += [(abs(self.at(2, x)), -abs(x), x) for x in self.samples.extremes(2, abs)]
+        size, _, x = max(((rounded(s), *at) for s, *at in sizes), default=(math.nan, 0, mp.zero))
+        return Property((rounded(size), rounded(x)), "sampled")
 
     def _second_dies(self) -> Property:
         alive = [
@@ -376,13 +244,13 @@ class _Maker:
             return Property(None, "sampled")
         low = max(alive)
         high = min(abs(x) for x in self.grid if abs(x) > low)
-        for _ in range(60 if self.size <= _LARGE else 20):
+        for _ in range(60 if not self.samples.is_large else 20):
             middle = (low + high) / 2
             if max(abs(self.at(2, middle)), abs(self.at(2, -middle))) >= _DEAD_SECOND:
                 low = middle
             else:
                 high = middle
-        return Property(_rounded(high), "sampled")
+        return Property(rounded(high), "sampled")
 
     def _closes(self) -> Property:
         slope = derivative_in_value(self.activation.expression)
@@ -395,25 +263,15 @@ class _Maker:
         def missing(x: Any) -> bool:
             return bool(mp.isnan(self.at(0, x)))
 
-        found = [(self._snapped(a), self._snapped(b)) for a, b in self._stretches(missing)]
-        points = [_rounded(x) for x in self.breaks if not mp.isfinite(self.strict[x])]
+        found = [
+            (self.samples.snapped(a), self.samples.snapped(b))
+            for a, b in self.samples.intervals(missing)
+        ]
+        points = [
+            rounded(x) for x in self.samples.breaks if not mp.isfinite(self.samples.strict[x])
+        ]
         alone = [(x, x) for x in points if not any(a <= x <= b for a, b in found)]
         return tuple(sorted({*found, *alone}))
-
-    def _snapped(self, x: Any) -> float:
-        near = [b for b in self.breaks if mp.isfinite(x) and abs(b - x) <= 1e9 * _tiny(b)]
-        return _rounded(near[0] if near else x)
-
-
-def _without(low: Any, high: Any, bad: list[Any]) -> list[tuple[Any, Any]]:
-    """An interval without the neighbourhoods of bad points."""
-    cuts = [low, *(x for x in bad if low < x < high), high]
-    return [(a, b) for a, b in itertools.pairwise(cuts) if b - a > 0.05 or len(cuts) == 2]
-
-
-def _tiny(x: Any) -> Any:
-    """A step beside x, far below float64's and far above the working precision."""
-    return mp.mpf("1e-18") * max(1, abs(x))
 
 
 @lru_cache(maxsize=1)
@@ -429,10 +287,3 @@ def _negative(expression: Expr) -> Program:
 
 def _negated(p: Property) -> Property:
     return Property(None if p.value is None else 0.0 - p.value, p.how)
-
-
-def _rounded(value: Any) -> float:
-    """As a float, without the noise of sampling in the last digits."""
-    number = float(value)
-    near = round(number, 9)
-    return (near + 0.0) if abs(number) < 1e6 and abs(number - near) < 1e-12 else number

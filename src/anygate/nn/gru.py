@@ -85,21 +85,9 @@ class GRU(RecurrentLayers):
         designs = make_designs(
             gru_type(not reset_after), choices, num_layers, bidirectional, **options
         )
-        super().__init__(
-            "GRU",
-            designs,
-            {"reset_after": reset_after, **options},
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            0,
-            device,
-            dtype,
-        )
+        options = {"reset_after": reset_after, **options}
+        sizes = input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        super().__init__("GRU", designs, options, *sizes, device=device, dtype=dtype)
 
 
 class GRUCell(StepCell):

@@ -51,30 +51,13 @@ class RecurrentLayers(Notices, nn.RNNBase):
         mode: str,
         designs: tuple[Design, ...],
         options: dict[str, Any],
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
+        *sizes: Any,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(
-            mode,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
-            device,
-            dtype,
-        )
+        """sizes: torch.nn.RNNBase's arguments, from input_size to proj_size in its order."""
+        begin: Any = super().__init__
+        begin(mode, *sizes, device=device, dtype=dtype)
         suffixes = self._suffixes
         every = designs if len(designs) > 1 else designs * len(suffixes)
         self._design = designs[0]

@@ -125,21 +125,8 @@ class LSTM(RecurrentLayers):
                 "before the projection"
             )
         options = {"peephole": peephole, "coupled": coupled, **options}
-        super().__init__(
-            "LSTM",
-            designs,
-            options,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
-            device,
-            dtype,
-        )
+        sizes = input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        super().__init__("LSTM", designs, options, *sizes, proj_size, device=device, dtype=dtype)
 
 
 class LSTMCell(StepCell):

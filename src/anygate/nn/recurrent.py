@@ -75,21 +75,8 @@ class Recurrent(RecurrentLayers):
         given = (clip, trainable, layer_norm, zoneout, recurrent_dropout, engine)
         options: dict[str, Any] = dict(zip(_OPTIONS, given, strict=True))
         designs = make_designs(_check(cell), slots, num_layers, bidirectional, **options)
-        super().__init__(
-            "RNN_TANH",
-            designs,
-            options,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            0,
-            device,
-            dtype,
-        )
+        sizes = input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        super().__init__("RNN_TANH", designs, options, *sizes, device=device, dtype=dtype)
         self.mode = cell.name
         self._torch_type = cell
 

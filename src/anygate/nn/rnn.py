@@ -81,21 +81,9 @@ class RNN(RecurrentLayers):
         }
         designs = make_designs(ELMAN, choices, num_layers, bidirectional, **options)
         name = designs[0].cell.slots["candidate"].name
-        super().__init__(
-            "RNN_RELU" if name == "relu" else "RNN_TANH",
-            designs,
-            options,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            0,
-            device,
-            dtype,
-        )
+        mode = "RNN_RELU" if name == "relu" else "RNN_TANH"
+        sizes = input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        super().__init__(mode, designs, options, *sizes, device=device, dtype=dtype)
         self.nonlinearity = name
 
 

@@ -38,10 +38,11 @@ _SMALL = 1 << 18
 """Bytes that are read in 3 us."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Entry:
     """A packed copy (`made`), and the state of the tensors before it was made. It is published
-    whole and never changed, so that another thread finds all of it or nothing."""
+    whole, so that another thread finds all of it or nothing, and never changed but for
+    `is_current`, which ends when a newer copy takes its place."""
 
     storages: list[weakref.ref[torch.UntypedStorage]]
     table: Any
@@ -50,6 +51,7 @@ class _Entry:
     fingerprint: int
     small: bool
     made: Any
+    is_current: bool = True
 
     def is_fresh(self, tensors: tuple[Tensor, ...], code: Kernels, verify_bytes: bool) -> bool:
         """True while the tensors, which lie where they lay, hold what they held."""
@@ -92,7 +94,10 @@ class _Kept:
         key = (code.target, code.layout.weights, *[(t.data_ptr(), t.shape) for t in tensors])
         entry = self.found.get(key)
         if entry is None or not entry.is_fresh(tensors, code, verify_bytes):
-            entry = self.found[key] = self._entry(key, tensors, code)
+            newer = self._entry(key, tensors, code)
+            if entry is not None:
+                entry.is_current = False
+            entry = self.found[key] = newer
         return entry
 
     def _entry(self, key: Any, tensors: tuple[Tensor, ...], code: Kernels) -> _Entry:

@@ -80,7 +80,7 @@ def prepare(code: Kernels, layer: Layer) -> Prepared | None:
         for weight, (place, shape) in zip(weights, known, strict=True):
             if weight.data_ptr() != place or weight.shape != shape or not weight.is_contiguous():
                 return False
-        if sampled and not entry.is_same_memory(weights):
+        if sampled and not (entry.is_current and entry.is_same_memory(weights)):
             return False
         if steps > 1 and team_size() != team:
             return False

@@ -35,7 +35,7 @@ from ..wording import join, plural, show_corrected
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RivalComparison:
     """One rival against the first activation, over the seeds that both have.
 
     ``difference`` is rival minus first in the metric's own direction; ``gain`` and
@@ -94,7 +94,7 @@ def declared_margin(results: StudyResults, margin: float | None = None) -> float
     return declared if margin is None else margin
 
 
-def comparisons(results: StudyResults, margin: float | None = None) -> list[Comparison]:
+def comparisons(results: StudyResults, margin: float | None = None) -> list[RivalComparison]:
     """Every rival with at least one shared seed against the first, Holm-corrected together.
 
     ``margin``: see :func:`declared_margin`, which also says what is raised. Equivalence is a
@@ -109,7 +109,7 @@ def comparisons(results: StudyResults, margin: float | None = None) -> list[Comp
     return _with_equivalence(found, [(sign * a, sign * b) for _, _, _, a, b in pairs], margin)
 
 
-def all_pairs(results: StudyResults) -> list[Comparison]:
+def all_pairs(results: StudyResults) -> list[RivalComparison]:
     """Every two activations with a shared seed, the earlier one as ``first``, Holm-corrected over
     all of these pairs: more questions than those of :func:`comparisons`, so a stricter answer."""
     names = [(rival, first) for first, rival in combinations(results.labels, 2)]
@@ -129,7 +129,7 @@ def _sign(results: StudyResults) -> float:
     return 1.0 if results.task.higher_is_better else -1.0
 
 
-def _compared(results: StudyResults, pairs: list[_Pair]) -> list[Comparison]:
+def _compared(results: StudyResults, pairs: list[_Pair]) -> list[RivalComparison]:
     differences = [paired_difference(a, b) for *_, a, b in pairs]
     corrected = holm([d.p_value for d in differences])
     return [
@@ -148,10 +148,10 @@ def _comparison(
     p: float,
     sign: float,
     family: int,
-) -> Comparison:
+) -> RivalComparison:
     low, high = sorted((sign * d.interval.low, sign * d.interval.high))
     gains = [sign * x for x in d.differences]
-    return Comparison(
+    return RivalComparison(
         rival=rival,
         first=first,
         seeds=tuple(seeds),
@@ -167,8 +167,8 @@ def _comparison(
 
 
 def _with_equivalence(
-    found: list[Comparison], gains: list[tuple[Array, Array]], margin: float
-) -> list[Comparison]:
+    found: list[RivalComparison], gains: list[tuple[Array, Array]], margin: float
+) -> list[RivalComparison]:
     """The same comparisons with the two one-sided tests, corrected together."""
     tests = [equivalence(a, b, margin) for a, b in gains]
     corrected = holm([t.p_value for t in tests])
@@ -194,7 +194,7 @@ def interval_names(intervals: Sequence[Interval]) -> str:
     return names.pop() if len(names) == 1 else "interval"
 
 
-def overall(results: StudyResults, found: list[Comparison]) -> list[str]:
+def overall(results: StudyResults, found: list[RivalComparison]) -> list[str]:
     """A sentence on what may be claimed about the differences as a whole."""
     if not found:
         return []
@@ -226,7 +226,7 @@ def _comparing(k: int) -> str:
     return "one comparison" if k == 1 else f"a study of {k} comparisons"
 
 
-def _held(results: StudyResults, found: list[Comparison]) -> str:
+def _held(results: StudyResults, found: list[RivalComparison]) -> str:
     held = [c for c in found if c.evidence is Evidence.HELD]
     against = f"from {results.first}"
     if not held:
@@ -246,7 +246,7 @@ def _held(results: StudyResults, found: list[Comparison]) -> str:
     return text + "."
 
 
-def equivalent_ones(results: StudyResults, found: list[Comparison]) -> list[str]:
+def equivalent_ones(results: StudyResults, found: list[RivalComparison]) -> list[str]:
     """A sentence on who is equivalent to the first, where that was shown."""
     same = [c for c in found if c.equivalent]
     if not same or same[0].equivalence is None:
@@ -258,7 +258,7 @@ def equivalent_ones(results: StudyResults, found: list[Comparison]) -> list[str]
     ]
 
 
-def in_short(task: TaskInfo, c: Comparison) -> str:
+def in_short(task: TaskInfo, c: RivalComparison) -> str:
     """The difference in a few words, for a table: ``2.1 points better``, with ``may be chance``
     unless it is a claim."""
     if not any(c.difference.differences):
@@ -270,7 +270,7 @@ def in_short(task: TaskInfo, c: Comparison) -> str:
     return text if c.evidence is Evidence.HELD else f"{text}, may be chance"
 
 
-def compare(task: TaskInfo, c: Comparison, family: int) -> str:
+def compare(task: TaskInfo, c: RivalComparison, family: int) -> str:
     """One rival in one sentence or two; ``family`` comparisons are corrected together."""
     pair, n = f"{c.rival} against {c.first}", plural(c.difference.n, "seed")
     if not any(c.difference.differences):
@@ -294,7 +294,7 @@ def compare(task: TaskInfo, c: Comparison, family: int) -> str:
     )
 
 
-def _within_margin(task: TaskInfo, c: Comparison, family: int) -> str:
+def _within_margin(task: TaskInfo, c: RivalComparison, family: int) -> str:
     """A sentence on equivalence; nothing without a declared margin or without seeds."""
     if c.equivalence is None or c.equivalence_p is None or c.difference.n < MIN_SEEDS_FOR_CLAIM:
         return ""
@@ -313,7 +313,7 @@ def _within_margin(task: TaskInfo, c: Comparison, family: int) -> str:
     return f" Equivalence within {margin} is not shown{either} ({size}; {p})."
 
 
-def _gain(task: TaskInfo, c: Comparison) -> str:
+def _gain(task: TaskInfo, c: RivalComparison) -> str:
     """``2.1 points better on average (95% interval 1.2 to 3 points; better in 9 of 10 seeds, on a
     new seed with a probability of 60% to 98%)``."""
     low, high = c.gain_interval.low, c.gain_interval.high
@@ -335,7 +335,7 @@ def _gain(task: TaskInfo, c: Comparison) -> str:
     )
 
 
-def _on_a_new_seed(c: Comparison, ties: int) -> str:
+def _on_a_new_seed(c: RivalComparison, ties: int) -> str:
     """A phrase on what the seeds say of the next one, if they are enough to say anything."""
     if c.difference.n < MIN_SEEDS_FOR_CLAIM:
         return ""

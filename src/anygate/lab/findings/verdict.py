@@ -18,7 +18,7 @@ from ..study.store.schema import LearningRates, TaskInfo
 from ..wording import join, plural
 from .advice import after_divergence
 from .comparison import (
-    Comparison,
+    RivalComparison,
     compare,
     comparisons,
     equivalent_ones,
@@ -125,7 +125,7 @@ def _presence(results: StudyResults) -> str:
 
 
 def _answer(
-    results: StudyResults, found: list[Comparison], times: list[TimeComparison]
+    results: StudyResults, found: list[RivalComparison], times: list[TimeComparison]
 ) -> list[str]:
     sentences = [_presence(results)] if results.present < results.expected else []
     sentences.append(_best(results, found) if results.rivals else _alone(results))
@@ -137,7 +137,7 @@ def _answer(
     return sentences
 
 
-def _best(results: StudyResults, found: list[Comparison]) -> str:
+def _best(results: StudyResults, found: list[RivalComparison]) -> str:
     """A sentence on who is ahead: "the best" only where that held, else what was observed."""
     task, order = results.task, ranking(results)
     name, top = order[0]
@@ -154,7 +154,7 @@ def _best(results: StudyResults, found: list[Comparison]) -> str:
     return text + "."
 
 
-def _stands_out(results: StudyResults, name: str, found: list[Comparison]) -> bool:
+def _stands_out(results: StudyResults, name: str, found: list[RivalComparison]) -> bool:
     """True if differences that held put ``name`` ahead of every other activation.
 
     Rivals were compared with the first only: one is ahead of another if it is better than the
@@ -271,7 +271,7 @@ def _worst(results: StudyResults, health: Health, least: float) -> list[str] | N
 
 
 def _caveats(
-    results: StudyResults, found: list[Comparison], times: list[TimeComparison]
+    results: StudyResults, found: list[RivalComparison], times: list[TimeComparison]
 ) -> list[str]:
     settings = results.config.settings
     rate, size = settings.get("learning_rate"), settings.get("hidden_size")
@@ -301,7 +301,9 @@ def _caveats(
     return caveats + _questions(results.task, found, times) + _unseen(found)
 
 
-def _questions(task: TaskInfo, found: list[Comparison], times: list[TimeComparison]) -> list[str]:
+def _questions(
+    task: TaskInfo, found: list[RivalComparison], times: list[TimeComparison]
+) -> list[str]:
     """A sentence: each question has an error rate of its own."""
     asked = [f"the difference in {task.metric}"] if found else []
     asked += ["equivalence"] if any(c.equivalence for c in found) else []
@@ -314,7 +316,7 @@ def _questions(task: TaskInfo, found: list[Comparison], times: list[TimeComparis
     ]
 
 
-def _unseen(found: list[Comparison]) -> list[str]:
+def _unseen(found: list[RivalComparison]) -> list[str]:
     """A sentence on what equivalence does not say: a rare failure lies outside of the seeds that
     were run."""
     same = [c.difference.n for c in found if c.equivalent]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..findings.comparison import Comparison, all_pairs, ranking
+from ..findings.comparison import RivalComparison, all_pairs, ranking
 from ..findings.cost import costs
 from ..statistics import Evidence, Interval, mean_interval
 from ..study.store.results import ShortRuns, StudyResults, stable_rate
@@ -39,7 +39,7 @@ def pairwise(results: StudyResults) -> Figure | None:
     return single("pairwise", "All pairs", sentence, chart, table)
 
 
-def _both_ways(results: StudyResults, c: Comparison) -> list[Row]:
+def _both_ways(results: StudyResults, c: RivalComparison) -> list[Row]:
     factor = 100.0 if results.task.as_percent else 1.0
     worse = c.difference.n - c.better_in - sum(x == 0 for x in c.difference.differences)
     both = ((c.rival, c.first, 1.0, c.better_in), (c.first, c.rival, -1.0, worse))
@@ -57,7 +57,7 @@ def _both_ways(results: StudyResults, c: Comparison) -> list[Row]:
     ]
 
 
-def _claims(held: list[Comparison], found: list[Comparison]) -> str:
+def _claims(held: list[RivalComparison], found: list[RivalComparison]) -> str:
     if held:
         names = [f"{c.rival} and {c.first}" for c in held]
         return f"Bold is a claim: {plural(len(held), 'pair')} differ ({'; '.join(names)})."
@@ -70,7 +70,7 @@ def _claims(held: list[Comparison], found: list[Comparison]) -> str:
     return "No pair differs by enough to claim it."
 
 
-def _pair_row(results: StudyResults, c: Comparison) -> list[str]:
+def _pair_row(results: StudyResults, c: RivalComparison) -> list[str]:
     return [
         f"{c.rival} against {c.first}",
         str(c.difference.n),

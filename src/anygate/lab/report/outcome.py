@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..findings.comparison import Comparison, comparisons, interval_names, is_interval, ranking
+from ..findings.comparison import RivalComparison, comparisons, interval_names, is_interval, ranking
 from ..statistics import Interval, mean_interval
 from ..study.store.results import StudyResults
 from . import charts
@@ -161,7 +161,7 @@ def differences(results: StudyResults) -> Figure | None:
     return Figure("differences", title, sentence, panels, _difference_table(results, found))
 
 
-def _clear_of_zero(found: Sequence[Comparison]) -> str:
+def _clear_of_zero(found: Sequence[RivalComparison]) -> str:
     """A sentence on the intervals that exclude zero; a range of few seeds says nothing of the
     kind."""
     real = [c for c in found if is_interval(c.gain_interval)]
@@ -178,7 +178,7 @@ def _diverged(results: StudyResults, labels: Sequence[str], seed: int) -> bool:
     return any(run is not None and run.diverged is not None for run in runs)
 
 
-def _difference_table(results: StudyResults, found: Sequence[Comparison]) -> Table:
+def _difference_table(results: StudyResults, found: Sequence[RivalComparison]) -> Table:
     task = results.task
     rows = [
         [

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from ..findings.comparison import Comparison, comparisons
+from ..findings.comparison import RivalComparison, comparisons
 from ..findings.cost import costs, disturbed_clocks
 from ..findings.solving import TimeComparison, solving, time_comparisons
 from ..findings.verdict import verdict
@@ -102,7 +102,7 @@ def _activation(results: StudyResults, label: str) -> dict[str, Any]:
     }
 
 
-def _comparison(c: Comparison) -> dict[str, Any]:
+def _comparison(c: RivalComparison) -> dict[str, Any]:
     return {
         "rival": c.rival,
         "first": c.first,
