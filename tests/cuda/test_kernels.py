@@ -40,6 +40,9 @@ def plan(exchange: str, units: int, splits: int, tiles: int) -> dict[str, Any]:
     return {"exchange": exchange, "units": units, "splits": splits, "tiles": tiles}
 
 
+STEPS = {"exchange": "steps"}
+
+
 VARIANTS = {
     "one block, odd H": Variant("lstm", 21, plan("one block", 3, 1, 1)),
     "cache, two splits, two tiles": Variant("peephole", 37, plan("cache", 2, 2, 2), held=(0, 2)),
@@ -50,6 +53,9 @@ VARIANTS = {
     "cache, float16, masks": Variant("zoneout lstm", 24, plan("cache", 1, 1, 1), HALF),
     "cluster, two splits, two tiles": Variant("slstm", 34, plan("cluster", 3, 2, 2)),
     "one block, products in no order": Variant("mixed", 9, plan("one block", 2, 1, 2)),
+    "steps, products in no order, float64": Variant("mixed", 13, STEPS, torch.float64),
+    "steps, float16": Variant("zoneout lstm", 11, STEPS, HALF),
+    "steps, float32": Variant("gru", 10, STEPS),
 }
 EVERY = pytest.mark.parametrize("name", VARIANTS)
 

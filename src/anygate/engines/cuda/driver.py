@@ -10,7 +10,7 @@ import ctypes
 import ctypes.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -71,6 +71,15 @@ class Driver(Protocol):
         device: torch.device,
     ) -> None:
         """On the current stream. together: all blocks at once or an error."""
+
+    def stream(self, device: torch.device) -> int:
+        """The current stream."""
+
+    def records(self, device: torch.device) -> bool:
+        """True if work can be recorded as a graph now: not while the user records one."""
+
+    def record(self, body: Callable[[], None], device: torch.device) -> Callable[[], None]:
+        """What enqueues the work that body enqueues, as one graph. Body is called twice."""
 
     def status(self, device: torch.device) -> int:
         """The address of a number in the host's memory where a kernel leaves why it gave up."""
@@ -283,6 +292,27 @@ class Nvidia:
             call = self._cuda.cuLaunchKernelEx
             done = call(ctypes.byref(config), function.handle, values, None)
             self._check(done, f"launching {grid} blocks of {function.threads} threads")
+
+    def stream(self, device: torch.device) -> int:
+        return torch.cuda.current_stream(device).cuda_stream
+
+    def records(self, device: torch.device) -> bool:
+        with torch.cuda.device(device):
+            return not torch.cuda.is_current_stream_capturing()
+
+    def record(self, body: Callable[[], None], device: torch.device) -> Callable[[], None]:
+        graph: Any = torch.cuda.CUDAGraph()
+        with torch.cuda.device(device):
+            current = torch.cuda.current_stream()
+            side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(current)
+            with torch.cuda.stream(side):
+                body()  # torch's library for products makes its handle, which no graph may
+            current.wait_stream(side)
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                body()
+        replay: Callable[[], None] = graph.replay
+        return replay
 
     def status(self, device: torch.device) -> int:
         if device not in self._status:

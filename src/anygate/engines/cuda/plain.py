@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...cells import cell_of
 from ..again import gradients, warn_once
-from ..protocol import Layer, load
+from ..protocol import CREATE_GRAPH, Layer, Measures, load
 from .compiler import Kernels
 from .layer import Arriving, Backward, Forward, backward, forward
 
@@ -18,13 +18,15 @@ __all__ = ["Call", "apply", "flat", "run", "run_backward"]
 
 
 class Call(NamedTuple):
-    """The arguments of a run besides tensors. code: the kernels; reverse: of each layer."""
+    """The arguments of a run besides tensors. code: the kernels; reverse: of each layer; measures:
+    of one layer alone."""
 
     code: Kernels
     key: str
     reverse: tuple[bool, ...]
     keep: bool
     states: int
+    measures: Measures | None = None
 
 
 def run(call: Call, layers: Sequence[Layer], training: bool) -> list[Forward]:
@@ -32,8 +34,8 @@ def run(call: Call, layers: Sequence[Layer], training: bool) -> list[Forward]:
     device = call.code.device.type
     if torch.is_autocast_enabled(device):  # the products inside are not for it to change
         with torch.autocast(device, enabled=False):
-            return forward(call.code, layers, training, call.keep)
-    return forward(call.code, layers, training, call.keep)
+            return forward(call.code, layers, training, call.keep, call.measures)
+    return forward(call.code, layers, training, call.keep, call.measures)
 
 
 def run_backward(
@@ -47,8 +49,8 @@ def run_backward(
     device = call.code.device.type
     if torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
-            return backward(call.code, layers, results, arriving, need_x)
-    return backward(call.code, layers, results, arriving, need_x)
+            return backward(call.code, layers, results, arriving, need_x, call.measures)
+    return backward(call.code, layers, results, arriving, need_x, call.measures)
 
 
 class _Fused(torch.autograd.Function):
@@ -86,6 +88,8 @@ class _Fused(torch.autograd.Function):
         arriving = [grads[k * width : (k + 1) * width] for k in range(count)]
         size = len(tensors) // count
         if torch.is_grad_enabled():  # create_graph: these gradients will be differentiated
+            if call.measures is not None:
+                raise RuntimeError(CREATE_GRAPH)
             warn_once("a gradient of a gradient (create_graph=True) is taken: this backward runs")
             found: list[Any] = [None]
             for k in range(count):
@@ -94,7 +98,7 @@ class _Fused(torch.autograd.Function):
             return tuple(found)
         results = [Forward(kept[3 * k], [], *kept[3 * k + 1 : 3 * k + 3]) for k in range(count)]
         if [version._version for version in ctx.versions] != ctx.unchanged:
-            results = run(call, layers, True)
+            results = run(call._replace(measures=None), layers, True)
         by = [
             Arriving(g[0], g[1 : 1 + call.states], g[1 + call.states] if call.keep else None)
             for g in arriving

@@ -1,7 +1,12 @@
-// What the kernels ask of the machine: conversions, tensor-core products, and messages between blocks. sm_80 and
-// newer; EXCHANGE == CLUSTER needs sm_90. tests/cuda/emulate.h has the same functions for a CPU.
+// What the kernels ask of the machine: conversions, tensor-core products, and messages between blocks. Those that need
+// sm_80 are for the persistent kernels; EXCHANGE == CLUSTER needs sm_90. tests/cuda/emulate.h has the same functions for a CPU.
 typedef unsigned long long u64;
 typedef unsigned short bits16;  // a number of 16 bits: bfloat16, or float16 where HALF is 0
+#if PARTS == 0
+typedef double real;  // what cells are computed in
+#else
+typedef float real;
+#endif
 #define FOR(i, n) _Pragma("unroll") for (int i = 0; i < (n); i++)
 // no later load is begun before here: hundreds at once would take the registers that they are for
 #define IN_ORDER asm volatile("" ::: "memory")
@@ -28,6 +33,18 @@ __device__ __forceinline__ float2 unpack2(u32 v) {
 __device__ __forceinline__ u32 pack2(float a, float b) { u32 v; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a)); return v; }
 __device__ __forceinline__ float2 unpack2(u32 v) { return make_float2(__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000u)); }
 #endif
+// One number, on cards before sm_80 too
+__device__ __forceinline__ float widen(bits16 v) { return unpack2(v).x; }
+__device__ __forceinline__ bits16 narrow(float f) {
+#if HALF == 0
+  bits16 v;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(v) : "f"(f));
+  return v;
+#else
+  const u32 u = __float_as_uint(f);
+  return f != f ? 0x7fff : (bits16)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+#endif
+}
 
 // These three are for a whole warp: never call them where some of its threads may not come.
 __device__ __forceinline__ u32 transpose8x8(u32 v) {
