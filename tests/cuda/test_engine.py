@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from compiled import needs_compiler
@@ -140,12 +141,23 @@ def test_a_compiler_sees_one_operator(card: EmulatedDriver) -> None:
 
 
 @needs_compiler
-def test_recording_says_what_it_says_on_eager(card: EmulatedDriver) -> None:
-    ours, _ = pair()
-    x = torch.randn(3, 2, INPUTS)
-    with anygate.record(ours) as recording:
-        ours(x)[0].sum().backward()
-    assert recording.arrays()
+def test_recording_says_what_it_says_on_the_cpu(card: EmulatedDriver) -> None:
+    ours, _ = pair(num_layers=2, bidirectional=True)
+    twin = anygate.LSTM(INPUTS, H, 2, bidirectional=True, engine="cpu")
+    twin.load_state_dict(ours.state_dict())
+    sequences = [torch.randn(n, INPUTS) for n in (5, 2, 2)]
+    for x in (torch.randn(3, 2, INPUTS), pack_sequence(sequences)):
+        found = []
+        for module in (ours, twin):
+            with anygate.record(module, units=[0, 3]) as recording:
+                output = module(x)[0]
+                (output.data if hasattr(output, "batch_sizes") else output).sin().sum().backward()
+            found.append(recording.arrays())
+        assert found[0].keys() == found[1].keys()
+        for name, values in found[1].items():
+            np.testing.assert_allclose(found[0][name], values, rtol=1e-4, atol=1e-6, err_msg=name)
+    names = [name for name, _ in card.launches]
+    assert names.count("measure_forward") == names.count("measure_backward") == 2 * 4
 
 
 def test_tensors_that_do_not_fit_are_refused(card: EmulatedDriver) -> None:
