@@ -80,7 +80,7 @@ class EmulatedDriver:
         assert library.shared_bytes() == shared, "plan.py and the kernel differ"
         return Function((name, library), threads, shared, cluster)
 
-    def resident(self, function: Function, card: Card) -> int:
+    def resident(self, function: Function, card: Card, device: torch.device) -> int:
         return self.fit or card.processors // function.cluster
 
     def launch(

@@ -126,6 +126,16 @@ def test_gradients_of_gradients_go_through_eager(card: EmulatedDriver) -> None:
 
 
 @needs_compiler
+def test_gradients_that_come_in_batches(card: EmulatedDriver) -> None:
+    ours, _ = pair()
+    x = torch.randn(3, 2, INPUTS, requires_grad=True)
+    output = ours(x)[0].sum((1, 2))
+    rows = [torch.autograd.grad(output, x, row, retain_graph=True)[0] for row in torch.eye(3)]
+    (found,) = torch.autograd.grad(output, x, torch.eye(3), is_grads_batched=True)
+    torch.testing.assert_close(found, torch.stack(rows), **FLOAT)
+
+
+@needs_compiler
 def test_a_compiler_sees_one_operator(card: EmulatedDriver) -> None:
     ours, _ = pair()
     x = torch.randn(3, 2, INPUTS)

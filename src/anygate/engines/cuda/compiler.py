@@ -61,7 +61,7 @@ class Kernels:
             return driver.load(code, name, plan.threads, shared, 1, self.device), 1
         cluster = plan.blocks if plan.exchange == "cluster" else 1
         function = driver.load(code, direction, plan.threads, shared, cluster, self.device)
-        resident = driver.resident(function, self.card)
+        resident = driver.resident(function, self.card, self.device)
         groups = resident // plan.blocks if plan.exchange == "cache" else resident
         return function, groups
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...cells import cell_of
-from ..again import gradients, warn_once
+from ..again import gradients, have_memory, warn_once
 from ..protocol import CREATE_GRAPH, Layer, Measures, load
 from .compiler import Kernels
 from .layer import Arriving, Backward, Forward, backward, forward
@@ -87,14 +87,16 @@ class _Fused(torch.autograd.Function):
         width = 1 + call.states + call.keep
         arriving = [grads[k * width : (k + 1) * width] for k in range(count)]
         size = len(tensors) // count
-        if torch.is_grad_enabled():  # create_graph: these gradients will be differentiated
+        again = torch.is_grad_enabled()  # create_graph: these gradients will be differentiated
+        if again or not have_memory(grads):
             if call.measures is not None:
                 raise RuntimeError(CREATE_GRAPH)
-            warn_once("a gradient of a gradient (create_graph=True) is taken: this backward runs")
+            event = "a gradient of a gradient (create_graph=True) is taken"
+            warn_once(f"{event if again else 'gradients come in batches'}: this backward runs")
             found: list[Any] = [None]
             for k in range(count):
                 own = tensors[k * size : (k + 1) * size]
-                found += gradients(_eager(call, k), own, arriving[k])
+                found += gradients(_eager(call, k), own, arriving[k], again)
             return tuple(found)
         results = [Forward(kept[3 * k], [], *kept[3 * k + 1 : 3 * k + 3]) for k in range(count)]
         if [version._version for version in ctx.versions] != ctx.unchanged:
