@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ _REASONS = {
     2: "a message was sent that nobody waited for",
     3: "a wait gave up, or an address was not aligned",
 }
+_running = threading.Lock()
+"""The emulator runs one launch at a time."""
 _ENTRY = """
 template <class F> struct Of;
 template <class A> struct Of<void(A)> { typedef A type; };
@@ -96,7 +99,8 @@ class EmulatedDriver:
         self.launches.append((name, grid))
         count = grid if together else function.cluster
         shared = ctypes.c_long(function.shared)
-        failed = library.launch(arguments, grid, count, function.threads, shared, self.seed)
+        with _running:
+            failed = library.launch(arguments, grid, count, function.threads, shared, self.seed)
         assert not failed, _REASONS[failed]
 
     def stream(self, device: torch.device) -> int:
