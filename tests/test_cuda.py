@@ -1,5 +1,5 @@
-"""On a CUDA device: modules do what they do on the CPU, by the engine that "auto" takes there, which
-is cuda with ANYGATE_CUDA=1. test_cuda_engine.py has that engine's own laws.
+"""On a CUDA device: modules do what they do on the CPU, by the engine that "auto" takes there, cuda
+with ANYGATE_CUDA=1. test_cuda_engine.py has that engine's own laws.
 
 Skipped where there is no such device; CI has none. benchmarks/gpu.py runs this first.
 """

@@ -53,9 +53,11 @@ class _Nothing:
 
 
 def install(driver: Any) -> None:
-    """For the rest of the process. driver: of the engine cuda."""
+    """For the rest of the process, once. driver: of the engine cuda."""
     from emulated import Chosen
 
+    if torch.cuda.is_available():
+        return
     _Mode().__enter__()
     cuda: Any = torch.cuda
     for name in ("Stream", "Event", "CUDAGraph"):

@@ -1,4 +1,4 @@
-"""The calls to NVIDIA's driver, made to a library of the same names that writes down what it gets."""
+"""The calls to NVIDIA's driver, made to a library of the same names that writes them down."""
 
 from __future__ import annotations
 

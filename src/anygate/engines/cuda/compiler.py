@@ -17,9 +17,20 @@ from .plan import Card, Plan
 from .source import MEASURE_THREADS, Direction, measure_shared, measure_source, source
 from .stepwise import Steps
 
-__all__ = ["Kernels", "kernels"]
+__all__ = ["Kernels", "kernels", "machine_code"]
 
 _lock = threading.Lock()
+
+
+def machine_code(driver: Driver, card: Card, text: str) -> bytes:
+    """A source compiled for a card, or what is on disk of that; needs no card."""
+    of = f"{driver.version()} {card.architecture}\n{text}"
+    key = f"cuda-{hashlib.sha256(of.encode()).hexdigest()}"
+    code = cache.read(key)
+    if code is None:
+        code = driver.compile(text, card)
+        cache.write(key, code)
+    return code
 
 
 class Kernels:
@@ -54,7 +65,8 @@ class Kernels:
 
     def _make(self, direction: Direction, save: bool, measure: bool) -> tuple[Function, int]:
         plan, driver = self.plan, self.driver
-        code = self._machine_code(source(self.cell, plan, direction, save, measure))
+        text = source(self.cell, plan, direction, save, measure)
+        code = machine_code(driver, self.card, text)
         shared = plan.shared[direction == "backward"]
         if isinstance(plan, Steps):
             name = f"step_{direction}"
@@ -66,19 +78,10 @@ class Kernels:
         return function, groups
 
     def _make_measuring(self, direction: Direction) -> tuple[Function, int]:
-        code = self._machine_code(measure_source(self.cell, self.plan))
+        code = machine_code(self.driver, self.card, measure_source(self.cell, self.plan))
         shared = measure_shared(self.cell)[direction == "backward"]
         name, threads = f"measure_{direction}", MEASURE_THREADS
         return self.driver.load(code, name, threads, shared, 1, self.device), 1
-
-    def _machine_code(self, text: str) -> bytes:
-        of = f"{self.driver.version()} {self.card.architecture}\n{text}"
-        key = f"cuda-{hashlib.sha256(of.encode()).hexdigest()}"
-        code = cache.read(key)
-        if code is None:
-            code = self.driver.compile(text, self.card)
-            cache.write(key, code)
-        return code
 
 
 @lru_cache(maxsize=256)

@@ -33,8 +33,9 @@ from .stepwise import Steps
 __all__ = ["CUDA", "VERIFIED"]
 
 VERIFIED: frozenset[tuple[int, int]] = frozenset()
-"""Compute capabilities of cards on which tests/test_cuda.py has passed: there "auto" takes this
-engine. None yet: the kernels have run on an emulator of the card only."""
+"""Compute capabilities of cards on which tests/test_cuda.py and test_cuda_engine.py have passed:
+there "auto" takes this engine. None yet: the kernels have run on an emulator of the card only.
+benchmarks/gpu.py runs both and says what to write here."""
 _SWITCH = "ANYGATE_CUDA"
 _DTYPES = {"float32": 3, "float16": 1, "bfloat16": 1, "float64": 0}
 """Parts of a number in the products, without TF32; 0: they are torch's."""
