@@ -95,3 +95,23 @@ def test_waves() -> None:
         assert (value == whole[key]).all(), key
     driver: Any = engine.driver
     assert [grid for _, grid in driver.launches] == [6, 6, 3, 6, 6, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("cluster of three, two parts", "((s - 1) / 2) & 1", "(s / 2) & 1"),
+        ("one block, odd H", "b[RIGHT[x]][half * 2]", "b[LEFT[x]][half * 2]"),
+        ("one block, odd H", "l.col + j < at.count && real_unit", "l.col < at.count && real_unit"),
+        ("one block, odd H", "#elif EXCHANGE == LOCAL\n    __syncthreads();", "#elif 0"),
+    ],
+)
+def test_a_change_of_the_kernels_is_noticed(name: str, old: str, new: str) -> None:
+    """A parity, the order of operands, the last row of a pack, a barrier."""
+    v = VARIANTS[name]
+    engine = v.engine()
+    driver: Any = engine.driver
+    driver.changes = {old: new}
+    case = draw(v.cell, 5, 17, 2, v.hidden, dtype=v.dtype, packed=True)
+    with pytest.raises(AssertionError):
+        check(case, True, engine, v.eps)

@@ -28,8 +28,10 @@ __all__ = ["GRAPHED", "Steps", "run_steps"]
 
 GRAPHED = 32
 """Time steps of a graph: enough that launching it costs little beside running it."""
-_MOST_GRAPHS = 32
-"""Each holds a copy of the recurrent weights."""
+_MOST_GRAPHS = 16
+_MOST_BYTES = 64 << 20
+"""Each graph holds a copy of the recurrent weights, and larger ones need none: to read 64 MiB takes
+a card as long as a step's launches take Python."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,18 @@ class Steps:
 
 
 class _Buffers:
-    """The tensors between a step's product and its kernel, for one or two directions."""
+    """The tensors between a step's product and its kernel, for one or two directions. lasting: for
+    more than one call, so that the weights are copied."""
 
-    def __init__(self, plan: Steps, way: Way, sides: int, batch: int, like: Tensor) -> None:
+    def __init__(
+        self, plan: Steps, way: Way, sides: int, batch: int, like: Tensor, lasting: bool
+    ) -> None:
         hidden, layout = plan.hidden, plan.layout
         wide, real = len(layout.from_h) * hidden, torch.float64 if plan.parts == 0 else None
         self.forward = way == "forward"
-        self.weight = like.new_empty(sides, wide, hidden)
+        self.weight = like.unsqueeze(0)
+        if lasting or sides > 1:
+            self.weight = like.new_empty(sides, wide, hidden)
         self.states = like.new_empty(
             (sides, layout.states, batch, hidden), dtype=real or torch.float32
         )
@@ -73,7 +80,8 @@ class _Buffers:
         self.product.zero_()
         for side, direction in enumerate(directions):
             assert direction.weight is not None
-            self.weight[side].copy_(direction.weight)
+            if self.weight.data_ptr() != direction.weight.data_ptr():
+                self.weight[side].copy_(direction.weight)
             first = direction.start if self.forward else direction.last_grad
             for k, state in enumerate(first):
                 if state is not None:
@@ -101,10 +109,18 @@ class _Sequence:
     """The steps of one kernel for one batch size. Not for two calls at a time."""
 
     def __init__(
-        self, code: Kernels, function: Any, way: Way, sides: int, batch: int, like: Tensor
+        self,
+        code: Kernels,
+        function: Any,
+        way: Way,
+        sides: int,
+        batch: int,
+        like: Tensor,
+        lasting: bool = False,
     ) -> None:
         self.code, self.function = code, function
-        self.buffers = _Buffers(code.plan, way, sides, batch, like)  # type: ignore[arg-type]
+        assert isinstance(code.plan, Steps)
+        self.buffers = _Buffers(code.plan, way, sides, batch, like, lasting)
         self.grid = sides * -(-batch * code.plan.hidden // code.plan.threads)
         self.lock = threading.Lock()
         self.base: Tensor | None = None
@@ -181,7 +197,8 @@ def run_steps(
     assert like is not None
     sides, driver, device = len(directions), code.driver, code.device
     found = None
-    if steps >= GRAPHED and driver.records(device):
+    small = sides * like.numel() * like.element_size() <= _MOST_BYTES
+    if steps >= GRAPHED and small and driver.records(device):
         # Two calls on one stream follow each other there; on two they could overlap.
         key = (code, way, save, measure, sides, batch, driver.stream(device))
         with _lock:
@@ -190,7 +207,7 @@ def run_steps(
                 # It outlives the call, so it is no tensor of inference mode, which later calls
                 # could not change.
                 with torch.inference_mode(False), torch.no_grad():
-                    found = _Sequence(code, function, way, sides, batch, like)
+                    found = _Sequence(code, function, way, sides, batch, like, lasting=True)
                     found.record(len(here))
             _seen[key] = found
             _seen.move_to_end(key)
