@@ -1,12 +1,17 @@
 """anygate's engine cuda beside torch's modules on cuDNN: whole calls, in one process.
 
-    python benchmarks/gpu.py --quick                  two minutes: correctness, table, worst row
-    python benchmarks/gpu.py --out benchmarks/results/gpu_engine.json      the whole grid
-    python benchmarks/gpu.py --plans                  each way of the engine, to fit its cost model
+    python benchmarks/gpu.py --seconds 540 --out benchmarks/results/gpu.json
+        all in one run of a borrowed card: kernels compiled on all cores, the tests, the table (the
+        quick rows first, as many more as there is time for), a profile of the worst row, the ways
+        of the engine beside its cost model, and what to write into VERIFIED
+    python benchmarks/gpu.py --quick                  two minutes
+    ANYGATE_EMULATED=1 python benchmarks/gpu.py       no card: to see that it runs
 
 Microseconds a time step, medians of alternating calls, inference and training (forward, backward,
 all gradients; autograd and Python included). float32 twice: both sides with TF32 and both without.
-First tests/test_cuda.py runs; a table of wrong numbers is worth nothing (--untested leaves it out).
+After a failed test times are taken all the same, since a card is lent for minutes, but the results
+say so, and nothing is to be verified (--untested leaves the tests out). Results are written as they
+come.
 """
 
 from __future__ import annotations
@@ -14,230 +19,163 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from gpu_rows import (
+    EMULATED,
+    FAMILIES,
+    KINDS,
+    ROOT,
+    Row,
+    allow_tf32,
+    carried,
+    compare,
+    grid,
+    own_module,
+    recorded,
+    small_model,
+    timed,
+    training,
+)
 
 import anygate
+from anygate.cells import LSTM, cell_key, make
 from anygate.engines import load
+from anygate.engines.cuda.compiler import machine_code
+from anygate.engines.cuda.cost import microseconds, step_microseconds
+from anygate.engines.cuda.driver import Nvidia
+from anygate.engines.cuda.plan import Card, plans
+from anygate.engines.cuda.source import measure_source, source
+from anygate.engines.cuda.stepwise import Steps
+from anygate.engines.layout import layout_of
+from anygate.engines.protocol import Layer
+from anygate.formulas import ACTIVATIONS
 
-ROOT = Path(__file__).parents[1]
-KINDS = {
-    "half": (torch.float16, True),
-    "bf16": (torch.bfloat16, True),
-    "TF32": (torch.float32, True),
-    "float32": (torch.float32, False),
-}
-"""Name -> dtype, and whether TF32 is allowed."""
-FAMILIES: dict[str, tuple[Any, Any]] = {
-    "LSTM": (nn.LSTM, anygate.LSTM),
-    "GRU": (nn.GRU, anygate.GRU),
-    "RNN": (nn.RNN, anygate.RNN),
-}
-REPEATS = 7
-ENGINE = "cuda"
-"""What ours runs on."""
+PLAN_ROWS = [Row("LSTM", h, b) for h in (64, 256, 512, 1024) for b in (1, 32, 256)]
+"""The shapes for which each way of the engine is timed."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One comparison. options: of both modules; own: of anygate's (an activation); pack: lengths
-    uniform from 10 to T."""
+class Clock:
+    """The time that is left."""
 
-    family: str
-    hidden: int
-    batch: int
-    steps: int = 512
-    inputs: int = 0
-    options: tuple[tuple[str, Any], ...] = ()
-    own: tuple[tuple[str, Any], ...] = ()
-    pack: bool = False
+    def __init__(self, seconds: float) -> None:
+        self.end = time.monotonic() + seconds
 
-    @property
-    def title(self) -> str:
-        more = [f"{k}={v}" for k, v in (*self.options, *self.own)] + ["packed"] * self.pack
-        return (
-            f"{self.family} H={self.hidden} B={self.batch} T={self.steps} {' '.join(more)}".strip()
-        )
+    def left(self) -> float:
+        return self.end - time.monotonic()
+
+    def say(self, text: str) -> None:
+        print(f"[{self.left():.0f} s left] {text}", flush=True)
 
 
-def grid(quick: bool) -> list[Row]:
-    """The shapes, dtypes and cells that are measured."""
-    sizes = (64, 256, 1024) if quick else (32, 64, 128, 256, 512, 768, 1024, 1536)
-    batches = (1, 32, 128) if quick else (1, 8, 32, 64, 128, 256)
-    rows = [Row("LSTM", h, b) for h in sizes for b in batches]
-    rows += [Row("LSTM", h, 32, 50) for h in ((256,) if quick else (64, 256))]
-    for activation in ("relu", "swish"):
-        rows += [Row("LSTM", h, 32, own=(("activation", activation),)) for h in sizes[:: 1 + quick]]
-    rows += [
-        Row("LSTM", 128, 64, 200, pack=True),
-        Row("LSTM", 256, 32, 128, options=(("num_layers", 2), ("bidirectional", True))),
-        Row("LSTM", 512, 32, 128, 256, options=(("proj_size", 128),)),
-        Row("LSTM", 256, 32, 1),
-    ]
-    others = ((256, 32),) if quick else tuple((h, b) for h in sizes for b in (1, 32, 128))
-    rows += [Row(family, h, b, 256) for family in ("GRU", "RNN") for h, b in others]
-    return rows
+# ---- kernels, compiled on all cores ------------------------------------------------------------
 
 
-def timed(runs: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """Median microseconds of each, one after the other in turn."""
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(REPEATS + 2):
-        for name, run in runs.items():
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            run()
-            end.record()
-            end.synchronize()
-            if turn > 1:
-                found[name].append(start.elapsed_time(end) * 1e3)
-    return {name: statistics.median(times) for name, times in found.items()}
+def _compile(job: tuple[Card, str]) -> str:
+    try:
+        machine_code(Nvidia(), *job)
+    except RuntimeError as error:
+        return str(error)[:500]
+    return ""
 
 
-def calls(module: nn.Module, x: Any) -> dict[str, Callable[[], None]]:
-    """Inference and a training step."""
+def sources(rows: list[Row], with_tests: bool, with_plans: bool) -> tuple[Card, list[str]]:
+    """The card and the texts of all kernels that will be needed."""
+    engine: Any = load("cuda")
+    device = torch.device("cuda")
+    card = engine.driver.card(device)
+    found: dict[str, None] = {}
 
-    def infer() -> None:
-        with torch.no_grad():
-            module(x)
+    def add(cell: Any, plan: Any, *of: tuple[Any, bool, bool]) -> None:
+        for way, save, measure in of:
+            found[source(cell, plan, way, save, measure)] = None
 
-    def train() -> None:
-        module.zero_grad(set_to_none=True)
-        output = module(x)[0]
-        data = output.data if isinstance(output, PackedSequence) else output
-        data.sum().backward()
+    train: Any = (("forward", True, False), ("backward", True, False))
+    for row in rows:
+        for kind, (dtype, tf32) in KINDS.items():
+            allow_tf32(tf32)
+            width, options = row.inputs or row.hidden, {**dict(row.options), **dict(row.own)}
+            cell = FAMILIES[row.family][1](width, row.hidden, **options).cell
+            plan = engine.plan(cell, row.hidden, row.batch, row.directions, dtype, device)
+            add(cell, plan, ("forward", False, False), *train)
+            if row in RECORDED and kind in ("TF32", "bf16"):
+                add(cell, plan, ("forward", True, True), ("backward", True, True))
+                found[measure_source(cell, plan)] = None
+    if with_tests:
+        sys.path.insert(0, str(ROOT / "tests"))
+        from plain_cells import CELLS
+        from test_cuda import INPUTS, B, H
+        from test_cuda_engine import KERNELS, forced
 
-    return {"inference": infer, "training": train}
-
-
-def data(row: Row, dtype: torch.dtype) -> Any:
-    """The input, which wants its gradient where it is not packed."""
-    torch.manual_seed(0)
-    shape = (row.steps, row.batch, row.inputs or row.hidden)
-    x = torch.randn(shape, device="cuda", dtype=dtype)
-    if not row.pack:
-        return x.requires_grad_()
-    lengths = torch.randint(10, row.steps + 1, (row.batch,)).sort(descending=True).values
-    lengths[0] = row.steps
-    return pack_padded_sequence(x, lengths)
-
-
-def allow_tf32(allowed: bool) -> None:
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
-
-
-def compare(row: Row, kind: str) -> dict[str, Any]:
-    """Microseconds a step of both, their ratio, and anygate's error and cuDNN's against float64."""
-    dtype, tf32 = KINDS[kind]
-    allow_tf32(tf32)
-    theirs, ours = FAMILIES[row.family]
-    sizes = (row.inputs or row.hidden, row.hidden)
-    place: dict[str, Any] = {"device": "cuda", "dtype": dtype}
-    peer = theirs(*sizes, **dict(row.options), **place)
-    own = ours(*sizes, **dict(row.options), **dict(row.own), engine=ENGINE, **place)
-    own.load_state_dict(peer.state_dict())
-    x = data(row, dtype)
-    sides = {"cuDNN": calls(peer, x), "ours": calls(own, x)}
-    found: dict[str, Any] = {"row": row.title, "type": kind}
-    if not row.own:
-        found["error"] = errors(peer, own, x)
-    for what in ("inference", "training"):
-        times = timed({name: side[what] for name, side in sides.items()})
-        found[what] = {name: round(t / row.steps, 3) for name, t in times.items()}
-        found[what]["ratio"] = round(times["ours"] / times["cuDNN"], 3)
-    if ENGINE == "cuda":
-        directions = 2 if dict(row.options).get("bidirectional") else 1
-        engine: Any = load("cuda")
-        where = (dtype, torch.device("cuda"))
-        found["plan"] = str(engine.plan(own.cell, row.hidden, row.batch, directions, *where))
-    return found
+        allow_tf32(False)
+        for name in ACTIVATIONS:
+            cell = anygate.LSTM(INPUTS, H, candidate=name).cell
+            for dtype in (torch.float32, torch.float64):
+                add(cell, engine.plan(cell, H, B, 1, dtype, device), *train)
+        for name, hidden, force, dtype, parts in KERNELS:
+            cell = CELLS[name].cell
+            plan = forced(parts, **force).plan(cell, hidden, 1, 1, dtype, device)
+            add(cell, plan, *train)
+    if with_plans:
+        for row in PLAN_ROWS:
+            for kind in KINDS:
+                for plan in ways(row, kind, card):
+                    add(make(LSTM), plan, ("forward", False, False))
+    return card, list(found)
 
 
-def errors(peer: nn.Module, own: nn.Module, x: Any) -> dict[str, float]:
-    """Of outputs, relative to float64."""
-    wide = type(peer)(**_arguments(peer)).cuda().double()
-    wide.load_state_dict({k: v.double() for k, v in peer.state_dict().items()})
-    with torch.no_grad():
-        true = _data(wide(x.to(torch.float64) if isinstance(x, PackedSequence) else x.double())[0])
-        size = true.norm()
-        return {
-            name: float((_data(module(x)[0]).double() - true).norm() / size)
-            for name, module in (("cuDNN", peer), ("ours", own))
-        }
+def compile_all(card: Card, texts: list[str]) -> list[str]:
+    """What went wrong."""
+    workers = max(1, (os.cpu_count() or 1) - 1)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        failed = list(pool.map(_compile, [(card, text) for text in texts], chunksize=4))
+    return [text for text in failed if text]
 
 
-def _arguments(module: Any) -> dict[str, Any]:
-    names = ("input_size", "hidden_size", "num_layers", "bidirectional", "proj_size")
-    found = {name: getattr(module, name) for name in names}
-    if not isinstance(module, nn.LSTM):
-        del found["proj_size"]
-    return found
+# ---- the ways of the engine --------------------------------------------------------------------
 
 
-def _data(output: Any) -> torch.Tensor:
-    return output.data if isinstance(output, PackedSequence) else output
+def ways(row: Row, kind: str, card: Card) -> list[Any]:
+    """The best two plans of each exchange by the cost model, and a product a step."""
+    layout, parts = layout_of(make(LSTM)), {"half": 1, "bf16": 1, "TF32": 2, "float32": 3}[kind]
+    half = kind == "half"
+    every = plans(layout, row.hidden, parts, half, card)
+    every.sort(key=lambda p: microseconds(p, row.batch, 1, card))
+    found: list[Any] = []
+    for exchange in ("one block", "cluster", "cache"):
+        found += [p for p in every if p.exchange == exchange][:2]
+    return [*found, Steps(layout, row.hidden, parts, half, "timed")]
 
 
-class Model(nn.Module):
-    """Embedding, recurrent layer, linear."""
+def _by(engine: Any, plan: Any, layer: Layer) -> Callable[[], None]:
+    class OneWay(type(engine)):  # type: ignore[misc]
+        def plan(self, *arguments: Any) -> Any:
+            return plan
 
-    def __init__(self, lstm: nn.Module) -> None:
-        super().__init__()
-        self.embedding, self.lstm, self.out = nn.Embedding(256, 128), lstm, nn.Linear(256, 256)
+    one, key = OneWay(engine.driver), cell_key(make(LSTM))
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.out(self.lstm(self.embedding(ids))[0])
+    def run() -> None:
+        one.run(key, layer)
 
-
-def small_model(kind: str) -> dict[str, Any]:
-    """A training step with Adam, T = 128, B = 32."""
-    dtype, tf32 = KINDS[kind]
-    allow_tf32(tf32)
-    ids = torch.randint(256, (129, 32), device="cuda")
-    runs = {}
-    for name, lstm in (("cuDNN", nn.LSTM), ("ours", anygate.LSTM)):
-        own: dict[str, Any] = {"engine": ENGINE} if name == "ours" else {}
-        model = Model(lstm(128, 256, **own)).cuda().to(dtype)
-        adam = torch.optim.Adam(model.parameters(), fused=True)
-
-        def step(model: Model = model, adam: Any = adam) -> None:
-            adam.zero_grad()
-            logits = model(ids[:-1]).float().flatten(0, 1)
-            nn.functional.cross_entropy(logits, ids[1:].flatten()).backward()
-            adam.step()
-
-        runs[name] = step
-    times = timed(runs)
-    ratio = round(times["ours"] / times["cuDNN"], 3)
-    return {"row": "small model with Adam", "type": kind, "training": {**times, "ratio": ratio}}
+    return run
 
 
-def plans_of(row: Row, kind: str) -> list[dict[str, Any]]:
-    """The best two plans of each exchange by the cost model, and what they take."""
-    sys.path.insert(0, str(ROOT / "tests" / "cuda"))
-    from forced import Forced
-
-    from anygate.cells import LSTM, cell_key, make
-    from anygate.engines.cuda.cost import microseconds
-    from anygate.engines.cuda.plan import plans
-    from anygate.engines.layout import layout_of
-    from anygate.engines.protocol import Layer
-
-    dtype, tf32 = KINDS[kind]
-    allow_tf32(tf32)
-    cell = make(LSTM)
-    layout, parts = layout_of(cell), {"half": 1, "bf16": 1, "TF32": 2, "float32": 3}[kind]
-    engine = Forced(None, parts)
+def time_ways(row: Row, kind: str) -> list[dict[str, Any]]:
+    """Microseconds of a time step, forward, of each way, and what the cost model says."""
+    engine: Any = load("cuda")
     card = engine.driver.card(torch.device("cuda"))
+    dtype, tf32 = KINDS[kind]
+    allow_tf32(tf32)
     h, b, t = row.hidden, row.batch, row.steps
     like: dict[str, Any] = {"device": "cuda", "dtype": dtype}
     layer = Layer(
@@ -247,33 +185,27 @@ def plans_of(row: Row, kind: str) -> list[dict[str, Any]]:
         torch.randn(4 * h, h, **like) / h**0.5,
     )
     found = []
-    every = plans(layout, h, parts, dtype == torch.float16, card)
-    every.sort(key=lambda p: microseconds(p, b, 1, card))
-    for exchange in ("one block", "cluster", "cache"):
-        for plan in [p for p in every if p.exchange == exchange][:2]:
-            names = ("exchange", "units", "splits", "tiles")
-            engine.force = {name: getattr(plan, name) for name in names}
-            with torch.no_grad():
-                times = timed({"": lambda: engine.run(cell_key(cell), layer)})[""] / t
-            said = microseconds(plan, b, 1, card)
-            found.append({**engine.force, "us": round(times, 3), "model": round(said, 3)})
-            print(row.title, kind, found[-1], flush=True)
+    for plan in ways(row, kind, card):
+        run = _by(engine, plan, layer)
+        with torch.no_grad():
+            took = timed({"": run}, 3)[""] / t
+        model = step_microseconds if isinstance(plan, Steps) else microseconds
+        names = ("exchange", "units", "splits", "blocks", "tiles")
+        chosen = {name: getattr(plan, name, None) for name in names}
+        said: Any = model(plan, b, 1, card)
+        found.append(
+            {
+                "row": row.title,
+                "type": kind,
+                **chosen,
+                "us": round(took, 3),
+                "model": round(said, 3),
+            }
+        )
     return found
 
 
-def profile(row: Row, kind: str) -> str:
-    """The kernels of a training step."""
-    dtype, tf32 = KINDS[kind]
-    allow_tf32(tf32)
-    sizes = (row.inputs or row.hidden, row.hidden)
-    ours = FAMILIES[row.family][1]
-    own = ours(*sizes, **dict(row.options), **dict(row.own), engine=ENGINE, dtype=dtype).cuda()
-    run = calls(own, data(row, dtype))["training"]
-    run()
-    with torch.profiler.profile() as found:
-        run()
-        torch.cuda.synchronize()
-    return str(found.key_averages().table(sort_by="cuda_time_total", row_limit=14))
+# ---- what is said ------------------------------------------------------------------------------
 
 
 def bars(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -297,55 +229,171 @@ def bars(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    """Tests, the grid, the worst row."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a small grid, within two minutes")
-    parser.add_argument("--untested", action="store_true", help="leave the tests out")
-    parser.add_argument(
-        "--engine", default="cuda", help="eager: what the engine cuda refuses costs"
-    )
-    parser.add_argument("--plans", action="store_true", help="times of each way of the engine")
-    parser.add_argument("--out", help="a JSON file")
-    options = parser.parse_args()
-    global ENGINE
-    ENGINE = options.engine
-    if not options.untested:
-        chosen = ["-k", "kernels or functions or bits"] if options.quick else []
-        call = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *chosen]
-        code = subprocess.run([*call, str(ROOT / "tests" / "test_cuda.py")]).returncode
-        if code:
-            raise SystemExit(f"tests/test_cuda.py failed with {code}: no times are taken")
-    rows: list[dict[str, Any]] = []
-    titles = {}
-    for row in grid(options.quick):
-        for kind in KINDS:
-            try:
-                found = plans_of(row, kind) if options.plans else [compare(row, kind)]
-            except (RuntimeError, NotImplementedError) as error:
-                found = [{"row": row.title, "type": kind, "failed": str(error)[:300]}]
-            titles[row.title] = row
-            rows += found
-            if not options.plans:
-                print(json.dumps(found[0]), flush=True)
-    if not options.plans:
-        rows += [small_model(kind) for kind in ("TF32", "bf16")]
-    found_bars = {} if options.plans else bars(rows)
-    print(json.dumps(found_bars, indent=1))
-    measured = [r for r in rows if "training" in r and r["row"] in titles]
-    if measured:
-        worst = max(measured, key=lambda r: r["training"]["ratio"])
-        print("worst:", worst)
-        print(profile(titles[worst["row"]], worst["type"]))
-    if options.out:
+def less_exact(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows whose error is more than cuDNN's, where that is not the dtype's rounding."""
+    room = {"half": 1e-3, "bf16": 8e-3, "TF32": 1e-3, "float32": 1e-6}
+    return [
+        f"{r['row']} {r['type']}: {r['error']}"
+        for r in rows
+        if "error" in r and not r["error"]["ours"] <= max(r["error"]["cuDNN"], room[r["type"]])
+    ]
+
+
+def profile(row: Row, kind: str, engine: str) -> str:
+    """The kernels of a training step."""
+    run = training(*own_module(row, kind, engine))
+    run()
+    with torch.profiler.profile() as found:
+        run()
+        torch.cuda.synchronize()
+    by = "cpu_time_total" if EMULATED else "cuda_time_total"
+    return str(found.key_averages().table(sort_by=by, row_limit=14))
+
+
+def test(seconds: float, quick: bool) -> bool:
+    """The laws on this card, with "auto" taking the engine. True if they hold."""
+    # The name of a test of each law, without the activations one by one
+    chosen = ["-k", "not activation and not cudnns"] if quick else []
+    files = [str(ROOT / "tests" / name) for name in ("test_cuda_engine.py", "test_cuda.py")]
+    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest"]
+    call += ["-W", "default"]  # another torch has other warnings
+    environment = {**os.environ, "ANYGATE_CUDA": "1"}
+    try:
+        options = ["--durations=8", "--maxfail=12", *chosen, *files[: 1 if EMULATED else 2]]
+        return not subprocess.run(
+            [*call, *options], env=environment, timeout=seconds, cwd=ROOT
+        ).returncode
+    except subprocess.TimeoutExpired:
+        print(f"the tests were stopped after {seconds:.0f} s", flush=True)
+        return False
+
+
+RECORDED = [Row("LSTM", 64, 32), Row("LSTM", 256, 32)]
+"""Rows whose training step is recorded, too."""
+
+
+class Table:
+    """The rows so far, written to a file as they come."""
+
+    def __init__(self, out: str | None) -> None:
+        self.out, self.rows = out, list[dict[str, Any]]()
+        self.more: dict[str, Any] = {}
+
+    def add(self, *found: dict[str, Any]) -> None:
+        self.rows += found
+        for one in found:
+            print(json.dumps(one), flush=True)
+        self.write()
+
+    def write(self) -> None:
+        if not self.out:
+            return
         machine = {
             "gpu": torch.cuda.get_device_name(),
             "torch": torch.__version__,
             "cuDNN": torch.backends.cudnn.version(),
         }
         command = " ".join(["benchmarks/gpu.py", *sys.argv[1:]])
-        result = {"command": command, "machine": machine, "bars": found_bars, "rows": rows}
-        Path(options.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        head = {"command": command, "machine": machine, "bars": bars(self.rows), **self.more}
+        text = json.dumps({**head, "rows": self.rows}, indent=1)
+        Path(self.out).write_text(text + "\n", encoding="utf-8")
+
+
+def attempt(table: Table, clock: Clock, work: Any, row: Any, kind: str, *rest: Any) -> None:
+    """Add what work gives, or why it failed; nothing where the time is up."""
+    title = row.title if isinstance(row, Row) else str(row)
+    if clock.left() < 0:
+        table.more.setdefault("left out", []).append(f"{work.__name__} {title} {kind}")
+        return
+    try:
+        found = work(row, kind, *rest) if isinstance(row, Row) else work(kind, *rest)
+    except (RuntimeError, NotImplementedError) as error:
+        found = {"row": title, "type": kind, "failed": str(error)[:300]}
+    table.add(*(found if isinstance(found, list) else [found]))
+
+
+def main() -> None:
+    """Tests, the grid, the worst row."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a small grid, within two minutes")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="for everything")
+    parser.add_argument("--untested", action="store_true", help="leave the tests out")
+    parser.add_argument(
+        "--engine", default="cuda", help="eager: what the engine cuda refuses costs"
+    )
+    parser.add_argument("--out", help="a JSON file")
+    options = parser.parse_args()
+    clock, table, engine = Clock(options.seconds), Table(options.out), options.engine
+    everything = not options.quick
+    rows = grid(options.quick)
+    if EMULATED:
+        _stand_in()
+    if engine == "cuda":
+        card, texts = sources(rows, not options.untested, everything)
+        clock.say(f"{card}: {len(texts)} kernels")
+        failed = [] if EMULATED else compile_all(card, texts)
+        clock.say(f"compiled; failed: {failed or 'none'}")
+    if not options.untested:
+        passed = test(min(clock.left() * 0.5, 300), options.quick)
+        table.more["tests"] = "passed" if passed else "FAILED"
+        clock.say(f"tests: {table.more['tests']}")
+    # What comes after the table gets a fifth of the time that is left
+    whole, clock.end = clock.end, time.monotonic() + 0.8 * clock.left()
+    for row in RECORDED if not EMULATED else rows[:1]:
+        for kind in ("TF32", "bf16"):
+            attempt(table, clock, recorded, row, kind, engine)
+    for kind in ("TF32", "bf16"):
+        attempt(table, clock, small_model, "small model", kind, engine)
+        attempt(table, clock, carried, Row("LSTM", 256, 1, 1), kind, engine)
+    titles = {row.title: row for row in rows}
+    for row in rows:
+        for kind in KINDS:
+            attempt(table, clock, compare, row, kind, engine)
+    clock.end = whole
+    print(json.dumps(bars(table.rows), indent=1))
+    measured = [r for r in table.rows if "training" in r and r["row"] in titles]
+    if measured:
+        worst = max(measured, key=lambda r: r["training"]["ratio"])
+        print("worst:", worst)
+        print(profile(titles[worst["row"]], worst["type"], engine))
+    if everything and engine == "cuda":
+        for row in PLAN_ROWS if not EMULATED else rows[:1]:
+            for kind in KINDS:
+                attempt(table, clock, time_ways, row, kind)
+    _say(table)
+    table.write()
+    if table.more.get("tests") == "FAILED":
+        raise SystemExit("the tests failed")
+
+
+def _say(table: Table) -> None:
+    failed = [r for r in table.rows if "failed" in r]
+    inexact = less_exact(table.rows)
+    print(f"rows: {len(table.rows)}; failed: {failed or 'none'}")
+    print(f"less exact than cuDNN: {inexact or 'none'}")
+    print(f"left out for want of time: {len(table.more.get('left out', []))}")
+    capability = torch.cuda.get_device_capability()
+    if failed or inexact or table.more.get("tests") != "passed":
+        print(f"{capability} is not to be put into VERIFIED (engines/cuda/engine.py)")
+    else:
+        print(f"put into engines/cuda/engine.py: VERIFIED = frozenset({{{capability}}})")
+
+
+def _stand_in() -> None:
+    """An emulated card whose launches do nothing: only that everything runs is to be seen."""
+    from emulated import EmulatedDriver
+    from stand_in import install
+
+    from anygate.engines.cuda.driver import Function
+
+    class Idle(EmulatedDriver):
+        def load(self, code: bytes, name: str, threads: int, shared: int, *rest: Any) -> Function:
+            return Function(None, threads, shared)
+
+        def launch(self, *arguments: Any) -> None:
+            pass
+
+    install(Idle())
 
 
 if __name__ == "__main__":

@@ -1,17 +1,12 @@
-"""On a CUDA device: the laws that tests/cuda holds on an emulated card, on the real one; the eager
-engine equals the reference; modules do what they do on the CPU.
+"""On a CUDA device: modules do what they do on the CPU, by the engine that "auto" takes there, cuda
+with ANYGATE_CUDA=1. test_cuda_engine.py has that engine's own laws.
 
-Skipped where there is no such device; CI has none. `python benchmarks/gpu.py --quick` runs this
-first.
+Skipped where there is no such device; CI has none. benchmarks/gpu.py runs this first.
 """
 
 from __future__ import annotations
 
 import copy
-import struct
-import sys
-import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,22 +16,17 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import anygate
-from anygate.engines.cuda.engine import CUDA
-from anygate.engines.cuda.source import template
-from anygate.engines.cuda.table import statements
 from anygate.formulas import ACTIVATIONS
-from anygate.formulas.precise import PRECISE
-from anygate.formulas.primitives import PRIMITIVES
-from anygate.formulas.program import Node, Program
-
-sys.path.insert(0, str(Path(__file__).parent / "cuda"))
-from drawn_layers import by_engine, check, draw
-from forced import Forced
-from mpmath import mp
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 T, B, INPUTS, H = 6, 4, 3, 10
+
+
+@pytest.fixture(autouse=True)
+def whole_float32() -> Any:
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 def results(lstm: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
@@ -71,12 +61,11 @@ def test_every_activation_equals_the_reference(name: str, dtype: torch.dtype) ->
 
 def test_the_default_equals_cudnn_and_the_choice_is_told() -> None:
     torch.manual_seed(0)
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        peer = nn.LSTM(INPUTS, H, 2, bidirectional=True, dropout=0.0).cuda()
-        ours = anygate.LSTM(INPUTS, H, 2, bidirectional=True, dropout=0.0).cuda()
-        ours.load_state_dict(peer.state_dict())
-        x = torch.randn(T, B, INPUTS).cuda()
-        close(results(ours, x), results(peer, x), 4 * torch.finfo(torch.float32).eps)
+    peer = nn.LSTM(INPUTS, H, 2, bidirectional=True, dropout=0.0).cuda()
+    ours = anygate.LSTM(INPUTS, H, 2, bidirectional=True, dropout=0.0).cuda()
+    ours.load_state_dict(peer.state_dict())
+    x = torch.randn(T, B, INPUTS).cuda()
+    close(results(ours, x), results(peer, x), 4 * torch.finfo(torch.float32).eps)
     choice = ours.explain(x)
     assert choice.name in ("cuda", "eager") and (
         choice.name == "cuda" or "not cuda:" in str(choice)
@@ -144,169 +133,3 @@ def test_record_equals_the_cpus() -> None:
         found.append(recording.arrays())
     for name, values in found[0].items():
         np.testing.assert_allclose(found[1][name], values, rtol=1e-9, atol=1e-9, err_msg=name)
-
-
-# ---- the engine cuda ---------------------------------------------------------------------------
-
-
-def plan(exchange: str, units: int, splits: int, tiles: int) -> dict[str, Any]:
-    return {"exchange": exchange, "units": units, "splits": splits, "tiles": tiles}
-
-
-HALF, BRAIN, SINGLE = torch.float16, torch.bfloat16, torch.float32
-KERNELS = [
-    ("lstm", 21, plan("one block", 3, 1, 1), SINGLE, 3),
-    ("lstm", 64, plan("one block", 8, 1, 1), HALF, 1),
-    ("peephole", 37, plan("cache", 2, 2, 2), SINGLE, 3),
-    ("lstm", 256, plan("cache", 4, 2, 1), BRAIN, 1),
-    ("gru", 23, plan("cluster", 1, 1, 1), SINGLE, 2),
-    ("lstm", 128, plan("cluster", 4, 1, 1), SINGLE, 3),
-    ("lstm", 256, plan("cluster", 4, 1, 1), HALF, 1),
-    ("elman", 39, plan("one block", 5, 2, 1), BRAIN, 1),
-    ("zoneout lstm", 24, plan("cache", 1, 1, 1), HALF, 1),
-    ("slstm", 34, plan("cluster", 3, 2, 2), SINGLE, 3),
-    ("mixed", 9, plan("one block", 2, 1, 2), SINGLE, 3),
-]
-
-
-def skip_clusters(exchange: str) -> None:
-    if exchange == "cluster" and torch.cuda.get_device_capability() < (9, 0):
-        pytest.skip("this card has no clusters")
-
-
-@pytest.mark.parametrize(("cell", "hidden", "force", "dtype", "parts"), KERNELS)
-def test_kernels(cell: str, hidden: int, force: Any, dtype: torch.dtype, parts: int) -> None:
-    skip_clusters(force["exchange"])
-    engine = Forced(None, parts, **force)
-    eps = 2.0**-16 if parts == 2 else None
-    shapes: list[tuple[int, int, int, dict[str, Any]]] = [
-        (1, 1, 1, {}),
-        (2, 3, 4, {"reverse": True}),
-        (5, 17, 2, {"packed": True}),
-        (4, 18, 3, {"packed": True, "reverse": True, "bias": False}),
-        (60, 70, 16, {"packed": True, "seed": 3}),
-    ]
-    for k, (t, b, i, options) in enumerate(shapes):
-        case = draw(cell, t, b, i, hidden, dtype=dtype, **options)
-        check(case, k % 2 == 0, engine, eps, "cuda")
-    torch.cuda.synchronize()
-
-
-@pytest.mark.parametrize(("cell", "hidden", "force", "dtype", "parts"), KERNELS)
-def test_the_same_bits(cell: str, hidden: int, force: Any, dtype: torch.dtype, parts: int) -> None:
-    skip_clusters(force["exchange"])
-    engine = Forced(None, parts, **force)
-    case = draw(cell, 100, 64, 8, hidden, packed=True, dtype=dtype)
-    first = by_engine(case, True, engine, "cuda")
-    for _ in range(20):
-        for key, value in by_engine(case, True, engine, "cuda").items():
-            assert (value == first[key]).all(), key
-
-
-UNARY = sorted({c.__name__ for c in PRIMITIVES.values() if c.arity() == 1} | {"sqrt"})
-
-
-def unary(name: str) -> Program:
-    return Program(("x",), (Node("input", name="x"), Node(name, (0,))), (("y", 1),))
-
-
-def test_functions_are_within_four_ulp() -> None:
-    """On the machine, whose approximate instructions the emulator only imitates."""
-    driver, device = CUDA().driver, torch.device("cuda")
-    card = driver.card(device)
-    draw_ = np.random.default_rng(0)
-    some = np.concatenate([draw_.uniform(-15, 15, 4000), 10 ** draw_.uniform(-7, 1.9, 2000)])
-    x = torch.from_numpy(np.concatenate([some, -some]).astype(np.float32)).cuda()
-    parts = [template("functions")]
-    for name in UNARY:
-        body = statements(unary(name), {"x": "x"}, {"y": "a.y[i]"})
-        parts.append(
-            f"struct A_{name} {{ const float* x; float* y; long long n; }};\n"
-            f'extern "C" __global__ void k_{name}(const __grid_constant__ A_{name} a) {{\n'
-            "  const int i = blockIdx.x * 128 + threadIdx.x; if (i >= a.n) return;\n"
-            f"  const float x = a.x[i];\n{body}}}\n"
-        )
-    code = driver.compile("\n".join(parts), card)
-    for name in UNARY:
-        function = driver.load(code, f"k_{name}", 128, 0, 1, device)
-        y = torch.empty_like(x)
-        arguments = struct.pack("<3q", x.data_ptr(), y.data_ptr(), len(x))
-        driver.launch(function, -(-len(x) // 128), False, arguments, device)
-        for value, found in zip(x.tolist(), y.cpu().numpy(), strict=True):
-            with mp.workdps(30):
-                true = PRECISE[name](mp.mpf(value))
-                if mp.isnan(true):
-                    assert np.isnan(found), (name, value)
-                elif abs(true) < float(np.finfo(np.float32).max):
-                    ulp = float(np.spacing(np.float32(abs(float(true)))))
-                    assert abs(mp.mpf(float(found)) - true) <= 4 * ulp, (name, value, found)
-
-
-@pytest.mark.parametrize("dtype", [SINGLE, HALF, BRAIN])
-@pytest.mark.parametrize("hidden", [32, 128, 256, 512, 1024])
-def test_errors_are_at_most_cudnns(dtype: torch.dtype, hidden: int) -> None:
-    torch.manual_seed(0)
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        peer = nn.LSTM(hidden, hidden, device="cuda", dtype=dtype)
-        ours = anygate.LSTM(hidden, hidden, device="cuda", dtype=dtype, engine="cuda")
-        ours.load_state_dict(peer.state_dict())
-        truth = copy.deepcopy(peer).double()
-        x = torch.randn(60, 24, hidden, device="cuda").to(dtype)
-        found, theirs, true = (
-            results(m, x.to(p)) for m, p in ((ours, dtype), (peer, dtype), (truth, torch.float64))
-        )
-    for one, other, t in zip(found, theirs, true, strict=True):
-        error, bar = (float((a - t).norm() / t.norm()) for a in (one, other))
-        assert error <= 1.2 * bar + torch.finfo(dtype).eps, (error, bar)
-
-
-def test_streams_threads_and_graphs() -> None:
-    torch.manual_seed(0)
-    lstm = anygate.LSTM(16, 128, device="cuda", engine="cuda", bidirectional=True)
-    x = torch.randn(20, 9, 16, device="cuda")
-    with torch.no_grad():
-        wanted = lstm(x)[0]
-        torch.cuda.synchronize()
-        stream = torch.cuda.Stream()
-        with torch.cuda.stream(stream):
-            found = lstm(x)[0]
-        stream.synchronize()
-        assert torch.equal(found, wanted)
-        results_: list[torch.Tensor] = []
-        threads = [threading.Thread(target=lambda: results_.append(lstm(x)[0])) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        torch.cuda.synchronize()
-        assert len(results_) == 4 and all(torch.equal(r, wanted) for r in results_)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            captured = lstm(x)[0]
-        captured.zero_()
-        graph.replay()
-        torch.cuda.synchronize()
-        assert torch.equal(captured, wanted)
-
-
-def test_modules_on_the_engine_equal_eager() -> None:
-    torch.manual_seed(0)
-    x = torch.randn(T, B, INPUTS, device="cuda")
-    for make in (anygate.LSTM, anygate.GRU, anygate.RNN):
-        torch.manual_seed(1)
-        ours = make(INPUTS, H, 2, bidirectional=True, device="cuda", engine="cuda")
-        twin = make(INPUTS, H, 2, bidirectional=True, device="cuda", engine="eager")
-        twin.load_state_dict(ours.state_dict())
-        for pack in (x, pack_padded_sequence(x, [6, 5, 2, 1])):
-            found, wanted = (m(pack)[0] for m in (ours, twin))
-            data = [t.data if hasattr(t, "batch_sizes") else t for t in (found, wanted)]
-            torch.testing.assert_close(*data, rtol=1e-3, atol=1e-4)  # TF32's parts
-
-
-def test_named_engines_say_their_way() -> None:
-    text = str(anygate.LSTM(8, 256, device="cuda", engine="cuda").explain(x_of(256)))
-    assert "batch rows" in text
-
-
-def x_of(batch: int) -> torch.Tensor:
-    return torch.zeros(2, batch, 8, device="cuda")

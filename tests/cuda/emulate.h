@@ -29,6 +29,8 @@ inline float2 make_float2(float a, float b) { return {a, b}; }
 inline float4 make_float4(float a, float b, float c, float d) { return {a, b, c, d}; }
 inline u32 __float_as_uint(float f) { u32 u; memcpy(&u, &f, 4); return u; }
 inline float __uint_as_float(u32 u) { float f; memcpy(&f, &u, 4); return f; }
+inline double __longlong_as_double(long long u) { double f; memcpy(&f, &u, 8); return f; }
+inline double __dmul_rn(double a, double b) { return a * b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 // The machine's approximate instructions, with errors that reach the documented size (2^-22.5 of the result's power
 // of two, 1 ulp), of a sign that the bits give. Where the machine is exact (powers of two) this is too.
@@ -57,6 +59,8 @@ inline float unpack_bits(u32 bits) {
   return __uint_as_float(bits << 16);
 #endif
 }
+inline float widen(unsigned short bits) { return unpack_bits(bits); }
+inline unsigned short narrow(float f) { return (unsigned short)pack_bits(f); }
 inline u32 pack2(float a, float b) { return pack_bits(a) | pack_bits(b) << 16; }
 inline float2 unpack2(u32 v) { return {unpack_bits(v & 0xffff), unpack_bits(v >> 16)}; }
 
@@ -173,6 +177,7 @@ inline void __syncthreads() { emulate::arrive(emulate::self->block->barrier); }
 inline void __syncwarp() { emulate::arrive(emulate::warp().barrier); }
 inline u32 __shfl_sync(u32, u32 v, int from) { return (u32)emulate::exchange({v})[from][0]; }
 inline float __shfl_xor_sync(u32, float v, int mask) { return __uint_as_float((u32)emulate::exchange({__float_as_uint(v)})[emulate::self->thread % 32 ^ mask][0]); }
+inline double __shfl_xor_sync(u32, double v, int mask) { uint64_t u; memcpy(&u, &v, 8); u = emulate::exchange({u})[emulate::self->thread % 32 ^ mask][0]; memcpy(&v, &u, 8); return v; }
 inline u32 transpose8x8(u32 v) {
   auto s = emulate::exchange({v}); int lane = emulate::self->thread % 32, row = lane / 4; u32 r = 0;
   for (int j = 0; j < 2; j++) { int col = lane % 4 * 2 + j; r |= (u32)((s[col * 4 + row / 2][0] >> (row % 2 * 16)) & 0xffff) << (16 * j); }

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ctypes
 import re
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from compiled import native
 from forced import Forced
 
 from anygate.engines.cuda.driver import Function
+from anygate.engines.cuda.engine import CUDA
 from anygate.engines.cuda.plan import Card
 
 H100 = Card((9, 0), 132, 232448, "emulated H100")
@@ -21,16 +24,20 @@ _REASONS = {
     2: "a message was sent that nobody waited for",
     3: "a wait gave up, or an address was not aligned",
 }
+_running = threading.Lock()
+"""The emulator runs one launch at a time."""
 _ENTRY = """
-static Args emulated_args;
+template <class F> struct Of;
+template <class A> struct Of<void(A)> { typedef A type; };
+static Of<decltype(%s)>::type emulated_args;
 static void emulated() { %s(emulated_args); }
 extern "C" unsigned launch(const void* args, unsigned grid, unsigned together, unsigned threads,
                            long shared, unsigned seed) {
-  memcpy((void*)&emulated_args, args, sizeof(Args));
+  memcpy((void*)&emulated_args, args, sizeof emulated_args);
   return emulate::launch(grid, together, threads, shared, seed, emulated);
 }
 extern "C" long shared_bytes() { return %s_SHARED; }
-extern "C" long args_bytes() { return sizeof(Args); }
+extern "C" long args_bytes() { return sizeof emulated_args; }
 """
 
 
@@ -38,7 +45,7 @@ def for_host(source: str, name: str) -> str:
     """A kernel's source for g++."""
     macros, rest = re.split(r"^(?=//)", source, maxsplit=1, flags=re.MULTILINE)
     exchanges = "#define LOCAL 0\n#define CLUSTER 1\n#define L2 2\n"
-    entry = _ENTRY % (name, name.upper())
+    entry = _ENTRY % (name, name, name.upper())
     return exchanges + macros + '#include "emulate.h"\n' + rest + entry
 
 
@@ -51,6 +58,7 @@ class EmulatedDriver:
         self.changes: dict[str, str] = {}
         self.sources: dict[bytes, str] = {}
         self.launches: list[tuple[str, int]] = []
+        self.recorded = 0
 
     def missing(self) -> str | None:
         return None
@@ -75,7 +83,7 @@ class EmulatedDriver:
         assert library.shared_bytes() == shared, "plan.py and the kernel differ"
         return Function((name, library), threads, shared, cluster)
 
-    def resident(self, function: Function, card: Card) -> int:
+    def resident(self, function: Function, card: Card, device: torch.device) -> int:
         return self.fit or card.processors // function.cluster
 
     def launch(
@@ -87,13 +95,24 @@ class EmulatedDriver:
         device: torch.device,
     ) -> None:
         name, library = function.handle
-        one_direction = (library.args_bytes() - 48) // 2
-        assert len(arguments) == 48 + 2 * one_direction, "Args and launch.py differ"
+        assert len(arguments) == library.args_bytes(), "the kernel's struct and the host's differ"
         self.launches.append((name, grid))
         count = grid if together else function.cluster
         shared = ctypes.c_long(function.shared)
-        failed = library.launch(arguments, grid, count, function.threads, shared, self.seed)
+        with _running:
+            failed = library.launch(arguments, grid, count, function.threads, shared, self.seed)
         assert not failed, _REASONS[failed]
+
+    def stream(self, device: torch.device) -> int:
+        return 0
+
+    def records(self, device: torch.device) -> bool:
+        return True
+
+    def record(self, body: Callable[[], None], device: torch.device) -> Callable[[], None]:
+        body()
+        self.recorded += 1
+        return body
 
     def status(self, device: torch.device) -> int:
         return 0
@@ -102,8 +121,15 @@ class EmulatedDriver:
         return 0
 
 
+class Chosen(CUDA):
+    """The engine on tensors of the CPU, by the plans that it chooses."""
+
+    device = "cpu"
+    devices = ("cpu",)
+
+
 class Emulated(Forced):
-    """The engine on tensors of the CPU."""
+    """The same by a plan that a test asks for."""
 
     device = "cpu"
     devices = ("cpu",)

@@ -12,12 +12,13 @@ from anygate.engines.cuda.cost import microseconds
 from anygate.engines.cuda.driver import Driver
 from anygate.engines.cuda.engine import CUDA
 from anygate.engines.cuda.plan import Plan, plans
+from anygate.engines.cuda.stepwise import Steps
 from anygate.engines.layout import layout_of
 
 
 class Forced(CUDA):
     """parts: of float32; held: R's tiles in registers, in place of the plan's; force: what the plan
-    must be (fields of Plan)."""
+    must be (fields of Plan; exchange="steps": a product and a kernel for each time step)."""
 
     def __init__(
         self,
@@ -37,9 +38,12 @@ class Forced(CUDA):
         directions: int,
         dtype: torch.dtype,
         device: torch.device,
-    ) -> Plan | None:
+    ) -> Plan | Steps:
         card = self.driver.card(device)
         half, parts = dtype == torch.float16, self.parts if dtype == torch.float32 else 1
+        parts = 0 if dtype == torch.float64 else parts
+        if parts == 0 or self.force.get("exchange") == "steps":
+            return Steps(layout_of(cell), hidden, parts, half, "forced")
         fitting = [
             p
             for p in plans(layout_of(cell), hidden, parts, half, card)

@@ -16,7 +16,7 @@ os.environ["ANYGATE_CACHE"] = ""
 import torch
 from drawn_layers import check, draw
 from emulated import Emulated, EmulatedDriver
-from test_compile import CARDS, HOT
+from test_compile import CARDS, HOT, Plan
 
 NAMES = {"LSTM": "lstm", "GRU": "gru"}
 
@@ -30,7 +30,7 @@ if __name__ == "__main__":
         case = draw(NAMES[kind.name], 3, 9, 4, hidden, packed=True, dtype=dtype)
         cell = case.known.cell
         plan = chosen.plan(cell, hidden, batch, 1, dtype, torch.device("cpu"))
-        assert plan is not None
+        assert isinstance(plan, Plan)
         engine = Emulated(
             driver,
             parts,

@@ -17,7 +17,8 @@ from anygate.cells import GRU, LSTM, make
 from anygate.engines.cuda.cost import choose
 from anygate.engines.cuda.driver import compiler
 from anygate.engines.cuda.plan import Card, Plan
-from anygate.engines.cuda.source import cell_functions, source, template
+from anygate.engines.cuda.source import cell_functions, measure_source, source, template
+from anygate.engines.cuda.stepwise import Steps
 from anygate.engines.layout import layout_of
 from anygate.engines.protocol import EngineError
 from anygate.formulas import ACTIVATIONS
@@ -70,7 +71,7 @@ def formula(name: str, card: Card) -> tuple[int, int]:
     assert found is not None
     activation = ACTIVATIONS[name]
     cell = make(LSTM, {"candidate": activation, "cell_output": activation})
-    head = "#define HALF 1\n#define EXCHANGE LOCAL\n"
+    head = "#define HALF 1\n#define EXCHANGE LOCAL\n#define PARTS 3\n"
     parts = (head, template("functions"), template("machine"), cell_functions(cell), _KERNEL)
     _, log = found.compile("\n".join(parts), card.architecture, ["--ptxas-options=-v"])
     return report(log)
@@ -82,7 +83,7 @@ def hot(case: tuple[Any, int, int, int, bool, str], way: Any) -> tuple[Plan, int
     found, cell, card = compiler(), make(kind), CARDS[name]
     assert found is not None
     plan = choose(layout_of(cell), hidden, batch, 1, parts, half, card)
-    assert plan is not None
+    assert isinstance(plan, Plan)
     text = source(cell, plan, way)
     _, log = found.compile(text, card.architecture, ["--ptxas-options=-v"])
     return plan, *report(log)
@@ -91,7 +92,7 @@ def hot(case: tuple[Any, int, int, int, bool, str], way: Any) -> tuple[Plan, int
 @needs_nvrtc
 @pytest.mark.parametrize("card", CARDS)
 def test_formulas_compile_for_every_card(card: str) -> None:
-    names = {"A100": ("tanh", "gelu"), "H100": ("swish", "mish"), "B200": ("snake",)}
+    names = {"A100": ("tanh", "gelu"), "H100": ("silu", "mish"), "B200": ("snake",)}
     for name in names.get(card, ("softsign",)):
         registers, spills = formula(name, CARDS[card])
         assert registers <= 64 and not spills
@@ -102,6 +103,20 @@ def test_formulas_compile_for_every_card(card: str) -> None:
 def test_a_hot_kernel_has_no_spills(way: str) -> None:
     _, registers, spills = hot(HOT[0], way)
     assert registers <= 255 and not spills
+
+
+@needs_nvrtc
+@pytest.mark.parametrize(("parts", "half"), [(0, False), (1, False), (1, True), (3, False)])
+def test_the_kernels_of_a_step_and_of_record_compile(parts: int, half: bool) -> None:
+    """For cards without the instructions of the persistent kernels, too: a T4 has sm_75."""
+    found, cell = compiler(), make(LSTM)
+    assert found is not None
+    steps = Steps(layout_of(cell), 1536, parts, half)
+    texts = [source(cell, steps, way, True, True) for way in ("forward", "backward")]
+    for text in (*texts, measure_source(cell, steps)):
+        _, log = found.compile(text, "sm_75", ["--ptxas-options=-v"])
+        assert all(int(n) <= 128 for n in re.findall(r"Used (\d+) registers", log))
+        assert not any(map(int, re.findall(r"(\d+) bytes spill", log)))
 
 
 @needs_nvrtc

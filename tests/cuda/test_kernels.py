@@ -40,6 +40,9 @@ def plan(exchange: str, units: int, splits: int, tiles: int) -> dict[str, Any]:
     return {"exchange": exchange, "units": units, "splits": splits, "tiles": tiles}
 
 
+STEPS = {"exchange": "steps"}
+
+
 VARIANTS = {
     "one block, odd H": Variant("lstm", 21, plan("one block", 3, 1, 1)),
     "cache, two splits, two tiles": Variant("peephole", 37, plan("cache", 2, 2, 2), held=(0, 2)),
@@ -50,6 +53,9 @@ VARIANTS = {
     "cache, float16, masks": Variant("zoneout lstm", 24, plan("cache", 1, 1, 1), HALF),
     "cluster, two splits, two tiles": Variant("slstm", 34, plan("cluster", 3, 2, 2)),
     "one block, products in no order": Variant("mixed", 9, plan("one block", 2, 1, 2)),
+    "steps, products in no order, float64": Variant("mixed", 13, STEPS, torch.float64),
+    "steps, float16": Variant("zoneout lstm", 11, STEPS, HALF),
+    "steps, float32": Variant("gru", 10, STEPS),
 }
 EVERY = pytest.mark.parametrize("name", VARIANTS)
 
@@ -89,3 +95,23 @@ def test_waves() -> None:
         assert (value == whole[key]).all(), key
     driver: Any = engine.driver
     assert [grid for _, grid in driver.launches] == [6, 6, 3, 6, 6, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("cluster of three, two parts", "((s - 1) / 2) & 1", "(s / 2) & 1"),
+        ("one block, odd H", "b[RIGHT[x]][half * 2]", "b[LEFT[x]][half * 2]"),
+        ("one block, odd H", "l.col + j < at.count && real_unit", "l.col < at.count && real_unit"),
+        ("one block, odd H", "#elif EXCHANGE == LOCAL\n    __syncthreads();", "#elif 0"),
+    ],
+)
+def test_a_change_of_the_kernels_is_noticed(name: str, old: str, new: str) -> None:
+    """A parity, the order of operands, the last row of a pack, a barrier."""
+    v = VARIANTS[name]
+    engine = v.engine()
+    driver: Any = engine.driver
+    driver.changes = {old: new}
+    case = draw(v.cell, 5, 17, 2, v.hidden, dtype=v.dtype, packed=True)
+    with pytest.raises(AssertionError):
+        check(case, True, engine, v.eps)

@@ -26,6 +26,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import anygate
 from anygate.nn import LayerRecord
+from anygate.nn.recording import Piece, Recording
 
 Function = Callable[[Tensor], Tensor]
 SLOTS = ("input_gate", "forget_gate", "candidate", "output_gate", "cell_output")
@@ -421,6 +422,28 @@ def test_nan_in_is_counted() -> None:
     assert forward.first_bad() == ("input_gate", 2) and backward.first_bad() == ("input_gate", 2)
     assert list(forward.slots["candidate"].not_finite) == [0, 0, 3, 3, 3]
     assert list(backward.slots["candidate"].not_finite) == [3, 3, 3, 0, 0]
+
+
+def test_tables_of_a_gpu_are_fetched_together() -> None:
+    """64 at a time, and those whose backward came after that with the next 64."""
+
+    class OnGpu:
+        shape = (1, 2, 41)
+        fetched = 0
+
+        def cpu(self) -> Tensor:
+            OnGpu.fetched += 1
+            return torch.zeros(self.shape, dtype=torch.float64)
+
+    recording, cell = Recording(), anygate.LSTM(1, 2).cell
+    for k in range(65):
+        piece = Piece(k, "l0", 0, cell, 1, 2, False)
+        recording.append(piece)
+        piece.forward(OnGpu())
+    assert OnGpu.fetched == 64
+    recording.pieces[0].backward(OnGpu())
+    assert all(isinstance(p.tables["forward"], Tensor) for p in recording.pieces[:64])
+    assert len(recording.records) == 65 and OnGpu.fetched == 66
 
 
 def test_an_empty_batch_has_no_mean() -> None:

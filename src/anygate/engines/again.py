@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .protocol import Layer, intercepted
 
-__all__ = ["gradients", "needs_operator", "warn_once"]
+__all__ = ["gradients", "have_memory", "needs_operator", "warn_once"]
 
 
 @lru_cache(maxsize=4)
@@ -59,6 +59,14 @@ def gradients(
         found = iter(torch.autograd.grad(results, leaves, arriving, **options))
     present = (t is not None and need for t, need in zip(own, needed, strict=True))
     return [next(found) if there else None for there in present]
+
+
+def have_memory(tensors: Sequence[Tensor | None]) -> bool:
+    """False for the batched gradients of torch.autograd.grad(is_grads_batched=True)."""
+    try:
+        return all(t is None or t.data_ptr() is not None for t in tensors)
+    except RuntimeError:
+        return False
 
 
 _PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})

@@ -126,7 +126,7 @@ class Call:
             self.alone,
             self.units,
         )
-        self.recording.pieces.append(piece)
+        self.recording.append(piece)
         return piece
 
 

@@ -140,12 +140,18 @@ class Piece:
     slopes: dict[str, Array] = field(default_factory=dict)
 
     def forward(self, table: Any) -> None:
-        """[threads, T, numbers of `Measured`]."""
+        """[threads, T, numbers of `Measured`]. Of a GPU it stays there until it is looked at: to
+        fetch it would wait for all that the GPU has been given to do."""
         self.tables["forward"] = table
 
     def backward(self, table: Any) -> None:
         """[threads, T, norms of `Measured`]; of several backward passes the last one counts."""
         self.tables["backward"] = table
+
+    def fetch(self) -> None:
+        """Get the tables from the GPU."""
+        for name, table in list(self.tables.items()):
+            self.tables[name] = table.cpu()
 
     @property
     def measured(self) -> Measured:
@@ -155,7 +161,7 @@ class Piece:
     @property
     def numbers(self) -> Array:
         """[T, numbers], over all threads."""
-        parts = np.asarray(self.tables["forward"])
+        parts = np.asarray(self.tables["forward"].cpu())
         found: Array = parts.sum(0)
         for column, (_, name) in enumerate(self.measured.numbers):
             if name == "max":
@@ -183,7 +189,7 @@ def _layer_record(pieces: list[Piece]) -> LayerRecord:
     norms = [_norm_name(*norm) for norm in columns.norms]
     lines |= dict.fromkeys(norms)
     if all("backward" in p.tables for p in pieces):
-        found = np.sqrt(np.concatenate([np.asarray(p.tables["backward"]).sum(0) for p in pieces]))
+        found = np.sqrt(np.concatenate([_norms(p) for p in pieces]))
         lines |= {
             name: found[:, k]
             for k, name in enumerate(norms)
@@ -197,6 +203,12 @@ def _layer_record(pieces: list[Piece]) -> LayerRecord:
     return LayerRecord(
         first.step, first.layer, first.call, slots, lines, first.reverse, values, slopes
     )
+
+
+def _norms(piece: Piece) -> Array:
+    """[T, norms], squared, over all threads."""
+    found: Array = np.asarray(piece.tables["backward"].cpu()).sum(0)
+    return found
 
 
 def _norm_name(state: str, kind: str) -> str:
@@ -223,12 +235,24 @@ def _slot_record(columns: Measured, slot: str, table: Array, counts: Array) -> S
     )
 
 
+_FETCHED = 64
+"""So many pieces are fetched from a GPU together, which waits for it once; its memory holds as many
+at most, but for backward passes that come much later."""
+
+
 class Recording:
     """All that `anygate.record` has measured so far, kept until `clear`: about 0.7 kB for each
     record, time step and thread."""
 
     def __init__(self) -> None:
         self.pieces: list[Piece] = []
+
+    def append(self, piece: Piece) -> None:
+        """Take in the piece of a call that is about to run."""
+        if self.pieces and len(self.pieces) % _FETCHED == 0:
+            for earlier in self.pieces[-2 * _FETCHED :]:  # some have had their backward since
+                earlier.fetch()
+        self.pieces.append(piece)
 
     @property
     def records(self) -> list[LayerRecord]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...cells import cell_of
-from ..again import gradients, warn_once
+from ..again import gradients, have_memory, warn_once
 from ..protocol import CREATE_GRAPH, Layer, Measures, load
 
 __all__ = ["apply", "backward", "code", "forward", "present"]
@@ -117,7 +117,7 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         key, reverse, keep, measures, count = ctx.call
         *tensors, output, saved, others = ctx.saved_tensors
-        plain = not torch.is_grad_enabled() and _have_memory(grads)
+        plain = not torch.is_grad_enabled() and have_memory(grads)
         if measures is not None and not plain:
             raise RuntimeError(CREATE_GRAPH)
         nothing = (None,) * 5
@@ -176,14 +176,6 @@ def present(results: Any, tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
     first, optional = tuple(results)[:4], tuple(results)[4:]
     given = (g if t is not None else None for g, t in zip(optional, tensors[4:7], strict=True))
     return (*first, *given, None, None)
-
-
-def _have_memory(tensors: Any) -> bool:
-    """False for the batched gradients of torch.autograd.grad(is_grads_batched=True)."""
-    try:
-        return all(t is None or t.data_ptr() is not None for t in tensors)
-    except RuntimeError:
-        return False
 
 
 def _stacked(grads: Sequence[Tensor | None]) -> Tensor | None:

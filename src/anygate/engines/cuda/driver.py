@@ -10,7 +10,8 @@ import ctypes
 import ctypes.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -59,7 +60,7 @@ class Driver(Protocol):
         self, code: bytes, name: str, threads: int, shared: int, cluster: int, device: torch.device
     ) -> Function: ...
 
-    def resident(self, function: Function, card: Card) -> int:
+    def resident(self, function: Function, card: Card, device: torch.device) -> int:
         """Blocks (of a cluster: clusters) of this kernel that the card runs at the same time."""
 
     def launch(
@@ -71,6 +72,15 @@ class Driver(Protocol):
         device: torch.device,
     ) -> None:
         """On the current stream. together: all blocks at once or an error."""
+
+    def stream(self, device: torch.device) -> int:
+        """The current stream."""
+
+    def records(self, device: torch.device) -> bool:
+        """True if work can be recorded as a graph now: not while the user records one."""
+
+    def record(self, body: Callable[[], None], device: torch.device) -> Callable[[], None]:
+        """What enqueues the work that body enqueues, as one graph. Body is called twice."""
 
     def status(self, device: torch.device) -> int:
         """The address of a number in the host's memory where a kernel leaves why it gave up."""
@@ -188,7 +198,35 @@ class Nvidia:
 
     def __init__(self) -> None:
         self._status: dict[torch.device, torch.Tensor] = {}
-        self._process = os.getpid()
+        self._process: int | None = None
+
+    def _check_process(self) -> None:
+        """Raises in a process forked from one that loaded kernels. One forked before may use them:
+        the object is made wherever an engine is chosen, CPUs included."""
+        process = os.getpid()
+        if self._process is None:
+            self._process = process
+        if process != self._process:
+            raise EngineError(
+                "this process was forked after CUDA was used, and a forked process cannot use it; "
+                'start workers with multiprocessing\'s "spawn" or "forkserver"'
+            )
+
+    @contextmanager
+    def _on(self, device: torch.device) -> Iterator[None]:
+        """With the device's context in this thread: the driver does not make one current by itself,
+        as torch's own calls do, and a thread of autograd's may not have made any."""
+        with torch.cuda.device(device):
+            context = ctypes.c_void_p()
+            self._check(self._cuda.cuCtxGetCurrent(ctypes.byref(context)), "the context")
+            if not context.value:
+                number = ctypes.c_int()
+                index = torch.cuda.current_device()
+                self._check(self._cuda.cuDeviceGet(ctypes.byref(number), index), "the device")
+                retain = self._cuda.cuDevicePrimaryCtxRetain
+                self._check(retain(ctypes.byref(context), number), "the device's context")
+                self._check(self._cuda.cuCtxSetCurrent(context), "the device's context")
+            yield
 
     @cached_property
     def _cuda(self) -> Any:
@@ -234,8 +272,8 @@ class Nvidia:
     def load(
         self, code: bytes, name: str, threads: int, shared: int, cluster: int, device: torch.device
     ) -> Function:
-        with torch.cuda.device(device):
-            torch.cuda.current_stream()  # torch makes its context
+        self._check_process()
+        with self._on(device):
             module, handle = ctypes.c_void_p(), ctypes.c_void_p()
             self._check(self._cuda.cuModuleLoadData(ctypes.byref(module), code), "loading")
             get = self._cuda.cuModuleGetFunction
@@ -246,7 +284,11 @@ class Nvidia:
                 self._check(attribute(handle, _ANY_CLUSTER, 1), f"a cluster of {cluster}")
         return Function(handle, threads, shared, cluster, module)
 
-    def resident(self, function: Function, card: Card) -> int:
+    def resident(self, function: Function, card: Card, device: torch.device) -> int:
+        with self._on(device):
+            return self._resident(function, card)
+
+    def _resident(self, function: Function, card: Card) -> int:
         count = ctypes.c_int()
         if function.cluster > 1:
             config = self._config(function, function.cluster, False, 0)
@@ -268,14 +310,10 @@ class Nvidia:
         arguments: bytes,
         device: torch.device,
     ) -> None:
-        if os.getpid() != self._process:
-            raise EngineError(
-                "this process was forked after CUDA was used, and a forked process cannot use it; "
-                'start workers with multiprocessing\'s "spawn" or "forkserver"'
-            )
+        self._check_process()
         if why := self.reason(device):
             raise EngineError(GAVE_UP[why])
-        with torch.cuda.device(device):
+        with self._on(device):
             stream = torch.cuda.current_stream(device).cuda_stream
             config = self._config(function, grid, together, stream)
             buffer = ctypes.create_string_buffer(arguments, len(arguments))
@@ -283,6 +321,29 @@ class Nvidia:
             call = self._cuda.cuLaunchKernelEx
             done = call(ctypes.byref(config), function.handle, values, None)
             self._check(done, f"launching {grid} blocks of {function.threads} threads")
+
+    def stream(self, device: torch.device) -> int:
+        return torch.cuda.current_stream(device).cuda_stream
+
+    def records(self, device: torch.device) -> bool:
+        with torch.cuda.device(device):
+            return not torch.cuda.is_current_stream_capturing()
+
+    def record(self, body: Callable[[], None], device: torch.device) -> Callable[[], None]:
+        graph: Any = torch.cuda.CUDAGraph()
+        with torch.cuda.device(device):
+            current = torch.cuda.current_stream()
+            side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(current)
+            with torch.cuda.stream(side):
+                body()  # torch's library for products makes its handle, which no graph may
+            current.wait_stream(side)
+            # That stream: torch's own for graphs is one for all devices, and memory that the
+            # library takes for a new stream would belong to the graph.
+            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+                body()
+        replay: Callable[[], None] = graph.replay
+        return replay
 
     def status(self, device: torch.device) -> int:
         if device not in self._status:

@@ -22,25 +22,28 @@ from ..protocol import (
     needs_gradient,
 )
 from ..traced import run_operator
-from .compiler import kernels
+from .compiler import Kernels, kernels
 from .cost import choose
 from .driver import Driver, Nvidia, compiler
 from .layer import Forward
 from .plain import Call, apply, flat, run
 from .plan import Card, Plan
+from .stepwise import Steps
 
 __all__ = ["CUDA", "VERIFIED"]
 
 VERIFIED: frozenset[tuple[int, int]] = frozenset()
-"""Compute capabilities of cards on which tests/test_cuda.py has passed: there "auto" takes this
-engine. None yet: the kernels have run on an emulator of the card only."""
+"""Compute capabilities of cards on which tests/test_cuda.py and test_cuda_engine.py have passed:
+there "auto" takes this engine. None yet: the kernels have run on an emulator of the card only.
+benchmarks/gpu.py runs both and says what to write here."""
 _SWITCH = "ANYGATE_CUDA"
-_DTYPES = {"float32": 3, "float16": 1, "bfloat16": 1}
-"""Parts of a number in the products, without TF32."""
+_DTYPES = {"float32": 3, "float16": 1, "bfloat16": 1, "float64": 0}
+"""Parts of a number in the products, without TF32; 0: they are torch's."""
+_MOST_KNOWN = 4096
 
 
 class CUDA(Engine):
-    """Cells of the kind "one product" on an NVIDIA GPU, in float32, float16 and bfloat16."""
+    """Cells of the kind "one product" on an NVIDIA GPU."""
 
     name = "cuda"
     device = "cuda"
@@ -48,12 +51,13 @@ class CUDA(Engine):
 
     def __init__(self, driver: Driver | None = None) -> None:
         self.driver: Driver = Nvidia() if driver is None else driver
+        self._known: dict[tuple[object, ...], Kernels] = {}
 
     def refuses(self, request: Request) -> str | None:
         if request.device != self.device:
             return f"it runs on NVIDIA GPUs, not on {request.device}"
         if request.dtype not in _DTYPES:
-            return f"it computes in float32, float16 and bfloat16, not {request.dtype}"
+            return f"it computes in {', '.join(_DTYPES)}, not {request.dtype}"
         if (kind := request.cell.type.kind) != "one product":
             return f"it runs cells whose step needs one product; this is '{kind}'; eager runs it"
         if why := self.driver.missing():
@@ -72,8 +76,6 @@ class CUDA(Engine):
         )
 
     def _refuses_card(self, card: Card) -> str | None:
-        if card.capability < (8, 0):
-            return f"it needs compute capability 8.0, an A100's; {card.name} has {card.capability}"
         known = compiler()
         major, minor = card.capability
         if known is not None and 10 * major + minor not in known.architectures:
@@ -85,8 +87,9 @@ class CUDA(Engine):
 
     def detail(self, cell: Cell, hidden: int, batch: int, dtype: str) -> str:
         """The way a layer of this size is computed, in words."""
-        plan = self.plan(cell, hidden, batch, 1, getattr(torch, dtype), torch.device(self.device))
-        return str(plan) if plan else f"{_TOO_LARGE}; eager runs it"
+        return str(
+            self.plan(cell, hidden, batch, 1, getattr(torch, dtype), torch.device(self.device))
+        )
 
     def plan(
         self,
@@ -96,8 +99,8 @@ class CUDA(Engine):
         directions: int,
         dtype: torch.dtype,
         device: torch.device,
-    ) -> Plan | None:
-        """The plan by which a layer is computed; None if no plan fits the card."""
+    ) -> Plan | Steps:
+        """The plan by which a layer is computed."""
         parts = _DTYPES[str(dtype).removeprefix("torch.")]
         if parts > 1 and allows_tf32():
             parts = 2
@@ -108,23 +111,23 @@ class CUDA(Engine):
     def run(
         self, key: str, layer: Layer, keep: bool = False, measures: Measures | None = None
     ) -> Result:
-        if measures is not None:  # sums inside these kernels are not written yet
+        if measures is not None and needs_operator(layer):
             return load("eager").run(key, layer, keep, measures)
-        return self.run_sides(key, (layer,), keep)[0]
+        return self._run(key, (layer,), keep, measures)[0]
 
     def run_sides(self, key: str, layers: Sequence[Layer], keep: bool = False) -> list[Result]:
+        return self._run(key, layers, keep, None)
+
+    def _run(
+        self, key: str, layers: Sequence[Layer], keep: bool, measures: Measures | None
+    ) -> list[Result]:
+        """measures: of one layer."""
         if any(map(needs_operator, layers)):
             return [self._run_seen(key, layer, keep) for layer in layers]
-        cell = cell_of(key)
+        code = self._code(key, layers)
         first = layers[0]
-        batch, hidden = first.states[0].shape
-        device = first.x.device
-        plan = self.plan(cell, hidden, batch, len(layers), first.x.dtype, device)
-        if plan is None:
-            return [load("eager").run(key, layer, keep) for layer in layers]
-        code = kernels(self.driver, cell, plan, device)
         reverse = tuple(layer.reverse for layer in layers)
-        call = Call(code, key, reverse, keep, len(first.states))
+        call = Call(code, key, reverse, keep, len(first.states), measures)
         if not any(map(needs_gradient, layers)):
             found = run(call, layers, False)
             return [self._result(code.layout.output, f, keep) for f in found]
@@ -137,6 +140,22 @@ class CUDA(Engine):
             found_one = Forward(output, rest[: call.states], None, others)
             results.append(self._result(code.layout.output, found_one, keep))
         return results
+
+    def _code(self, key: str, layers: Sequence[Layer]) -> Kernels:
+        """The kernels for layers like these. Known by the cell's text: to hash cells and plans
+        takes 40 us, a third of a call of one time step."""
+        batch, hidden = layers[0].states[0].shape
+        x = layers[0].x
+        like = (key, hidden, batch, len(layers), x.dtype, x.device, allows_tf32())
+        found = self._known.get(like)
+        if found is None:
+            cell = cell_of(key)
+            plan = self.plan(cell, hidden, batch, len(layers), x.dtype, x.device)
+            found = kernels(self.driver, cell, plan, x.device)
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[like] = found
+        return found
 
     def _run_seen(self, key: str, layer: Layer, keep: bool) -> Result:
         """Of a call that something looks into: a compiler and a dispatch mode see one operator; a
@@ -160,9 +179,6 @@ class CUDA(Engine):
         kept: list[Tensor] = [state.clone() for state in found.others.unbind(0)]
         kept.insert(output_state, found.output.clone())
         return Result(found.output, tuple(found.states), tuple(kept))
-
-
-_TOO_LARGE = "no plan holds the recurrent weights of this size on the card"
 
 
 def allows_tf32() -> bool:

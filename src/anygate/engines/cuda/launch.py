@@ -12,6 +12,7 @@ from torch import Tensor
 from ..protocol import EngineError
 from .compiler import Kernels
 from .source import Direction as Way
+from .stepwise import Steps, run_steps
 
 __all__ = ["Direction", "address", "launch"]
 
@@ -37,6 +38,8 @@ class Direction:
     grad_z: Tensor | None = None
     start_grad: Sequence[Tensor | None] = ()
     vector_grad: Tensor | None = None
+    products: Tensor | None = None
+    arriving: Tensor | None = None
 
     def packed(self) -> list[int]:
         """The struct's numbers, in order."""
@@ -56,6 +59,8 @@ class Direction:
             address(self.grad_z),
             *each(self.start_grad),
             address(self.vector_grad),
+            address(self.products),
+            address(self.arriving),
             int(self.reverse),
         ]
 
@@ -66,15 +71,25 @@ def address(tensor: Tensor | None) -> int:
 
 
 def launch(
-    code: Kernels, way: Way, save: bool, directions: Sequence[Direction], steps: int, batch: int
+    code: Kernels,
+    way: Way,
+    save: bool,
+    directions: Sequence[Direction],
+    steps: int,
+    batch: int,
+    measure: bool = False,
 ) -> None:
     """Run a kernel over all time steps of one direction of a layer, or of two side by side.
 
     Blocks that wait for others are launched only as many at once as the card holds; the rest of
     the batch rows, or the other direction, comes after.
     """
-    function, fit = code.get(way, save)
     plan, device = code.plan, code.device
+    if isinstance(plan, Steps):
+        here = _packed([steps, batch, 0, 0, 0, 0], directions)
+        run_steps(code, way, save, measure, directions, steps, batch, here)
+        return
+    function, fit = code.get(way, save, measure)
     if fit < 1:
         raise EngineError(
             f"{code.card.name or 'the card'} cannot hold {plan} at once at this moment: another "
@@ -96,8 +111,12 @@ def launch(
                     mail = torch.empty(size, dtype=torch.uint8, device=device)
                 mail.zero_()
             numbers = [steps, batch, first, now, address(mail), code.driver.status(device)]
-            for direction in (*side, *side[:1])[:2]:
-                numbers += direction.packed()
-            arguments = struct.pack(f"<{len(numbers)}q", *numbers)
             grid = now * len(side) * plan.blocks
-            code.driver.launch(function, grid, exchanging, arguments, device)
+            code.driver.launch(function, grid, exchanging, _packed(numbers, side), device)
+
+
+def _packed(numbers: list[int], directions: Sequence[Direction]) -> bytes:
+    """The struct Args of kernels/layer.cu."""
+    for direction in (*directions, *directions[:1])[:2]:
+        numbers = numbers + direction.packed()
+    return struct.pack(f"<{len(numbers)}q", *numbers)

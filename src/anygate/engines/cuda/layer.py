@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ..checks import check_layer
 from ..layout import Layout
-from ..protocol import Layer
+from ..protocol import Layer, Measures
 from .compiler import Kernels
 from .launch import Direction, launch
+from .sums import table_of
 
 __all__ = ["Backward", "Forward", "backward", "forward"]
 
@@ -60,7 +61,7 @@ def _precision(code: Kernels) -> Iterator[None]:
     """torch's products of float32 as the kernels' own: with TF32 where these have two parts, whole
     where they have three. The setting is the process's: another thread may see it."""
     matmul = torch.backends.cuda.matmul
-    if code.device.type != "cuda" or code.plan.parts == 1:
+    if code.device.type != "cuda" or code.plan.parts < 2:
         yield
         return
     name: str = "allow_tf32"
@@ -78,13 +79,25 @@ def _precision(code: Kernels) -> Iterator[None]:
         setattr(matmul, name, before)
 
 
-def forward(code: Kernels, layers: Sequence[Layer], training: bool, keep: bool) -> list[Forward]:
-    """Layers: one, or two of the same sizes and batch sizes."""
+def forward(
+    code: Kernels,
+    layers: Sequence[Layer],
+    training: bool,
+    keep: bool,
+    measures: Measures | None = None,
+) -> list[Forward]:
+    """Layers: one, or two of the same sizes and batch sizes. measures: of one layer."""
     with _precision(code):
-        return _forward(code, layers, training, keep)
+        return _forward(code, layers, training, keep or measures is not None, measures)
 
 
-def _forward(code: Kernels, layers: Sequence[Layer], training: bool, keep: bool) -> list[Forward]:
+def _forward(
+    code: Kernels,
+    layers: Sequence[Layer],
+    training: bool,
+    keep: bool,
+    measures: Measures | None,
+) -> list[Forward]:
     layout, first = code.layout, layers[0]
     batch, hidden = first.states[0].shape
     steps = _steps(first)
@@ -132,11 +145,26 @@ def _forward(code: Kernels, layers: Sequence[Layer], training: bool, keep: bool)
                 _kept(layout, output, others),
                 last,
                 saved,
+                products=_reals(code, x, layout.panels) if measures is not None else None,
             )
         )
     if directions:
-        launch(code, "forward", training, directions, steps, batch)
+        launch(code, "forward", training, directions, steps, batch, measures is not None)
+    if measures is not None:
+        nothing = Direction(layout.states, False)
+        (seen,) = directions or [nothing]
+        measures.forward(table_of(code, "forward", seen, steps, batch))
     return found
+
+
+def _reals(code: Kernels, x: Tensor, panels: int) -> Tensor:
+    """Memory for numbers of every row and unit in the type that cells are computed in."""
+    shape = (*x.shape[:-1], panels * code.plan.hidden)
+    return x.new_empty(shape, dtype=_real(code))
+
+
+def _real(code: Kernels) -> torch.dtype:
+    return torch.float64 if code.plan.parts == 0 else torch.float32
 
 
 def backward(
@@ -145,8 +173,9 @@ def backward(
     results: Sequence[Forward],
     grads: Sequence[Arriving],
     need_x: bool,
+    measures: Measures | None = None,
 ) -> list[Backward]:
-    """results: what `forward` gave with training=True."""
+    """results: what `forward` gave with training=True. measures: of one layer."""
     layout, first = code.layout, layers[0]
     batch, hidden = first.states[0].shape
     steps = _steps(first)
@@ -170,7 +199,7 @@ def backward(
         vector_grad = None
         if layer.vectors is not None:
             shape = (tiles, *layer.vectors.shape)
-            vector_grad = x.new_zeros(shape, dtype=torch.float32)
+            vector_grad = x.new_zeros(shape, dtype=_real(code))
         grad_z = x.new_empty((*x.shape[:-1], layout.panels * hidden))
         assert result.saved is not None
         directions.append(
@@ -192,11 +221,14 @@ def backward(
                 grad_z,
                 start_grad,
                 vector_grad,
+                arriving=_reals(code, x, layout.states) if measures is not None else None,
             )
         )
-    if steps and batch:
-        launch(code, "backward", True, directions, steps, batch)
     with _precision(code):
+        if steps and batch:
+            launch(code, "backward", True, directions, steps, batch, measures is not None)
+        if measures is not None:
+            measures.backward(table_of(code, "backward", directions[0], steps, batch))
         for layer, result, direction in zip(layers, results, directions, strict=True):
             found.append(_products(layout, layer, result, direction, need_x))
     return found

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ...cells import cell_of
-from ..again import gradients, warn_once
-from ..protocol import Layer, load
+from ..again import gradients, have_memory, warn_once
+from ..protocol import CREATE_GRAPH, Layer, Measures, load
 from .compiler import Kernels
 from .layer import Arriving, Backward, Forward, backward, forward
 
@@ -18,13 +18,15 @@ __all__ = ["Call", "apply", "flat", "run", "run_backward"]
 
 
 class Call(NamedTuple):
-    """The arguments of a run besides tensors. code: the kernels; reverse: of each layer."""
+    """The arguments of a run besides tensors. code: the kernels; reverse: of each layer; measures:
+    of one layer alone."""
 
     code: Kernels
     key: str
     reverse: tuple[bool, ...]
     keep: bool
     states: int
+    measures: Measures | None = None
 
 
 def run(call: Call, layers: Sequence[Layer], training: bool) -> list[Forward]:
@@ -32,8 +34,8 @@ def run(call: Call, layers: Sequence[Layer], training: bool) -> list[Forward]:
     device = call.code.device.type
     if torch.is_autocast_enabled(device):  # the products inside are not for it to change
         with torch.autocast(device, enabled=False):
-            return forward(call.code, layers, training, call.keep)
-    return forward(call.code, layers, training, call.keep)
+            return forward(call.code, layers, training, call.keep, call.measures)
+    return forward(call.code, layers, training, call.keep, call.measures)
 
 
 def run_backward(
@@ -47,8 +49,8 @@ def run_backward(
     device = call.code.device.type
     if torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
-            return backward(call.code, layers, results, arriving, need_x)
-    return backward(call.code, layers, results, arriving, need_x)
+            return backward(call.code, layers, results, arriving, need_x, call.measures)
+    return backward(call.code, layers, results, arriving, need_x, call.measures)
 
 
 class _Fused(torch.autograd.Function):
@@ -85,16 +87,20 @@ class _Fused(torch.autograd.Function):
         width = 1 + call.states + call.keep
         arriving = [grads[k * width : (k + 1) * width] for k in range(count)]
         size = len(tensors) // count
-        if torch.is_grad_enabled():  # create_graph: these gradients will be differentiated
-            warn_once("a gradient of a gradient (create_graph=True) is taken: this backward runs")
+        again = torch.is_grad_enabled()  # create_graph: these gradients will be differentiated
+        if again or not have_memory(grads):
+            if call.measures is not None:
+                raise RuntimeError(CREATE_GRAPH)
+            event = "a gradient of a gradient (create_graph=True) is taken"
+            warn_once(f"{event if again else 'gradients come in batches'}: this backward runs")
             found: list[Any] = [None]
             for k in range(count):
                 own = tensors[k * size : (k + 1) * size]
-                found += gradients(_eager(call, k), own, arriving[k])
+                found += gradients(_eager(call, k), own, arriving[k], again)
             return tuple(found)
         results = [Forward(kept[3 * k], [], *kept[3 * k + 1 : 3 * k + 3]) for k in range(count)]
         if [version._version for version in ctx.versions] != ctx.unchanged:
-            results = run(call, layers, True)
+            results = run(call._replace(measures=None), layers, True)
         by = [
             Arriving(g[0], g[1 : 1 + call.states], g[1 + call.states] if call.keep else None)
             for g in arriving

@@ -39,6 +39,11 @@ class Card:
         return f"sm_{major}{minor}"
 
     @property
+    def has_tensor_cores(self) -> bool:
+        """True if it has the instructions of the persistent kernels' products, sm_80's."""
+        return self.capability >= (8, 0)
+
+    @property
     def has_clusters(self) -> bool:
         return self.capability >= (9, 0) and self.capability[0] != 12
 

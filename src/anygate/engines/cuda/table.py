@@ -1,4 +1,5 @@
-"""Programs as text in C: one more table of operations. Float32; functions in kernels/functions.cu.
+"""Programs as text in C: one more table of operations. In float32 by the functions of
+kernels/functions.cu, in float64 by those of kernels/double.cu.
 
 Nothing that a user wrote gets into the text: inputs are called by the place that the caller gives
 them, constants are written as hexadecimal numbers, operations come from the table below.
@@ -14,16 +15,16 @@ import numpy as np
 from ...formulas.primitives import PRIMITIVES
 from ...formulas.program import Program
 
-__all__ = ["OPS", "number", "statements", "used_inputs"]
+__all__ = ["DOUBLE_OPS", "OPS", "number", "statements", "used_inputs"]
 
 
-def number(value: Fraction | float) -> str:
-    """A float32 constant of C: the nearest to the value, or infinity."""
+def number(value: Fraction | float, double: bool = False) -> str:
+    """A constant of C in float32 or float64: the nearest to the value, or infinity."""
     with np.errstate(over="ignore"):
-        nearest = float(np.float32(float(value)))
+        nearest = float(value) if double else float(np.float32(float(value)))
     if np.isinf(nearest):
         return "INFINITE" if nearest > 0 else "(-INFINITE)"
-    text = f"{nearest.hex()}f"
+    text = nearest.hex() if double else f"{nearest.hex()}f"
     return f"({text})" if text.startswith("-") else text
 
 
@@ -67,14 +68,22 @@ OPS: Mapping[str, Callable[..., str]] = {
     },
 }
 """The spelling of each operation, of arguments that are names or constants."""
+DOUBLE_OPS: Mapping[str, Callable[..., str]] = {**OPS, **{name: _call(name) for name in _LIBRARY}}
+"""The same in float64."""
 
 
-def statements(program: Program, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> str:
+def statements(
+    program: Program,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    double: bool = False,
+) -> str:
     """C statements that compute the outputs of a Program and assign them.
 
     inputs: what stands for each input that is used; outputs: what each output is assigned to, for
-    those that are wanted.
+    those that are wanted. double: in float64.
     """
+    operations, real = (DOUBLE_OPS, "double") if double else (OPS, "float")
     values: list[str] = []
     lines: list[str] = []
     wanted = _needed(program, outputs)
@@ -85,10 +94,10 @@ def statements(program: Program, inputs: Mapping[str, str], outputs: Mapping[str
             values.append(inputs[node.name])
         elif node.op == "const":
             assert node.value is not None
-            values.append(number(node.value))
+            values.append(number(node.value, double))
         else:
-            kind = "bool" if node.op in _CONDITIONS else "float"
-            text = OPS[node.op](*(values[argument] for argument in node.arguments))
+            kind = "bool" if node.op in _CONDITIONS else real
+            text = operations[node.op](*(values[argument] for argument in node.arguments))
             lines.append(f"const {kind} t{place} = {text};")
             values.append(f"t{place}")
     ends = dict(program.outputs)

@@ -147,6 +147,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) backward(const __grid_c
         FOR(m, M) mask[m] = j ? given[f][K + 3 * S + m].y : given[f][K + 3 * S + m].x;
         cell_backward(save, before, after, grad, mask, vectors, by_z, by_before, by_vector);
         const bool active = n0 + l.col + j < at.count && real_unit;
+#if MEASURE
+        if (active) FOR(k, S) in_row(d.arriving, at.row + n0 + l.col + j, S * H)[k * H + u0 + l.row] = grad[k];
+#endif
         FOR(k, S) carried[f][k][j] = active ? by_before[k] : grad[k];
         FOR(p, P) z_grad[p][j] = active ? by_z[p] : 0.f;
         FOR(k, V) vector_grad[k] += active ? by_vector[k] : 0.f;

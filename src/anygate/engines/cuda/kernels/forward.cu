@@ -166,6 +166,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) forward(const __grid_co
         FOR(m, M) mask[m] = j ? given[f][P_X + m].y : given[f][P_X + m].x;
         cell_forward(z, before, mask, vectors, new_state, save);
         const bool active = n0 + l.col + j < at.count && real_unit;
+#if MEASURE
+        if (active) FOR(p, P) in_row(d.products, at.row + n0 + l.col + j, P * H)[p * H + u0 + l.row] = z[p];
+#endif
         FOR(k, S) state[f][k][j] = active ? new_state[k] : before[k];
         FOR(k, K) saved[k][j] = save[k];
       }

@@ -1,7 +1,12 @@
-// What the kernels ask of the machine: conversions, tensor-core products, and messages between blocks. sm_80 and
-// newer; EXCHANGE == CLUSTER needs sm_90. tests/cuda/emulate.h has the same functions for a CPU.
+// What the kernels ask of the machine: conversions, tensor-core products, and messages between blocks. Those that need
+// sm_80 are for the persistent kernels; EXCHANGE == CLUSTER needs sm_90. tests/cuda/emulate.h has the same functions for a CPU.
 typedef unsigned long long u64;
 typedef unsigned short bits16;  // a number of 16 bits: bfloat16, or float16 where HALF is 0
+#if PARTS == 0
+typedef double real;  // what cells are computed in
+#else
+typedef float real;
+#endif
 #define FOR(i, n) _Pragma("unroll") for (int i = 0; i < (n); i++)
 // no later load is begun before here: hundreds at once would take the registers that they are for
 #define IN_ORDER asm volatile("" ::: "memory")
@@ -28,6 +33,18 @@ __device__ __forceinline__ float2 unpack2(u32 v) {
 __device__ __forceinline__ u32 pack2(float a, float b) { u32 v; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a)); return v; }
 __device__ __forceinline__ float2 unpack2(u32 v) { return make_float2(__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000u)); }
 #endif
+// One number, on cards before sm_80 too
+__device__ __forceinline__ float widen(bits16 v) { return unpack2(v).x; }
+__device__ __forceinline__ bits16 narrow(float f) {
+#if HALF == 0
+  bits16 v;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(v) : "f"(f));
+  return v;
+#else
+  const u32 u = __float_as_uint(f);
+  return f != f ? 0x7fff : (bits16)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+#endif
+}
 
 // These three are for a whole warp: never call them where some of its threads may not come.
 __device__ __forceinline__ u32 transpose8x8(u32 v) {
@@ -52,7 +69,13 @@ __device__ __forceinline__ void give_up(u32* status, u32 reason) {
   __threadfence_system();
   __trap();
 }
-#define WAIT_BOUND 50000000
+// Time in units of 4.3 s. A wait looks at it every 4096 tries, whatever a try takes, and gives up in the fourth unit.
+__device__ __forceinline__ u32 slow_clock() { u32 t; asm volatile("mov.u32 %0, %%globaltimer_hi;" : "=r"(t)); return t; }
+__device__ __forceinline__ void be_patient(u32 tries, u32& since, u32* status, u32 reason) {
+  if (tries % 4096 != 4095) return;
+  if (tries == 4095) since = slow_clock();
+  else if (slow_clock() - since > 3) give_up(status, reason);
+}
 
 #if EXCHANGE == L2
 // Data and a flag go through the second-level cache in one store of 8 bytes, which no reader sees in part.
@@ -62,8 +85,8 @@ __device__ __forceinline__ uint4 peek(const uint4* p) {
   return v;
 }
 __device__ __forceinline__ uint4 await_flags(const uint4* p, uint4 v, u32 flag, u32* status) {
-  for (int tries = 0; v.y != flag || v.w != flag; tries++) {
-    if (tries > WAIT_BOUND) give_up(status, 1);
+  for (u32 tries = 0, since = 0; v.y != flag || v.w != flag; tries++) {
+    be_patient(tries, since, status, 1);
     v = peek(p);
   }
   return v;
@@ -87,8 +110,8 @@ __device__ __forceinline__ void barrier_init(u32 b) {
 __device__ __forceinline__ void barrier_expect(u32 b, u32 bytes) { asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(b), "r"(bytes) : "memory"); }
 __device__ __forceinline__ void barrier_wait(u32 b, u32 parity, u32* status) {
   u32 done = 0;
-  for (int tries = 0; !done; tries++) {
-    if (tries > WAIT_BOUND) give_up(status, 2);
+  for (u32 tries = 0, since = 0; !done; tries++) {
+    be_patient(tries, since, status, 2);
     asm volatile("{ .reg .pred p;\n mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n selp.u32 %0, 1, 0, p; }"
                  : "=r"(done) : "r"(b), "r"(parity) : "memory");
   }
