@@ -19,7 +19,6 @@ SKIPPED = 77
 """How a script exits that needs a package which is not here."""
 
 NOT_YET = {
-    "13": "layers of different widths (hidden_size as a list)",
     "26": "Opacus' per-sample gradients",
 }
 """Cases that are not met yet, by the topic that will meet them."""
