@@ -20,7 +20,7 @@ SKIPPED = 77
 
 OTHERWISE = {
     "07": "torch's own functions are understood by what they are, in place of being refused",
-    "26": "no module meets it, nn.Linear neither: it differentiates under Opacus' hooks a second time, "
+    "26": "no module meets it, nn.Linear neither: it differentiates twice under Opacus' hooks, "
     "which makes grad_sample a list; test_interop_opacus.py shows what works, after `prepare`",
 }
 """Cases whose demand a later decision replaced, or that nothing can meet."""

@@ -233,6 +233,8 @@ _INCREASING = (
     "asinh",
     "atan",
     "sign",
+    "rounded",
+    "floor",
     "sqrt",
 )
 

@@ -49,7 +49,8 @@ class Sheet:
     undefined: intervals, or points (a, a), where f has no value. slots: what it means in each slot.
     repeats: that saturated or dead go on beyond |x| = 8 as an oscillating function's do; those
     within are listed. skipped: conditions and denominators that were not searched for kinks,
-    because there were too many; 0 for all but the largest formulas.
+    because there were too many; 0 for all but the largest formulas. straight_through: that round or
+    floor is in it, of which f' knows nothing: what is said of f' is not said of f's own slope.
     """
 
     activation: Activation
@@ -74,6 +75,7 @@ class Sheet:
     slots: dict[str, tuple[str, ...]]
     repeats: bool = False
     skipped: int = 0
+    straight_through: bool = False
 
     def __str__(self) -> str:
         """A property a line, as `anygate show` prints it."""

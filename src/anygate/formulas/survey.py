@@ -22,7 +22,7 @@ from .intervals import bound_below
 from .meanings import meanings
 from .precise import CONTEXT as mp
 from .precise import OPS
-from .primitives import VARIABLE
+from .primitives import VARIABLE, is_straight_through
 from .program import Program, bind, evaluate, lower
 from .properties import Kink, Property, Sheet
 from .structure import exactly_zero, find_breaks, parity
@@ -61,6 +61,7 @@ class _Maker:
         self.boxes = min(250, 8_000 // self.size) if self.size > _LARGE else 250
         searched = find_breaks(self.expression)
         self.breaks, self.known, self.skipped = searched.points, searched.known, searched.skipped
+        self.steps = is_straight_through(self.expression)
         self.repeats = False
         self.runs = [bind(program, OPS) for program in self.programs]
         self.strict = {
@@ -87,7 +88,8 @@ class _Maker:
         self.whole = not any(k.kind != "kink" for k in self.kinks.value)
         self.peaks = self._extremes(1, abs)
         slope = self._largest_slope()
-        lipschitz = slope if not self._breaks_off() else Property(math.inf, "sampled")
+        jumps = self.steps or self._breaks_off()
+        lipschitz = Property(math.inf, "sampled") if jumps else slope
         odd = self._odd()
         mean = self._mean()
         if odd.value and not math.isnan(mean.value):
@@ -122,6 +124,7 @@ class _Maker:
             slots=meanings(low.value, high.value, dead, monotone.value),
             repeats=self.repeats,
             skipped=self.skipped,
+            straight_through=self.steps,
         )
 
     def _finite(self, values: list[Any]) -> list[Any]:
@@ -216,6 +219,8 @@ class _Maker:
         slopes = self._finite(slopes)
         room = _NOISE * max((abs(s) for s in slopes if mp.isfinite(s)), default=mp.zero)
         up, down = any(s > room for s in slopes), any(s < -room for s in slopes)
+        if self.steps:  # the slopes are not f's own
+            up = down = False
         values = [v for v in self.f if mp.isfinite(v)]
         pairs = [p for p in itertools.pairwise(values) if p[0] != p[1]]
         falls = any(a - b > _NOISE * max(abs(a), abs(b)) for a, b in pairs)
@@ -227,7 +232,7 @@ class _Maker:
             return Property("constant", "proved" if same else "sampled")
         slope = differentiate(self.expression)
         program = self.programs[1] if rises else _negative(slope)
-        sure = self.whole and self.known
+        sure = self.whole and self.known and not self.steps
         proved = sure and bound_below(program, {}, mp.zero, self.boxes)[1]
         return Property("increasing" if rises else "decreasing", "proved" if proved else "sampled")
 
@@ -247,7 +252,7 @@ class _Maker:
         pieces are smooth."""
         if self._poles():
             return Property(math.nan, "sampled")
-        step = 2 if self.size <= _LARGE else 1
+        step = 16 if self.steps else 2 if self.size <= _LARGE else 1
         cuts = {mp.mpf(k) / step for k in range(-8 * step, 8 * step + 1)} | {
             mp.mpf(-12),
             mp.mpf(12),
