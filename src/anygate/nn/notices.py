@@ -134,6 +134,8 @@ def _say(line: tuple[str, int], name: str) -> None:
 @lru_cache(maxsize=4)
 def _say_quantized(name: str) -> None:
     warnings.warn(
-        f"torch.ao.quantization knows no anygate.{name}: it stays as it is, in its own dtype",
+        f"torch.ao.quantization knows no anygate.{name}: it stays as it is, in its own dtype. For "
+        "int8, export to ONNX and quantise the file by ONNX Runtime (the recipe 'int8'); or, where "
+        "torch's module computes the same, anygate.swap(model, to=torch.nn) first",
         stacklevel=3,
     )
