@@ -135,7 +135,7 @@ def sources(rows: list[Row], with_tests: bool, with_plans: bool) -> tuple[Card, 
 
 
 def compile_all(card: Card, texts: list[str]) -> list[str]:
-    """What went wrong."""
+    """The failures, in words."""
     workers = max(1, (os.cpu_count() or 1) - 1)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         failed = list(pool.map(_compile, [(card, text) for text in texts], chunksize=4))

@@ -1,8 +1,14 @@
 """Every layer as an ONNX file: the catalogue and twenty drawn formulas, in LSTM, GRU and RNN, with
 every option; run by ONNX Runtime at two lengths and batches, read again and run by anygate.
 
-    python benchmarks/onnx_grid.py                      # prints the count and the largest errors
-    python benchmarks/onnx_grid.py --part 0/4           # a quarter of it
+    python benchmarks/onnx_grid.py --out benchmarks/results/onnx_grid.json   # 15 minutes of a core
+    python benchmarks/onnx_grid.py --part 0/40                               # a part of it
+
+Three kinds of files, each in float32 and float64: each activation as `activation=` in each family;
+each once more with activations of its own in all slots, so that each stands in every slot, with the
+options and what is given in turn; and every option by itself, with and without states, lengths,
+masks and resets. Arguments are clipped in the second kind: products of a cubic and an exponential
+would measure how errors grow, and not the file.
 
 Exit status 1 if one is off by more than 1e-6 (float32) or 1e-12 (float64) of the largest value.
 """
@@ -11,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import sys
 import tempfile
 import time
@@ -22,6 +29,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import onnx
+import onnxruntime
 import torch
 
 from anygate import GRU, LSTM, RNN
@@ -53,6 +61,27 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 )
 
 
+TURNS = tuple(o for o in OPTIONS if not {"activation", "gate_activation", "input_gate"} & o.keys())
+"""Options that leave the activations open."""
+
+
+def in_all_slots(kind: Any, place: int, every: list[Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The arguments of a layer whose slots hold the activations from `place` on, seven apart, and
+    what it is given."""
+    slots = [slot for slot, _ in kind._torch_type.slots]
+    chosen = {slot: every[(place + 7 * k) % len(every)] for k, slot in enumerate(slots)}
+    for turn in range(place, place + len(TURNS)):
+        options = {"clip": 1.0, **TURNS[turn % len(TURNS)]}
+        if options.get("coupled"):
+            chosen.pop("forget_gate", None)
+        try:
+            kind(3, 4, **chosen, **options)
+        except (TypeError, ValueError):  # an option of another family
+            continue
+        return {**chosen, **options}, GIVEN[place % len(GIVEN)]
+    raise ValueError(f"no option fits {kind.__name__}")
+
+
 def layers() -> Iterator[tuple[str, Any, tuple[str, ...], str]]:
     """A label, how a layer is made in a dtype, what is given beside x, and the direction."""
     every = {a.name: a for a in ACTIVATIONS.values()}
@@ -60,6 +89,13 @@ def layers() -> Iterator[tuple[str, Any, tuple[str, ...], str]]:
     for (name, activation), kind in itertools.product(every.items(), (LSTM, GRU, RNN)):
         label = f"{kind.__name__} {name}"
         yield label, lambda k=kind, a=activation, **o: k(3, 4, activation=a, **o), (), ""
+    activations = list(every.values())
+    for place, kind in itertools.product(range(len(activations)), (LSTM, GRU, RNN)):
+        merged, given = in_all_slots(kind, place, activations)
+        way = "_reverse" if merged.get("bidirectional") else ""
+        shown = {k: getattr(v, "label", v) for k, v in merged.items()}
+        label = f"{kind.__name__} {shown} {given}"
+        yield label, lambda k=kind, m=merged, **o: k(3, 4, **m, **o), given, way
     for options, kind, extra, given in itertools.product(
         OPTIONS, (LSTM, GRU, RNN), ({}, {"activation": "silu"}), GIVEN
     ):
@@ -104,7 +140,9 @@ def check(make: Any, given: tuple[str, ...], way: str, dtype: torch.dtype, folde
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--part", default="0/1", help="k/n: every n-th layer from the k-th")
-    part, _, count = parser.parse_args().part.partition("/")
+    parser.add_argument("--out", type=Path, help="a JSON file for the result")
+    chosen = parser.parse_args()
+    part, _, count = chosen.part.partition("/")
     torch.manual_seed(0)
     kinds: Counter[str] = Counter()
     worst: dict[str, float] = {}
@@ -121,10 +159,22 @@ def main() -> int:
                 if not max(error, back) <= limit:
                     bad += 1
                     print(f"off: {label} {dtype}: {became} {error:.2g}, read again {back:.2g}")
-    print(f"{sum(kinds.values())} files: {dict(kinds)}; {time.process_time() - begun:.0f} s")
+    seconds = time.process_time() - begun
+    print(f"{sum(kinds.values())} files: {dict(kinds)}; {seconds:.0f} s")
     for key, error in worst.items():
         print(f"  {key}: at most {error:.2g}")
     print(f"{bad} off")
+    if chosen.out:
+        result = {
+            "command": f"benchmarks/onnx_grid.py --part {chosen.part} --out {chosen.out}",
+            "versions": {m.__name__: m.__version__ for m in (onnx, onnxruntime, torch)},
+            "processor seconds": round(seconds),
+            "files": dict(kinds),
+            "largest error, relative to the largest value": worst,
+            "limits": {str(dtype): limit for dtype, limit in TOLERANCE.items()},
+            "off": bad,
+        }
+        chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return int(bad > 0)
 
 

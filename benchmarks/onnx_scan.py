@@ -1,6 +1,6 @@
 """ONNX Runtime's time for a layer as its operator and as a Scan, and anygate's, alternating.
 
-    python benchmarks/onnx_scan.py [--rounds 60]
+    python benchmarks/onnx_scan.py --out benchmarks/results/onnx_scan.json
 
 Shortest of the rounds, in milliseconds, one thread each; ratios are what to look at.
 """
@@ -8,8 +8,8 @@ Shortest of the rounds, in milliseconds, one thread each; ratios are what to loo
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import onnxruntime
 import torch
+from cpu import machine
 
 from anygate import LSTM
 from anygate.interop.onnx import lowering
@@ -45,34 +46,44 @@ def session(layer: LSTM, scan: bool) -> Callable[[torch.Tensor], Any]:
     return lambda x: made.run(["y"], {"x": x.numpy()})
 
 
+def measure(activation: str, rounds: int) -> list[dict[str, Any]]:
+    """A row for each batch."""
+    layer = LSTM(INPUTS, HIDDEN, activation=activation).eval()
+    runs: dict[str, Callable[[torch.Tensor], Any]] = {"Scan": session(layer, True)}
+    if activation != "silu":
+        runs["operator"] = session(layer, False)
+    runs["anygate"] = layer
+    rows = []
+    for batch in (1, 8, 32):
+        x = torch.randn(STEPS, batch, INPUTS)
+        best = dict.fromkeys(runs, float("inf"))
+        with torch.no_grad():
+            for _ in range(rounds):
+                for name, run in runs.items():
+                    begun = time.perf_counter()
+                    run(x)
+                    best[name] = min(best[name], time.perf_counter() - begun)
+        ratios = {f"Scan / {n}": round(best["Scan"] / t, 2) for n, t in best.items() if n != "Scan"}
+        ms = {name: round(1e3 * seconds, 3) for name, seconds in best.items()}
+        rows.append({"activation": activation, "batch": batch, "ms": ms, **ratios})
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=60)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--out", type=Path)
+    chosen = parser.parse_args()
     torch.set_num_threads(1)
-    print(
-        f"{platform.processor() or platform.machine()}, load {os.getloadavg()[0]:.1f}; T={STEPS} "
-        f"I={INPUTS} H={HIDDEN}; onnxruntime {onnxruntime.__version__}"
-    )
-    for activation in ("tanh", "softsign", "silu"):
-        layer = LSTM(INPUTS, HIDDEN, activation=activation).eval()
-        runs: dict[str, Callable[[torch.Tensor], Any]] = {"Scan": session(layer, True)}
-        if activation != "silu":
-            runs["operator"] = session(layer, False)
-        runs["anygate"] = layer
-        for batch in (1, 8, 32):
-            x = torch.randn(STEPS, batch, INPUTS)
-            best = dict.fromkeys(runs, float("inf"))
-            with torch.no_grad():
-                for _ in range(rounds):
-                    for name, run in runs.items():
-                        begun = time.perf_counter()
-                        run(x)
-                        best[name] = min(best[name], time.perf_counter() - begun)
-            times = ", ".join(f"{name} {1e3 * t:.2f}" for name, t in best.items())
-            beside = best.get("operator", best["anygate"])
-            other = "operator" if "operator" in best else "anygate"
-            print(f"{activation} B={batch}: {times} ms; Scan / {other} {best['Scan'] / beside:.2f}")
+    before = machine() | {"onnxruntime": onnxruntime.__version__}
+    rows = [r for a in ("tanh", "softsign", "silu") for r in measure(a, chosen.rounds)]
+    for row in rows:
+        print(json.dumps(row))
+    if chosen.out:
+        command = f"benchmarks/onnx_scan.py --rounds {chosen.rounds} --out {chosen.out}"
+        sizes = {"T": STEPS, "I": INPUTS, "H": HIDDEN}
+        result = {"command": command, "machine": before, "sizes": sizes, "rows": rows}
+        chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -276,6 +276,8 @@ WORDS: dict[str, Any] = {
     "normal_pdf": lambda x: np.exp(-x * x / 2) / math.sqrt(2 * math.pi),
     "abs": np.abs,
     "sign": np.sign,
+    "round": np.rint,
+    "floor": np.floor,
     "sin": np.sin,
     "cos": np.cos,
     "sinh": np.sinh,

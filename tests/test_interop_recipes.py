@@ -15,6 +15,7 @@ import anygate
 FOLDER = Path(__file__).parents[1] / "docs" / "recipes"
 NEEDS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "quantisation": ("onnx", "onnxscript", "onnxruntime"),
     "keras": ("h5py",),
     "flax": ("jax", "flax", "equinox"),
 }

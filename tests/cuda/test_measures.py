@@ -1,4 +1,4 @@
-"""What the kernels add up for anygate.record, on an emulated card, is what the cpu engine does."""
+"""Sums that the kernels make for anygate.record, on an emulated card, against the cpu engine."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ UNARY: dict[str, tuple[float, float, float, float]] = {
     "cosh": (inf, inf, 1.0, 1.0),
     "erf": (1.0, -1.0, 0.0, -0.0),
     "erfc": (0.0, 2.0, 1.0, 1.0),
+    "floor": (inf, -inf, 0.0, -0.0),
     "exp": (inf, 0.0, 1.0, 1.0),
     "expm1": (inf, -1.0, 0.0, -0.0),
     "gaussian": (0.0, 0.0, 1.0, 1.0),
@@ -41,6 +42,7 @@ UNARY: dict[str, tuple[float, float, float, float]] = {
     "neg": (-inf, inf, -0.0, 0.0),
     "normal_cdf": (1.0, 0.0, 0.5, 0.5),
     "normal_pdf": (0.0, 0.0, 1 / math.sqrt(2 * PI), 1 / math.sqrt(2 * PI)),
+    "rounded": (inf, -inf, 0.0, -0.0),
     "sigmoid": (1.0, 0.0, 0.5, 0.5),
     "sign": (1.0, -1.0, 0.0, 0.0),
     "sin": (nan, nan, 0.0, -0.0),
@@ -253,9 +255,11 @@ SLOPES: dict[str, tuple[float, ...]] = {
     "erfc": (0.0, 0.0, nan, -2 / math.sqrt(PI)),
     "exp": (inf, 0.0, nan, 1.0),
     "expm1": (inf, 0.0, nan, 1.0),
+    "floor": (1.0, 1.0, 1.0, 1.0),
     "isru": (0.0, 0.0, nan, 1.0),
     "log1p": (0.0, -0.0, nan, 1.0),
     "normal_cdf": (0.0, 0.0, nan, 1 / math.sqrt(2 * PI)),
+    "round": (1.0, 1.0, 1.0, 1.0),
     "sigmoid": (0.0, 0.0, nan, 0.25),
     "sign": (0.0, 0.0, 0.0, 0.0),
     "softplus": (1.0, 0.0, nan, 0.5),
@@ -263,7 +267,8 @@ SLOPES: dict[str, tuple[float, ...]] = {
     "tanh": (0.0, 0.0, nan, 1.0),
 }
 """The derivative, which is the program's own: where it has a limit, the limit. (That of gaussian
-and of normal_pdf has a factor x, and is NaN at infinity; that of sign is 0 everywhere.)"""
+and of normal_pdf has a factor x, and is NaN at infinity; that of sign is 0 everywhere, and of
+round and floor 1.)"""
 
 
 @EVERY

@@ -9,10 +9,11 @@ from sympy import Dummy, Expr
 
 from .derivative import differentiate, partial
 from .exact import substitute
-from .primitives import VARIABLE, Primitive
+from .primitives import PRIMITIVES, VARIABLE, Primitive
 
 __all__ = ["VALUE", "derivative_in_value"]
 
+_ROUNDING = (PRIMITIVES["round"], PRIMITIVES["floor"])
 VALUE = Dummy("the value", real=True)
 """Stands for f(x). Equal to no other symbol, whatever a parameter of a formula is called."""
 
@@ -29,7 +30,7 @@ def derivative_in_value(expression: Expr) -> Expr | None:
         return slope
     for inner in sorted(expression.atoms(Primitive), key=sympy.default_sort_key):
         outer = substitute(expression, {inner: VALUE})
-        if outer.has(VARIABLE):
+        if outer.has(VARIABLE) or outer.has(*_ROUNDING):  # f(x) does not tell what was rounded
             continue
         scale = partial(outer, VALUE)
         if not scale.is_Rational or scale == 0:

@@ -31,6 +31,12 @@ def _head(sheet: Sheet) -> Iterator[str]:
     yield a.label
     yield _line("f(x)", a.formula)
     yield _line("f'(x)", a.derivative().formula)
+    if sheet.straight_through:
+        yield _line(
+            "straight-through",
+            "f' passes over round and floor as if they were not there: it is what training uses, "
+            "not f's own slope",
+        )
     if a.parameters:
         yield _line("parameters", ", ".join(f"{k} = {v:g}" for k, v in a.parameters.items()))
     for title, text in (

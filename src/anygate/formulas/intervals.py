@@ -237,6 +237,8 @@ _INCREASING = (
     "asinh",
     "atan",
     "sign",
+    "rounded",
+    "floor",
     "sqrt",
 )
 

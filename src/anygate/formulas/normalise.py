@@ -20,7 +20,10 @@ from .text import write
 __all__ = ["normalise", "settle"]
 
 _MAX_DEPTH = 100
-_SAME_NAME = ("tanh", "log", "erf", "erfc", "sign", "sin", "cos", "sinh", "cosh", "asinh", "atan")
+_SAME_NAME = (
+    *("tanh", "log", "erf", "erfc", "sign", "sin", "cos", "sinh", "cosh", "asinh", "atan"),
+    "floor",
+)
 _TO_PRIMITIVE: dict[Any, Callable[..., Expr]] = {
     **{getattr(sympy, name): PRIMITIVES[name] for name in _SAME_NAME},
     sympy.exp: PRIMITIVES["exp"],

@@ -121,6 +121,8 @@ def operations(mp: Any) -> Mapping[str, Callable[..., Any]]:
         "normal_pdf": lambda x: exp(-x * x / 2) / mp.sqrt(2 * mp.pi),
         "absolute": abs,
         "sign": nan_first(mp.sign),
+        "rounded": lambda x: mp.nint(x) if mp.isfinite(x) else x,
+        "floor": lambda x: mp.floor(x) if mp.isfinite(x) else x,
         "sin": periodic(mp.sin),
         "cos": periodic(mp.cos),
         "sinh": bounded(mp.sinh, -mp.inf, mp.inf),

@@ -13,7 +13,15 @@ from typing import Any
 import sympy
 from sympy import Expr
 
-__all__ = ["PRIMITIVES", "VARIABLE", "Primitive", "maximum", "minimum", "where"]
+__all__ = [
+    "PRIMITIVES",
+    "VARIABLE",
+    "Primitive",
+    "is_straight_through",
+    "maximum",
+    "minimum",
+    "where",
+]
 
 VARIABLE = sympy.Symbol("x", real=True)
 """The argument of every formula. Text may call it x or z."""
@@ -234,6 +242,28 @@ class sign(Primitive):
         return sympy.S.Zero
 
 
+class rounded(Primitive):
+    """The nearest whole number, of two the even one. Its slope is 1 everywhere, as if it were not
+    there (straight-through): the true one, 0 and at the steps none, would teach nothing."""
+
+    text = "round"
+    latex = r"\operatorname{round}"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return sympy.S.One
+
+
+class floor(Primitive):
+    """The largest whole number that is not above x; slope 1 everywhere, as round has it"""
+
+    latex = r"\operatorname{floor}"
+
+    @staticmethod
+    def slope(x: Expr) -> Expr:
+        return sympy.S.One
+
+
 class sin(Primitive):
     """The sine"""
 
@@ -409,3 +439,9 @@ PRIMITIVES: dict[str, type[Primitive]] = {
     cls.text or cls.__name__: cls for cls in Primitive.__subclasses__()
 }
 """Every primitive by the name it has in formula text."""
+
+
+def is_straight_through(expression: Any) -> bool:
+    """True if the formula has steps that its derivative passes over: round or floor of something
+    that changes with the variable. The derivative is then not the function's own slope."""
+    return any(part.has(VARIABLE) for part in expression.atoms(rounded, floor))

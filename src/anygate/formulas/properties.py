@@ -50,6 +50,8 @@ class Sheet:
     repeats: that saturated or dead go on as an oscillating function's do; of the intervals within
     |x| < 8 the nearest to 0 are listed. skipped: conditions, denominators and places of kinks that
     were not looked at, because there were too many; 0 for all but the largest formulas.
+    straight_through: that round or floor is in it, of which f' knows nothing: what is said of f' is
+    not said of f's own slope.
     """
 
     activation: Activation
@@ -74,6 +76,7 @@ class Sheet:
     slots: dict[str, tuple[str, ...]]
     repeats: bool = False
     skipped: int = 0
+    straight_through: bool = False
 
     def __str__(self) -> str:
         """A property a line, as `anygate show` prints it."""

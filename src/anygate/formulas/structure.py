@@ -23,6 +23,8 @@ __all__ = ["Breaks", "break_points", "find_breaks", "parity", "zero_by_structure
 
 _BOXES = 60
 _SCANNED = 50
+_STEPS = 4
+"""Whole numbers on each side of 0 whose steps are looked for."""
 
 
 _WORK = 100_000
@@ -78,6 +80,10 @@ class _Search:
             roots = self.roots(condition)
             known = known and roots is not None
             found.update(self._scan(condition) if roots is None else roots)
+        for step in _steps(expression):  # there are more of them, further out
+            known = False
+            roots = self.roots(step)
+            found.update(self._scan(step) if roots is None else roots)
         for part, guard in dict.fromkeys(_singular(expression)):
             roots = self.roots(part)
             if roots is None and not self._has_no_zero(part, guard):
@@ -182,6 +188,16 @@ def _conditions(expression: Expr) -> list[Expr]:
     return sorted((e for e in found if e.has(VARIABLE)), key=sympy.default_sort_key)
 
 
+def _steps(expression: Expr) -> list[Expr]:
+    """Expressions at whose zeros round and floor step, for the whole numbers next to 0."""
+    found: list[Expr] = []
+    for name, shift in (("round", sympy.S.Half), ("floor", sympy.S.Zero)):
+        parts = sorted(expression.atoms(PRIMITIVES[name]), key=sympy.default_sort_key)
+        inner = [part.args[0] for part in parts if part.has(VARIABLE)]
+        found += [e - k - shift for e in inner for k in range(-_STEPS, _STEPS + (shift == 0))]
+    return found
+
+
 def _singular(expression: Any, guard: Any = sympy.true) -> Iterator[tuple[Expr, Any]]:
     """Expressions at whose zeros f may have no value or no slope (denominators, arguments of
     log, of roots and of hypot), each with the condition under which it is computed."""
@@ -274,7 +290,7 @@ def _lowest(at: Callable[[Any], Any], a: Any, b: Any) -> Any:
     return near if abs(at(near)) <= abs(at((a + b) / 2)) else (a + b) / 2
 
 
-_ODD = {"tanh", "softsign", "isru", "erf", "sin", "sinh", "asinh", "atan", "sign"}
+_ODD = {"tanh", "softsign", "isru", "erf", "sin", "sinh", "asinh", "atan", "sign", "rounded"}
 _EVEN = {"absolute", "gaussian", "normal_pdf", "cos", "cosh"}
 
 

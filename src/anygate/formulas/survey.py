@@ -21,7 +21,7 @@ from .intervals import bound_below
 from .meanings import meanings
 from .precise import CONTEXT as mp
 from .precise import OPS
-from .primitives import VARIABLE
+from .primitives import VARIABLE, is_straight_through
 from .program import Program, lower
 from .properties import Kink, Property, Sheet
 from .samples import Samples, rounded, tiny
@@ -49,6 +49,7 @@ class _Maker:
         self.at, self.grid = samples.at, samples.grid
         self.f, self.slope, self.second = samples.values
         self.boxes = min(250, 8_000 // samples.size) if samples.is_large else 250
+        self.steps = is_straight_through(self.expression)
 
     def make(self) -> Sheet:
         low, high = self._range()
@@ -57,7 +58,8 @@ class _Maker:
         self.whole = not any(k.kind != "kink" for k in self.kinks.value)
         peaks = self.samples.extremes(1, abs)
         slope = self._largest_slope(peaks)
-        lipschitz = slope if not self._breaks_off() else Property(math.inf, "sampled")
+        jumps = self.steps or self._breaks_off()
+        lipschitz = Property(math.inf, "sampled") if jumps else slope
         odd = self._odd()
         mean = self._mean()
         if odd.value and not math.isnan(mean.value):
@@ -92,6 +94,7 @@ class _Maker:
             slots=meanings(low.value, high.value, dead, monotone.value),
             repeats=flat_again or dead_again,
             skipped=self.samples.skipped,
+            straight_through=self.steps,
         )
 
     def _finite(self, values: list[Any]) -> list[Any]:
@@ -158,6 +161,8 @@ class _Maker:
         slopes = self._finite(slopes)
         room = _NOISE * max((abs(s) for s in slopes if mp.isfinite(s)), default=mp.zero)
         up, down = any(s > room for s in slopes), any(s < -room for s in slopes)
+        if self.steps:  # the slopes are not f's own
+            up = down = False
         values = [v for v in self.f if mp.isfinite(v)]
         pairs = [p for p in itertools.pairwise(values) if p[0] != p[1]]
         falls = any(a - b > _NOISE * max(abs(a), abs(b)) for a, b in pairs)
@@ -169,7 +174,7 @@ class _Maker:
             return Property("constant", "proved" if same else "sampled")
         slope = differentiate(self.expression)
         program = self.samples.programs[1] if rises else _negative(slope)
-        sure = self.whole and self.samples.known
+        sure = self.whole and self.samples.known and not self.steps
         proved = sure and bound_below(program, {}, mp.zero, self.boxes)[1]
         return Property("increasing" if rises else "decreasing", "proved" if proved else "sampled")
 
@@ -189,7 +194,7 @@ class _Maker:
         pieces are smooth."""
         if self.samples.poles():
             return Property(math.nan, "sampled")
-        step = 2 if not self.samples.is_large else 1
+        step = 16 if self.steps else 2 if not self.samples.is_large else 1
         cuts = {mp.mpf(k) / step for k in range(-8 * step, 8 * step + 1)} | {
             mp.mpf(-12),
             mp.mpf(12),

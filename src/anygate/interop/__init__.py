@@ -1,13 +1,14 @@
 """Other libraries: one module each, which imports that library when it is needed.
 
 onnx: models out, layers in. keras, flax, equinox: layers in and out. lightning: recording in a
-Trainer. directions: layers that read backward alone, or with another cell each way.
+Trainer. opacus: per-sample gradients. directions: layers that read backward alone, or with another
+cell each way.
 """
 
 from importlib import import_module
 from types import ModuleType
 
-_MODULES = ("directions", "equinox", "flax", "keras", "lightning", "onnx")
+_MODULES = ("directions", "equinox", "flax", "keras", "lightning", "onnx", "opacus")
 
 
 def __getattr__(name: str) -> ModuleType:

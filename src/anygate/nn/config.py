@@ -10,7 +10,7 @@ from torch import nn
 
 from ..cells.data import read_fields
 from ..formulas.errors import FormulaError
-from .description import Described, describe, read
+from .description import Described, describe, read, sizes_of
 from .exchange import (
     KINDS,
     OURS,
@@ -133,10 +133,11 @@ def _plan(module: nn.Module, names: tuple[str, ...], described: Described) -> Pl
     own = OURS.get(base, base)
     if own is not described.cls:
         raise Cannot(f"is a {own.__name__}, and the configuration has a {described.cls.__name__}")
-    for size in (*_FIXED, "proj_size"):
+    here = sizes_of(module, (s for s in (*_FIXED, "proj_size") if hasattr(module, s)))
+    for size, found in here.items():
         wanted = described.sizes.get(size)
-        if wanted is not None and wanted != getattr(module, size):
-            raise Cannot(f"has {size}={getattr(module, size)}, and the configuration {wanted}")
+        if wanted is not None and wanted != found:
+            raise Cannot(f"has {size}={found}, and the configuration {wanted}")
     try:
         return plan_change(module, names, described.arguments, False)
     except FormulaError as error:

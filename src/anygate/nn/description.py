@@ -12,7 +12,7 @@ which torch stacks the states. "cell" is there for Recurrent and RecurrentCell: 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from reprlib import repr as shown
@@ -36,17 +36,18 @@ from .recurrent import Recurrent, RecurrentCell
 from .rnn import RNN, RNNCell
 from .step import StepCell
 
-__all__ = ["Described", "build", "describe", "read"]
+__all__ = ["Described", "build", "describe", "read", "sizes_of"]
 
 CLASSES: dict[str, type] = {
     cls.__name__: cls
     for cls in (LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell, Recurrent, RecurrentCell)
 }
 _WITH_CELL = (Recurrent, RecurrentCell)
+_STEPS = (LSTMCell, GRUCell, RNNCell, RecurrentCell)
 _FIELDS = {"class": str, "sizes": dict, "activations": dict, "options": dict, "cell": dict}
 _SIZES = {
     "input_size": int,
-    "hidden_size": int,
+    "hidden_size": (int, list),
     "num_layers": int,
     "bias": bool,
     "batch_first": bool,
@@ -54,6 +55,7 @@ _SIZES = {
     "bidirectional": bool,
     "proj_size": int,
 }
+_NUMBERS = ("input_size", "hidden_size", "num_layers", "proj_size")
 _OPTIONS = {
     "peephole": bool,
     "coupled": bool,
@@ -84,13 +86,20 @@ def describe(module: nn.Module) -> dict[str, Any]:
     options = {k: dict(v) if isinstance(v, Mapping) else v for k, v in module._options.items()}
     found: dict[str, Any] = {
         "class": cls.__name__,
-        "sizes": {name: getattr(module, name) for name in _sizes(cls)},
+        "sizes": sizes_of(module, _sizes(cls)),
         "activations": {slot: _one_or_many(slot, cells) for slot in cells[0].slots},
         "options": {**options, "trainable": learnt or False},
     }
     if cls in _WITH_CELL:
         found["cell"] = cell_type_data(module._torch_type)
     return found
+
+
+def sizes_of(module: Any, names: Iterable[str]) -> dict[str, Any]:
+    """torch's arguments that a module was made with; hidden_size is a list where widths differ."""
+    found = {name: getattr(module, name) for name in names}
+    widths = vars(module).get("_widths")
+    return found | ({"hidden_size": [*widths]} if widths and "hidden_size" in found else {})
 
 
 def _one_or_many(slot: str, cells: list[Cell]) -> Any:
@@ -188,7 +197,8 @@ def _weights(described: Described) -> int:
     """An upper bound of the number of weights."""
     sizes = described.sizes
     ways = 2 if sizes.get("bidirectional") else 1
-    hidden = sizes["hidden_size"]
+    widths = sizes["hidden_size"]
+    hidden = max(widths) if isinstance(widths, list) else widths
     cell = described.arguments.get("cell")
     products = 4 if cell is None else len(cell.products)
     inputs = max(sizes["input_size"], hidden * ways)
@@ -202,8 +212,17 @@ def _read_sizes(data: Any, cls: type, where: str) -> dict[str, Any]:
     for name, value in found.items():
         least = 0 if name in ("input_size", "proj_size") else 1
         most = _MOST_LAYERS if name == "num_layers" else _MOST_UNITS
-        if _SIZES[name] is int and not least <= value <= most:
-            raise ValueError(f"{where}.{name}: from {least} to {most:,}, not {shown(value)}")
+        if name not in _NUMBERS:
+            continue
+        for number in value if isinstance(value, list) else [value]:
+            if type(number) is not int or not least <= number <= most:
+                raise ValueError(f"{where}.{name}: from {least} to {most:,}, not {shown(number)}")
+    if isinstance(found["hidden_size"], list):
+        count = found.get("num_layers", 1)
+        if cls in _STEPS or len(found["hidden_size"]) != count:
+            raise ValueError(
+                f"{where}.hidden_size: a number, or a list of {count}, one for each layer"
+            )
     return found
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ..cells import Cell, make
-from .description import describe
+from .description import describe, sizes_of
 from .design import learnt_in, shortcuts
 from .gru import GRU, GRUCell
 from .layers import RecurrentLayers
@@ -212,6 +212,8 @@ def plan_change(
     cell = target._design.cell
     plain_arguments: dict[str, Any] = {}
     if back:
+        if "_widths" in vars(target):
+            raise Cannot(f"torch.nn.{torchs.__name__} has one width in all layers")
         plain_arguments = _check_default(target)
         target = _build(torchs, module, _META, **plain_arguments)
     own_arguments = {} if kind in OURS else _arguments_of(module)
@@ -342,7 +344,9 @@ def _check_default(module: Any) -> dict[str, Any]:
 def _build(cls: type, module: Any, device: Any, dtype: Any = None, **arguments: Any) -> nn.Module:
     """A new module of the class and of the sizes of `module`; dropout, which it would warn of for
     one layer as the old one has done, is set afterwards."""
-    sizes = {name: getattr(module, name) for name in ("input_size", "hidden_size", "bias")}
+    sizes = sizes_of(module, ("input_size", "hidden_size", "bias"))
+    if cls in OURS:
+        sizes["hidden_size"] = module.hidden_size
     options: dict[str, Any] = {**sizes, "device": device, "dtype": dtype, **arguments}
     if not isinstance(module, nn.RNNBase):
         return cast(nn.Module, cls(**options))

@@ -12,6 +12,7 @@ from .design import ActivationLike, ActivationLikes, Trainable, Zoneout, make_de
 from .layers import RecurrentLayers
 from .run import Autocast
 from .step import StepCell
+from .widths import HiddenSize
 
 __all__ = ["GRU", "GRUCell"]
 
@@ -45,7 +46,7 @@ class GRU(RecurrentLayers):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: HiddenSize,
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,

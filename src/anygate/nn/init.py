@@ -38,6 +38,7 @@ from ..formulas.structure import break_points
 from .design import ActivationLike
 from .layers import RecurrentLayers
 from .step import StepCell
+from .widths import width_of
 
 __all__ = ["chrono_", "forget_bias_", "gain", "glorot_", "identity_", "orthogonal_"]
 
@@ -104,7 +105,7 @@ def chrono_(module: M, t_max: float, generator: Generator | None = None) -> M:
         raise TypeError(f"chrono_: this {type(module).__name__} has no gate that keeps a memory")
     for suffix in suffixes:
         like = _own(module, f"bias_ih{suffix}")
-        u = _scratch(like, (_hidden(module),)).uniform_(1, t_max - 1, generator=generator)
+        u = _scratch(like, (width_of(module, suffix),)).uniform_(1, t_max - 1, generator=generator)
         for gate, sign in gates.items():
             _set_bias(module, suffix, gate, sign * u.log())
     return module
@@ -320,10 +321,6 @@ def _own(module: nn.Module, name: str) -> Tensor:
     return parameter.detach()
 
 
-def _hidden(module: nn.Module) -> int:
-    return cast(int, module.hidden_size)
-
-
 def _has_bias(module: Any) -> bool:
     return bool(module.bias)
 
@@ -357,7 +354,7 @@ def _gates(cell: Cell) -> dict[Product, str]:
 def _blocks(module: Any, kind: str, suffix: str) -> list[tuple[Tensor, str]]:
     """The rows of each product in a parameter, [H] or [H, columns], and the gate it feeds. kind:
     weight_ih, weight_hh, bias_ih or bias_hh."""
-    gates, hidden = _gates(_cell(module)), _hidden(module)
+    gates, hidden = _gates(_cell(module)), width_of(module, suffix)
     seen = [g for p, g in gates.items() if (p.input if kind.endswith("ih") else p.recurrent)]
     whole = _own(module, f"{kind}{suffix}")
     return [(whole[k * hidden : (k + 1) * hidden], gate) for k, gate in enumerate(seen)]

@@ -15,7 +15,7 @@ from ..cells import Cell, CellType
 from ..engines.protocol import Choice, Layer, Result
 from .capture import ACTIVE, Marks, Place, read_marks
 from .checkpoint import check_cell, save_cell
-from .checks import autocasting, check_dim, check_pack, check_shapes, check_tensor, read_states
+from .checks import autocasting, check_pack, check_tensor
 from .design import Design, summary
 from .notices import Notices, leaf
 from .parameters import (
@@ -29,13 +29,26 @@ from .recorder import Call, recorded_call
 from .run import Autocast, explain, run_autocast, run_layer, run_sides
 from .sequences import Segments, read_steps
 from .shortcuts import layers_shortcut, shortcut
+from .states import LayerStates, permuted
+from .widths import (
+    HiddenSize,
+    State,
+    each,
+    joined,
+    part,
+    read_widths,
+    reset_uneven,
+    size_weights,
+    width_of,
+)
 
 __all__ = ["RecurrentLayers"]
 
 States = tuple[Tensor, ...]
+"""The states of one layer and direction, [B, H]."""
 
 
-class RecurrentLayers(Notices, nn.RNNBase):
+class RecurrentLayers(Notices, LayerStates):
     """Layers of one cell, forward and backward in time: what LSTM, GRU, RNN and Recurrent share.
 
     A torch.nn.RNNBase, but no nn.LSTM, nn.GRU or nn.RNN: torch.compile refuses every instance of
@@ -44,6 +57,7 @@ class RecurrentLayers(Notices, nn.RNNBase):
 
     _torch_type: CellType
     """The cell whose activations torch's module of this name has."""
+    _design: Design
     _autocast: ClassVar[Autocast] = "padded"
 
     def __init__(
@@ -51,41 +65,43 @@ class RecurrentLayers(Notices, nn.RNNBase):
         mode: str,
         designs: tuple[Design, ...],
         options: dict[str, Any],
-        *sizes: Any,
+        input_size: int,
+        hidden_size: HiddenSize,
+        num_layers: int,
+        *others: Any,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        """sizes: torch.nn.RNNBase's arguments, from input_size to proj_size in its order."""
+        """others: torch.nn.RNNBase's arguments from bias to proj_size, in its order."""
+        proj_size = others[4] if len(others) > 4 else 0
+        widths = read_widths(hidden_size, num_layers, proj_size)
+        width = widths[-1] if widths else cast(int, hidden_size)
         begin: Any = super().__init__
-        begin(mode, *sizes, device=device, dtype=dtype)
+        begin(mode, input_size, width, num_layers, *others, device=device, dtype=dtype)
         suffixes = self._suffixes
         every = designs if len(designs) > 1 else designs * len(suffixes)
         self._design = designs[0]
         """Of the first layer; `base` and the noise are those of all."""
         self._designs = dict(zip(suffixes, every, strict=True))
         self._options = options
+        if len(set(widths)) > 1:
+            self._widths = widths
         self._size_weights(device, dtype)
         register_parameters(self, self._designs, device=device, dtype=dtype)
 
     def _size_weights(self, device: Any, dtype: Any) -> None:
-        """Give the weights H rows for each product that the cell has, where torch's mode has
-        another number."""
-        products = self._design.base.products
-        rows = {
-            "ih": self.hidden_size * sum(p.input for p in products),
-            "hh": self.hidden_size * sum(p.recurrent for p in products),
-        }
+        """Give the weights the rows of all products that the cell has, and each layer's width,
+        where torch's mode and its one width have other numbers."""
         changed = False
-        for suffix in self._suffixes:
-            for kind, count in rows.items():
-                for name in (f"weight_{kind}{suffix}", f"bias_{kind}{suffix}"):
-                    old = self._parameters.get(name)
-                    if old is not None and len(old) != count:
-                        empty = torch.empty(count, *old.shape[1:], device=device, dtype=dtype)
-                        setattr(self, name, nn.Parameter(empty))
-                        changed = True
+        for suffix, design in self._designs.items():
+            for name, shape in size_weights(self, suffix, design.base.products).items():
+                old = self._parameters.get(name)
+                if old is not None and old.shape != shape:
+                    empty = torch.empty(shape, device=device, dtype=dtype)
+                    setattr(self, name, nn.Parameter(empty))
+                    changed = True
         if changed:
-            nn.RNNBase.reset_parameters(self)
+            self._draw_weights()
 
     # ---- what it is ----------------------------------------------------------------------------
 
@@ -117,12 +133,15 @@ class RecurrentLayers(Notices, nn.RNNBase):
         """The engine that `forward(input)` will use and, for each faster one, why it does not."""
         batch = 1 if input.dim() == 2 else input.shape[0 if self.batch_first else 1]
         weight = self._own("weight_ih_l0")
-        return explain(self._design, self.training, input, weight, (self.hidden_size, batch))
+        return explain(self._design, self.training, input, weight, (self.hidden_sizes[0], batch))
 
     def extra_repr(self) -> str:
         """torch's, and what differs from torch's module."""
         found = summary([*self._designs.values()], self._torch_type, self._options)
-        return super().extra_repr() + (f", {found}" if found else "")
+        text = super().extra_repr()
+        if "_widths" in self.__dict__:
+            text = text.replace(f", {self.hidden_size}", f", {[*self.hidden_sizes]}", 1)
+        return text + (f", {found}" if found else "")
 
     def _repr_html_(self) -> str:
         """For notebooks: the module, and the activation in each slot as a formula."""
@@ -136,9 +155,15 @@ class RecurrentLayers(Notices, nn.RNNBase):
 
     def reset_parameters(self) -> None:
         """As torch's module; activations' parameters to the numbers of their formula."""
-        super().reset_parameters()
+        self._draw_weights()
         if "_designs" in self.__dict__:  # not while the base class is made
             reset_cell_parameters(self, self._designs)
+
+    def _draw_weights(self) -> None:
+        if "_widths" in self.__dict__:
+            reset_uneven(self, self._suffixes)
+        else:
+            nn.RNNBase.reset_parameters(self)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -213,10 +238,11 @@ class RecurrentLayers(Notices, nn.RNNBase):
         states = self._states(x, x.size(1), hx, batched)
         output, ends, kept = self._run(x, states, hx is not None, None, segments, return_states)
         if not batched:
-            output, ends = output.squeeze(1), tuple(state.squeeze(1) for state in ends)
-            kept = tuple(state.squeeze(2) for state in kept)
+            output, ends = output.squeeze(1), tuple(each(s, lambda t: t.squeeze(1)) for s in ends)
+            kept = tuple(each(s, lambda t: t.squeeze(2)) for s in kept)
         elif self.batch_first:
-            output, kept = output.transpose(0, 1), tuple(s.transpose(1, 2) for s in kept)
+            output = output.transpose(0, 1)
+            kept = tuple(each(s, lambda t: t.transpose(1, 2)) for s in kept)
         return self._results(output, ends, kept, return_states)
 
     def _forward_packed(self, input: PackedSequence, hx: Any, return_states: bool) -> Any:
@@ -231,11 +257,12 @@ class RecurrentLayers(Notices, nn.RNNBase):
         rows = int(batch_sizes[0])
         states = self._states(data, rows, hx, True)
         if hx is not None:
-            states = tuple(_permuted(state, order) for state in states)
+            states = tuple(permuted(state, order) for state in states)
         if int(batch_sizes[-1]) == rows:  # all of one length
             x = data.view(len(batch_sizes), rows, -1)
             output, ends, kept = self._run(x, states, hx is not None, None, None, return_states)
-            output, kept = output.flatten(0, 1), tuple(state.flatten(1, 2) for state in kept)
+            output = output.flatten(0, 1)
+            kept = tuple(each(s, lambda t: t.flatten(1, 2)) for s in kept)
             if output.requires_grad:  # a view takes no detach_(), and torch gives none here
                 output = output.clone()
         else:
@@ -243,11 +270,13 @@ class RecurrentLayers(Notices, nn.RNNBase):
                 data, states, hx is not None, batch_sizes, None, return_states
             )
         packed = PackedSequence(output, batch_sizes, order, back)
-        ends = tuple(_permuted(state, back) for state in ends)
+        ends = tuple(permuted(state, back) for state in ends)
         return self._results(packed, ends, kept, return_states)
 
-    def _results(self, output: Any, ends: States, kept: States, return_states: bool) -> Any:
-        def shown(states: States) -> Any:
+    def _results(
+        self, output: Any, ends: tuple[State, ...], kept: tuple[State, ...], return_states: bool
+    ) -> Any:
+        def shown(states: tuple[State, ...]) -> Any:
             return states if len(states) > 1 else states[0]
 
         return (output, shown(ends), shown(kept)) if return_states else (output, shown(ends))
@@ -275,65 +304,17 @@ class RecurrentLayers(Notices, nn.RNNBase):
                 f"got {input.size(-1)}"
             )
 
-    def _shapes(self, batch: int) -> tuple[tuple[int, int, int], ...]:
-        """Of the states: [num_layers * directions, B, H], the first with proj_size in H's place."""
-        count = self.num_layers * (2 if self.bidirectional else 1)
-        first = (count, batch, self.proj_size or self.hidden_size)
-        return first, *[(count, batch, self.hidden_size)] * (len(self._design.base.states) - 1)
-
-    def _states(self, x: Tensor, batch: int, hx: Any, batched: bool) -> States:
-        """The states before the first step, [num_layers * directions, B, H]."""
-        shapes = self._shapes(batch)
-        if hx is None:
-            first = x.new_zeros(shapes[0])
-            return tuple(first if shape == shapes[0] else x.new_zeros(shape) for shape in shapes)
-        names = self._design.base.states
-        states = read_states(hx, names)
-        check_dim(states, names, batched)
-        if not batched:
-            states = tuple(state.unsqueeze(1) for state in states)
-        check_shapes(states, names, shapes, self._own("weight_ih_l0"))
-        return states
-
-    def get_expected_cell_size(
-        self, input: Tensor, batch_sizes: Tensor | None
-    ) -> tuple[int, int, int]:
-        """Shape of the last state for an input, or for a pack's data with its batch_sizes."""
-        if batch_sizes is not None:
-            return self._shapes(int(batch_sizes[0]))[-1]
-        return self._shapes(input.size(0 if self.batch_first else 1))[-1]
-
-    def check_forward_args(self, input: Tensor, hidden: Any, batch_sizes: Tensor | None) -> None:
-        """Raises RuntimeError for an input or a state of the wrong shape."""
-        self.check_input(input, batch_sizes)
-        states = hidden if isinstance(hidden, (tuple, list)) else (hidden,)
-        expected = (
-            self.get_expected_hidden_size(input, batch_sizes),
-            *[self.get_expected_cell_size(input, batch_sizes)] * (len(states) - 1),
-        )
-        for place, (state, shape) in enumerate(zip(states, expected, strict=True)):
-            where = f"[{place}]" if len(states) > 1 else ""
-            self.check_hidden_size(state, shape, f"Expected hidden{where} size {{}}, got {{}}")
-
-    def permute_hidden(self, hx: Any, permutation: Tensor | None) -> Any:
-        """The state with the rows in another order."""
-        if permutation is None:
-            return hx
-        if isinstance(hx, Tensor):
-            return _permuted(hx, permutation)
-        return tuple(_permuted(state, permutation) for state in hx)
-
     # ---- layers --------------------------------------------------------------------------------
 
     def _run(
         self,
         x: Tensor,
-        states: States,
+        states: tuple[State, ...],
         started: bool,
         batch_sizes: Tensor | None,
         segments: Segments | Marks | None,
         keep: bool,
-    ) -> tuple[Tensor, States, States]:
+    ) -> tuple[Tensor, tuple[State, ...], tuple[State, ...]]:
         """All layers and directions, time first: the output, the states after the last step, and
         each state at every time step if keep. started: the states were given."""
         call = recorded_call(self)
@@ -345,8 +326,8 @@ class RecurrentLayers(Notices, nn.RNNBase):
         kept: list[States] = []
         for number in range(self.num_layers):
             names = [f"_l{number}{s}" for s in ("", "_reverse")[: 1 + self.bidirectional]]
-            first = number * len(names)
-            own = [tuple(s.select(0, first + k) for s in states) for k in range(len(names))]
+            ways = len(names)
+            own = [tuple(part(s, number, k, ways) for s in states) for k in range(ways)]
             designs = [self._designs[name] for name in names]
             if both and designs[0].key == designs[1].key:
                 layers = [
@@ -364,8 +345,9 @@ class RecurrentLayers(Notices, nn.RNNBase):
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
             if self.dropout and number < self.num_layers - 1:
                 x = nn.functional.dropout(x, self.dropout, self.training)
-        last = tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
-        return x, last, tuple(torch.stack(parts) for parts in zip(*kept, strict=True))
+        ways = 1 + self.bidirectional
+        last = tuple(joined(parts, ways) for parts in zip(*ends, strict=True))
+        return x, last, tuple(joined(parts, ways) for parts in zip(*kept, strict=True))
 
     def _run_layer(
         self,
@@ -384,7 +366,8 @@ class RecurrentLayers(Notices, nn.RNNBase):
         if isinstance(segments, Segments):
             layer = segments.pack(whole)
             if not len(layer.x):
-                return segments.nothing(whole, self._output_size(), keep)
+                size = self.proj_size or width_of(self, suffix)
+                return segments.nothing(whole, size, keep)
             started = True
         measures = None
         if call is not None:
@@ -410,9 +393,6 @@ class RecurrentLayers(Notices, nn.RNNBase):
         reverse = suffix.endswith("_reverse")
         return Layer(x, states, *self._weights(suffix), vectors, None, batch_sizes, reverse)
 
-    def _output_size(self) -> int:
-        return self.proj_size or self.hidden_size
-
     def _weights(self, suffix: str) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         own = self._own
         weights = own("weight_ih" + suffix), own("weight_hh" + suffix)
@@ -420,16 +400,7 @@ class RecurrentLayers(Notices, nn.RNNBase):
             return (*weights, None, None)
         return (*weights, own("bias_ih" + suffix), own("bias_hh" + suffix))
 
-    def _own(self, name: str) -> Tensor:
-        """A parameter; parametrized ones are attributes of the class."""
-        found = self._parameters.get(name)
-        return cast(Tensor, getattr(self, name)) if found is None else found
-
     @property
     def _suffixes(self) -> list[str]:
         ways = ("", "_reverse")[: 2 if self.bidirectional else 1]
         return [f"_l{layer}{way}" for layer in range(self.num_layers) for way in ways]
-
-
-def _permuted(state: Tensor, order: Tensor | None) -> Tensor:
-    return state if order is None else state.index_select(1, order)

@@ -11,6 +11,7 @@ from ..cells.builtin import lstm_type
 from .design import ActivationLike, ActivationLikes, Trainable, Zoneout, make_design, make_designs
 from .layers import RecurrentLayers
 from .step import StepCell
+from .widths import HiddenSize
 
 __all__ = ["LSTM", "LSTMCell"]
 
@@ -54,9 +55,11 @@ class LSTM(RecurrentLayers):
     Input [T, B, input_size] ([B, T, input_size] with batch_first, [T, input_size] unbatched, or a
     PackedSequence) and optionally (h0, c0), each [num_layers * directions, B, hidden_size] (h0:
     proj_size if that is given). Returns the output [T, B, directions * hidden_size] and (h, c), as
-    torch.nn.LSTM does. Parameters have torch.nn.LSTM's names and shapes, gates in the order
-    i f g o, so weights load both ways. Where it computes something else, the state_dict says so in
-    one more entry, and its weights load nowhere else without a word.
+    torch.nn.LSTM does. hidden_size may be a list with a width for each layer: h and c, also those
+    given, are then tuples with one [directions, B, width] for each layer.
+    Parameters have torch.nn.LSTM's names and shapes, gates in the order i f g o, so weights load
+    both ways. Where it computes something else, the state_dict says so in one more entry, and its
+    weights load nowhere else without a word.
 
     Raises FormulaError for an activation that cannot be used, naming the slot; ValueError and
     RuntimeError for wrong shapes, as torch.nn.LSTM does.
@@ -73,7 +76,7 @@ class LSTM(RecurrentLayers):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: HiddenSize,
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,

@@ -12,10 +12,14 @@ from typing import Any, ClassVar
 
 from torch import fx, nn
 
-__all__ = ["Notices", "leaf"]
+__all__ = ["UNPREPARED", "Notices", "leaf"]
 
 _NAMES = re.compile(r"[A-Za-z_][\w.]*")
 _KINDS = tuple(f"{kind}{cell}" for kind in ("LSTM", "GRU", "RNN") for cell in ("", "Cell"))
+UNPREPARED = (
+    "Opacus computes per-sample gradients of modules with one result, and {} has several; call "
+    "anygate.interop.opacus.prepare(model) before GradSampleModule or PrivacyEngine"
+)
 _SILENT = ("torch", "anygate")
 _CLASS: Any = vars(object)["__class__"]
 
@@ -74,6 +78,21 @@ class Notices:
     def qconfig(self) -> None:
         vars(self).pop("qconfig", None)
 
+    @property
+    def ft_compute_sample_grad(self) -> Any:
+        """Set by Opacus on a module that it has no rule for."""
+        try:
+            return vars(self)["ft_compute_sample_grad"]
+        except KeyError:
+            raise AttributeError("ft_compute_sample_grad") from None
+
+    @ft_compute_sample_grad.setter
+    def ft_compute_sample_grad(self, value: Any) -> None:
+        name = type(self).__name__
+        if isinstance(self, nn.RNNBase) or name.startswith("LSTM"):
+            raise RuntimeError(UNPREPARED.format(name))
+        vars(self)["ft_compute_sample_grad"] = value
+
 
 def leaf(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     """A call of the module in a graph of torch.fx, which is traced through and shows no inside, as
@@ -115,6 +134,8 @@ def _say(line: tuple[str, int], name: str) -> None:
 @lru_cache(maxsize=4)
 def _say_quantized(name: str) -> None:
     warnings.warn(
-        f"torch.ao.quantization knows no anygate.{name}: it stays as it is, in its own dtype",
+        f"torch.ao.quantization knows no anygate.{name}: it stays as it is, in its own dtype. For "
+        "int8, export to ONNX and quantise the file by ONNX Runtime (the recipe 'int8'); or, where "
+        "torch's module computes the same, anygate.swap(model, to=torch.nn) first",
         stacklevel=3,
     )

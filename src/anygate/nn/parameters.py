@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from .design import Design
+from .widths import width_of
 
 __all__ = [
     "Designs",
@@ -36,7 +37,7 @@ def register_parameters(module: nn.Module, designs: Designs, **where: Any) -> No
     for suffix, design in designs.items():
         learnt = dict(design.learnt)
         for name in design.cell.per_unit:
-            width = 1 if learnt.get(name) == "shared" else cast(int, module.hidden_size)
+            width = 1 if learnt.get(name) == "shared" else width_of(module, suffix)
             value = nn.Parameter(torch.empty((1, width), **where))
             module.register_parameter(attribute(name, suffix), value)
     reset_cell_parameters(module, designs)
@@ -64,7 +65,7 @@ def reset_cell_parameters(module: nn.Module, designs: Designs) -> None:
         for name in design.cell.per_unit:
             value = getattr(module, attribute(name, suffix))
             if name in begin and begin[name] is None:
-                bound = 1 / math.sqrt(module.hidden_size)  # type: ignore[arg-type]
+                bound = 1 / math.sqrt(width_of(module, suffix))
                 nn.init.uniform_(value, -bound, bound)
             else:
                 nn.init.constant_(value, design.cell.parameters[name])
@@ -74,6 +75,6 @@ def cell_vectors(module: nn.Module, design: Design, suffix: str) -> Tensor | Non
     """The cell's per_unit, [number, H]."""
     if not design.cell.per_unit:
         return None
-    hidden = module.hidden_size
+    hidden = width_of(module, suffix)
     rows = [getattr(module, attribute(name, suffix)) for name in design.cell.per_unit]
     return torch.stack([row.reshape(-1).expand(hidden) for row in rows])

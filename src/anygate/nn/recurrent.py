@@ -8,6 +8,7 @@ from ..cells import CellType
 from .design import ActivationLike, ActivationLikes, Trainable, Zoneout, make_design, make_designs
 from .layers import RecurrentLayers
 from .step import StepCell
+from .widths import HiddenSize
 
 __all__ = ["Recurrent", "RecurrentCell"]
 
@@ -55,7 +56,7 @@ class Recurrent(RecurrentLayers):
         self,
         cell: CellType,
         input_size: int,
-        hidden_size: int,
+        hidden_size: HiddenSize,
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,

@@ -11,6 +11,7 @@ from .design import ActivationLike, ActivationLikes, Trainable, Zoneout, make_de
 from .layers import RecurrentLayers
 from .run import Autocast
 from .step import StepCell
+from .widths import HiddenSize
 
 __all__ = ["RNN", "RNNCell"]
 
@@ -51,7 +52,7 @@ class RNN(RecurrentLayers):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: HiddenSize,
         num_layers: int = 1,
         nonlinearity: str | None = None,
         bias: bool = True,

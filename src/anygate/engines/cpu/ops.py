@@ -343,6 +343,8 @@ _TABLE: Mapping[str, Callable[..., Any]] = {
     "normal_pdf": _normal_pdf,
     "absolute": _intrinsic("fabs"),
     "sign": _sign,
+    "rounded": _intrinsic("nearbyint"),
+    "floor": _intrinsic("floor"),
     "sin": _sin,
     "cos": _cos,
     "sinh": _sinh,

@@ -44,7 +44,10 @@ _CONDITIONS: dict[str, Callable[..., str]] = {
 """Operations whose result is true or false."""
 _LIBRARY = {
     name: f"{name}f"
-    for name in ("expm1", "log", "log1p", "erf", "sin", "cos", "sinh", "cosh", "asinh", "atan")
+    for name in (
+        *("expm1", "log", "log1p", "erf", "sin", "cos", "sinh", "cosh", "asinh", "atan"),
+        "floor",
+    )
 }
 """Functions that CUDA and C have under the same name."""
 

@@ -128,6 +128,8 @@ OPS: Mapping[str, Callable[..., Tensor]] = {
     "normal_pdf": _normal_pdf,
     "absolute": torch.abs,
     "sign": _sign,
+    "rounded": torch.round,
+    "floor": torch.floor,
     "sin": torch.sin,
     "cos": torch.cos,
     "sinh": _sinh,

@@ -130,6 +130,8 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "normal_pdf": _normal_pdf,
     "absolute": np.abs,
     "sign": np.sign,
+    "rounded": np.rint,
+    "floor": np.floor,
     "sin": np.sin,
     "cos": np.cos,
     "sinh": np.sinh,

@@ -328,6 +328,8 @@ _TABLE: Mapping[str, Callable[..., str]] = {
     "normal_pdf": _normal_pdf,
     "absolute": _operator("Abs"),
     "sign": _sign,
+    "rounded": _operator("Round"),
+    "floor": _operator("Floor"),
     "sin": _operator("Sin"),
     "cos": _operator("Cos"),
     "sinh": _sinh,

@@ -2,7 +2,8 @@
 // the whole range, infinities, NaN and zeros of both signs included (tests/cuda/test_functions.py).
 //
 // They are made of machine instructions and of functions that CUDA and every C library have: expm1f,
-// logf, log1pf, erff, sinf, cosf, sinhf, coshf, asinhf, atanf (CUDA documents 1 to 3 ulp for them).
+// logf, log1pf, erff, sinf, cosf, sinhf, coshf, asinhf, atanf (CUDA documents 1 to 3 ulp for them),
+// floorf, rintf.
 // The two approximate instructions, of which the hot ones are made, are documented as within 2^-22.5
 // (ex2.approx) and 1 ulp (rcp.approx); the tests' emulator puts errors of that size into them.
 // Products whose rounding is put back are __fmul_rn, which no compiler joins with a sum.
@@ -24,6 +25,7 @@ __device__ __forceinline__ float held(float x, float low, float high) {
   return x > high ? high : x;
 }
 __device__ __forceinline__ float f_sign(float x) { return x > 0.f ? 1.f : x < 0.f ? -1.f : x + 0.f; }
+__device__ __forceinline__ float f_rounded(float x) { return rintf(x); }
 __device__ __forceinline__ float f_absolute(float x) { return fabsf(x); }
 __device__ __forceinline__ float f_sqrt(float x) { return sqrtf(x); }
 
