@@ -20,9 +20,9 @@ from ..layout import Layout, layout_of
 from ..openmp import openmp_symbols
 from . import amx
 from .emit import Target
-from .kernels import emit_kernels, emit_products
+from .kernels import emit_kernels, emit_way_back
 
-__all__ = ["Kernels", "compile_module", "kernels", "link", "products", "target_for", "tile_target"]
+__all__ = ["Kernels", "compile_module", "kernels", "link", "sweep", "target_for", "tile_target"]
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
@@ -30,8 +30,8 @@ llvm.initialize_native_asmprinter()
 
 @dataclass(frozen=True)
 class Kernels:
-    """Machine code of one cell: forward(arguments, threads) and, for training, backward, else
-    infer(constants, x, z_x, output, starts..., lasts...); and
+    """Machine code of one cell: forward(arguments, threads) and, for training, the address of
+    backward_share for `sweep`, else infer(constants, x, z_x, output, starts..., lasts...); and
     fingerprint(table, count) and sample of weights. by_tiles(): the same with products by tiles,
     which alone have split_weights (amx.py); None where there are no tiles. numbers, norms: how many
     a measuring kernel writes for a time step, forward and backward."""
@@ -41,7 +41,7 @@ class Kernels:
     numbers: int
     norms: int
     forward: Callable[[Any, int], None]
-    backward: Callable[[Any, int], None] | None
+    backward: int
     infer: Callable[..., int] | None
     fingerprint: Callable[[Any, int], int]
     sample: Callable[[Any, int], int]
@@ -89,7 +89,7 @@ def kernels(
     engine = _made(key, lambda: emit_kernels(target, cell, training, measuring))
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
     forward = call(engine.get_function_address("forward"))
-    backward = call(engine.get_function_address("backward")) if training else None
+    backward = engine.get_function_address("backward_share") if training else 0
     addresses = [ctypes.c_size_t] * (4 + 2 * layout.states)
     infer = None
     if not training:
@@ -126,12 +126,12 @@ def kernels(
 
 
 @functools.lru_cache(maxsize=2)
-def products(dtype: str) -> Callable[[Any, int], None]:
-    """gradients(arguments, threads) of products.py."""
+def sweep(dtype: str) -> Callable[[Any, int], None]:
+    """sweep(arguments, threads) of sweep.py."""
     target = target_for(dtype)
-    engine = _made(_digest(("products", target)), lambda: emit_products(target))
+    engine = _made(_digest(("sweep", target)), lambda: emit_way_back(target))
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
-    run = call(engine.get_function_address("gradients"))
+    run = call(engine.get_function_address("sweep"))
     run.keep = engine  # type: ignore[attr-defined]
     return run
 

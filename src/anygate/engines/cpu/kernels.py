@@ -14,14 +14,14 @@ from .emit import I32, I64, PTR, Target, external, function
 from .fingerprint import emit_fingerprints
 from .forward import emit_forward, forward_arguments
 from .loops import integer
-from .products import emit_gradients
+from .sweep import emit_sweep
 
-__all__ = ["emit_kernels", "emit_products"]
+__all__ = ["emit_kernels", "emit_way_back"]
 
 
 def emit_kernels(target: Target, cell: Cell, training: bool, measuring: bool = False) -> ir.Module:
-    """A module with `forward(arguments, threads)`, for training also `backward`, else `infer`; and
-    `fingerprint` and `sample` of weights; by tiles `split_weights`. measuring: kernels that fill
+    """A module with `forward(arguments, threads)`, for training also `backward_share` for `sweep`,
+    else `infer`; and `fingerprint` and `sample` of weights; by tiles `split_weights`. measuring: kernels that fill
     `measures` too."""
     module = ir.Module("anygate")
     _emit_team(module, "forward", emit_forward(module, target, cell, training, measuring))
@@ -29,16 +29,16 @@ def emit_kernels(target: Target, cell: Cell, training: bool, measuring: bool = F
     if target.amx:
         emit_split_weights(module, target)
     if training:
-        _emit_team(module, "backward", emit_backward(module, target, cell, measuring))
+        emit_backward(module, target, cell, measuring).linkage = ""
     else:
         _emit_infer(module, layout_of(cell))
     return module
 
 
-def emit_products(target: Target) -> ir.Module:
-    """A module with `gradients(arguments, threads)`, the same for every cell."""
-    module = ir.Module("anygate products")
-    _emit_team(module, "gradients", emit_gradients(module, target))
+def emit_way_back(target: Target) -> ir.Module:
+    """A module with `sweep(arguments, threads)`, the same for every cell."""
+    module = ir.Module("anygate sweep")
+    _emit_team(module, "sweep", emit_sweep(module, target))
     return module
 
 

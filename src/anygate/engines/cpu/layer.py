@@ -276,7 +276,6 @@ def backward(
         code, parts = tiles, _room(batch, threads, by_units, 4 * -(-hidden // amx.DEPTH))
     else:
         recurrent = backward_weight(weight_hh, code, verify_bytes=True)
-    assert code.backward is not None
     packed_vectors = pack_vectors(vectors, code.target)
     masks = None if masks is None else masks.contiguous()
     grad_vectors = x.new_zeros(0)
@@ -285,33 +284,42 @@ def backward(
     table = None if receive is None else _table(threads, steps, code.norms)
     offsets = _offsets(batch_sizes)
     sums = WeightGradients(
-        code, threads, x, starts[0], weight_ih, weight_hh, kept[0], batch_sizes, reverse, need_x
+        code,
+        x,
+        starts[0],
+        weight_ih,
+        weight_hh,
+        kept[0],
+        batch_sizes,
+        offsets,
+        reverse,
+        need_x,
+        need_start=True,
     )
     last = [t.data_ptr() for t in (*starts, *kept)]
     last += [_address(t) for t in (*step_grads, *grads)]
-    for first, after, grad_z in sums.stretches():
-        arrived = ctypes.c_int64(0)
-        arguments = _arguments(_BACKWARD + len(last))(
-            steps,
-            batch,
-            hidden,
-            _address(offsets),
-            recurrent.data_ptr(),
-            _address(packed_vectors),
-            _address(masks),
-            saved.data_ptr(),
-            grad_z,
-            grad_vectors.data_ptr(),
-            reverse,
-            by_units,
-            first,
-            after,
-            ctypes.addressof(arrived),
-            _address(table),
-            _address(parts),
-            *last,
-        )
-        code.backward(arguments, threads)
+    arguments = _arguments(_BACKWARD + len(last))(
+        steps,
+        batch,
+        hidden,
+        _address(offsets),
+        recurrent.data_ptr(),
+        _address(packed_vectors),
+        _address(masks),
+        saved.data_ptr(),
+        0,
+        0,
+        grad_vectors.data_ptr(),
+        reverse,
+        by_units,
+        0,
+        0,
+        0,
+        _address(table),
+        _address(parts),
+        *last,
+    )
+    sums.run(code.backward, arguments, threads)
     if receive is not None and table is not None:
         receive(table)
     if vectors is not None:
