@@ -30,8 +30,8 @@ llvm.initialize_native_asmprinter()
 
 @dataclass(frozen=True)
 class Kernels:
-    """Machine code of one cell: forward(arguments, threads) and, for training, the address of
-    backward_share for `sweep`, else infer(constants, x, z_x, output, starts..., lasts...); and
+    """Machine code of one cell: forward(arguments, threads), prepared(constants, x, z_x, output,
+    saved, others, starts..., lasts...) and, for training, the address of backward_share; and
     fingerprint(table, count) and sample of weights. by_tiles(): the same with products by tiles,
     which alone have split_weights (amx.py); None where there are no tiles. numbers, norms: how many
     a measuring kernel writes for a time step, forward and backward."""
@@ -42,7 +42,7 @@ class Kernels:
     norms: int
     forward: Callable[[Any, int], None]
     backward: int
-    infer: Callable[..., int] | None
+    prepared: Callable[..., int]
     fingerprint: Callable[[Any, int], int]
     sample: Callable[[Any, int], int]
     split_weights: Callable[..., int] | None
@@ -90,11 +90,8 @@ def kernels(
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
     forward = call(engine.get_function_address("forward"))
     backward = engine.get_function_address("backward_share") if training else 0
-    addresses = [ctypes.c_size_t] * (4 + 2 * layout.states)
-    infer = None
-    if not training:
-        address = engine.get_function_address("infer")
-        infer = ctypes.CFUNCTYPE(ctypes.c_int64, *addresses)(address)
+    addresses = [ctypes.c_size_t] * (6 + 2 * layout.states)
+    prepared = ctypes.CFUNCTYPE(ctypes.c_int64, *addresses)(engine.get_function_address("prepared"))
     ask = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_int64)
     fingerprint, sample = (
         ask(engine.get_function_address(name)) for name in ("fingerprint", "sample")
@@ -116,7 +113,7 @@ def kernels(
         norms,
         forward,
         backward,
-        infer,
+        prepared,
         fingerprint,
         sample,
         split,

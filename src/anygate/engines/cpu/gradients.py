@@ -8,17 +8,17 @@ the next overwrites it (sweep.py).
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .compiler import Kernels, sweep
-from .packing import backward_weight, in_order, input_weight
+from .packing import backward_weight, input_weight
 from .products import room_size
 from .sweep import SWEEP_ARGUMENTS
 
-__all__ = ["WeightGradients", "last_rows"]
+__all__ = ["Gradients", "WayBack", "last_rows"]
 
 _ROWS = 1024
 """Rows of grad_z in a stretch: enough that adding to the gradients costs nothing beside."""
@@ -26,114 +26,131 @@ _Arguments = ctypes.c_int64 * len(SWEEP_ARGUMENTS)
 _Counters = ctypes.c_int64 * 3
 
 
-class WeightGradients:
-    """The gradients of x, of state 0 before the first step, of the weights and of the biases.
+class Gradients(NamedTuple):
+    """Gradients of x and of state 0 before the first step (None: not asked for), of the weights and
+    of the biases, each in memory of its own."""
 
-    x [T, B, I] and states [T, B, H] (state 0 after every step), or [N, I] and [N, H] packed with
-    batch_sizes [T]; start [B, H]: state 0 before the first step. need_start: its gradient is
-    wanted.
-    """
+    x: Tensor | None
+    start: Tensor | None
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor
+    bias_hh: Tensor
+
+
+class WayBack:
+    """The way back through layers of these sizes. rows: N, those of a pack or T*B."""
 
     def __init__(
         self,
         code: Kernels,
+        steps: int,
+        batch: int,
+        inputs: int,
+        hidden: int,
+        rows: int,
+        reverse: bool,
+    ) -> None:
+        layout = code.layout
+        self.code, self.rows, self.most = code, rows, _ROWS
+        self.sizes = steps, batch, inputs, hidden
+        self.width = layout.panels * hidden
+        self.of_x, self.of_h = (len(blocks) * hidden for blocks in (layout.from_x, layout.from_h))
+        self.begin_of_h = layout.first_from_h * hidden
+        self.facts = reverse, rows, self.width, self.of_x, self.begin_of_h
+        self.order_x, self.order_h = (_order(b, hidden) for b in (layout.from_x, layout.from_h))
+        self.apart = min(rows, max(_ROWS, batch))
+
+    def run(
+        self,
+        arguments: Any,
+        threads: int,
         x: Tensor,
+        states: Tensor,
         start: Tensor,
         weight_ih: Tensor,
         weight_hh: Tensor,
-        states: Tensor,
-        batch_sizes: Tensor | None,
-        offsets: Tensor | None,
-        reverse: bool,
         need_x: bool,
         need_start: bool,
-    ) -> None:
-        self.code, self.layout = code, code.layout
-        batch, hidden = start.shape
-        self.steps, inputs = len(x) if batch_sizes is None else len(batch_sizes), x.shape[-1]
-        rows = self.steps * batch if batch_sizes is None else len(x)
-        self.width, self.end_of_x = self.layout.panels * hidden, len(weight_ih)
-        self.begin_of_h = self.layout.first_from_h * hidden
+        batch_sizes: Tensor | None = None,
+        offsets: Tensor | None = None,
+    ) -> Gradients:
+        """arguments: those of the cell's backward_share. x [T, B, I] and states [T, B, H] (state 0
+        after every step), or [N, I] and [N, H] packed with batch_sizes [T]; start [B, H]: state 0
+        before the first step. All contiguous."""
+        code, (steps, batch, inputs, hidden) = self.code, self.sizes
         weight = input_weight(weight_ih, code, verify_bytes=True) if need_x else None
         recurrent = backward_weight(weight_hh, code, verify_bytes=True) if need_start else None
-        before = None if batch_sizes is None else _rows_before(batch_sizes, rows, reverse)
-        self.grad_x = torch.empty_like(x) if need_x else x.new_empty(0)
-        self.grad_start = torch.empty_like(start) if need_start else None
-        self.grad_ih = torch.empty_like(weight_ih, memory_format=torch.contiguous_format)
-        self.grad_hh = torch.empty_like(weight_hh, memory_format=torch.contiguous_format)
-        self.grad_bias = x.new_empty(self.width)
-        self.apart = min(rows, max(_ROWS, batch))
-        self.fixed = (
-            0,
-            self.steps,
-            batch,
-            inputs,
-            hidden,
-            _address(offsets),
-            reverse,
-            rows,
-            self.width,
-            self.end_of_x,
-            self.begin_of_h,
-            x.data_ptr(),
-            states.data_ptr(),
-            start.data_ptr(),
-            _address(before),
-            _address(weight),
-            _address(recurrent),
-            self.grad_x.data_ptr(),
-            self.grad_ih.data_ptr(),
-            self.grad_hh.data_ptr(),
-            self.grad_bias.data_ptr(),
-            _address(self.grad_start),
-        )
-        self.keep = before, weight, recurrent
-
-    def run(self, loop: int, arguments: Any, threads: int) -> None:
-        """Go back through the layer with a cell's backward_share and its arguments."""
-        if not self.apart:  # no rows
-            for total in (self.grad_ih, self.grad_hh, self.grad_bias):
+        before = None
+        if batch_sizes is not None:
+            before = _rows_before(batch_sizes, self.rows, bool(self.facts[0]))
+        empty = x.new_empty
+        grad_x = torch.empty_like(x) if need_x else None
+        grad_start = torch.empty_like(start) if need_start else None
+        grad_ih, grad_hh = empty(self.of_x, inputs), empty(self.of_h, hidden)
+        grad_bias = empty(self.width)
+        if self.rows:
+            rows = min(self.apart, self.most)
+            size, turned = room_size(rows, inputs, hidden, code.target.lanes, threads)
+            rooms, met = empty(size + 2 * self.apart * self.width), _Counters()
+            room = rooms.data_ptr()
+            given = _Arguments(
+                0,
+                *self.sizes,
+                _address(offsets),
+                *self.facts,
+                x.data_ptr(),
+                states.data_ptr(),
+                start.data_ptr(),
+                _address(before),
+                _address(weight),
+                _address(recurrent),
+                _address(grad_x),
+                grad_ih.data_ptr(),
+                grad_hh.data_ptr(),
+                grad_bias.data_ptr(),
+                _address(grad_start),
+                room,
+                turned,
+                0,
+                0,
+                0,
+                0,
+                0,
+                code.backward,
+                ctypes.addressof(arguments),
+                len(arguments),
+                self.most,
+                room + size * rooms.element_size(),
+                self.apart,
+                ctypes.addressof(met),
+            )
+            sweep(code.target.dtype)(given, threads)
+        else:
+            for total in (grad_ih, grad_hh, grad_bias):
                 total.zero_()
-            return
-        size, turned = room_size(
-            min(self.apart, _ROWS), *self.fixed[3:5], self.code.target.lanes, threads
-        )
-        rooms = self.grad_bias.new_empty(size + 2 * self.apart * self.width)
-        room = rooms.data_ptr()
-        met = _Counters()
-        given = _Arguments(
-            *self.fixed,
-            room,
-            turned,
-            0,
-            0,
-            0,
-            0,
-            0,
-            loop,
-            ctypes.addressof(arguments),
-            len(arguments),
-            _ROWS,
-            room + size * rooms.element_size(),
-            self.apart,
-            ctypes.addressof(met),
-        )
-        sweep(self.code.target.dtype)(given, threads)
-
-    def results(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gradients of weight_ih, weight_hh, bias_ih and bias_hh, each in memory of its own."""
-        bias_ih, bias_hh = self.grad_bias[: self.end_of_x], self.grad_bias[self.begin_of_h :]
-        from_x, from_h = _inverse(self.layout.from_x), _inverse(self.layout.from_h)
-        return (
-            in_order(self.grad_ih, from_x),
-            in_order(self.grad_hh, from_h),
-            in_order(bias_ih, from_x).clone(),
-            in_order(bias_hh, from_h).clone(),
+        bias_ih, bias_hh = grad_bias[: self.of_x], grad_bias[self.begin_of_h :]
+        return Gradients(
+            grad_x,
+            grad_start,
+            grad_ih if self.order_x is None else grad_ih.index_select(0, self.order_x),
+            grad_hh if self.order_h is None else grad_hh.index_select(0, self.order_h),
+            bias_ih.clone() if self.order_x is None else bias_ih.index_select(0, self.order_x),
+            bias_hh.clone() if self.order_h is None else bias_hh.index_select(0, self.order_h),
         )
 
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
+
+
+def _order(blocks: tuple[int, ...], hidden: int) -> Tensor | None:
+    """The row of a gradient, whose blocks of H rows lie as the kernels have them, for each row of
+    the weight; None where the order is the same."""
+    if blocks == tuple(range(len(blocks))):
+        return None
+    places = [blocks.index(k) for k in range(len(blocks))]
+    return (torch.tensor(places)[:, None] * hidden + torch.arange(hidden)).flatten()
 
 
 def _rows_before(sizes: Tensor, count: int, reverse: bool) -> Tensor:
@@ -147,11 +164,6 @@ def _rows_before(sizes: Tensor, count: int, reverse: bool) -> Tensor:
     after = (steps + 1).clamp(max=len(sizes) - 1)
     goes_on = (steps + 1 < len(sizes)) & (unit < sizes[after])
     return torch.where(goes_on, begins[after] + unit, -1 - unit)
-
-
-def _inverse(blocks: tuple[int, ...]) -> tuple[int, ...]:
-    """The inverse of a permutation of blocks."""
-    return tuple(blocks.index(k) for k in range(len(blocks)))
 
 
 def last_rows(batch_sizes: Tensor) -> Tensor:

@@ -1,0 +1,208 @@
+"""A layer that is trained again and again with inputs of one shape: all that depends on the shape is
+done once."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from ..checks import check_layer
+from ..openmp import team_size
+from ..protocol import Layer
+from .backward import backward_arguments
+from .compiler import Kernels
+from .forward import forward_arguments
+from .gradients import WayBack
+from .layer import backward_team, forward_plan
+from .memory import large
+from .packing import Packed, backward_weight, forward_entry
+
+__all__ = ["Trained", "trained"]
+
+
+class Trained:
+    """One direction of one layer of whole batches, without vectors, masks and measures; as
+    `plain.apply` wants it. A state may be [1, B, H], an input and the output of any shape that has
+    the memory of [T, B, ...]."""
+
+    def __init__(self, code: Kernels, layer: Layer, output: Sequence[int]) -> None:
+        x, states, *weights, vectors, masks, _, reverse = layer
+        self.code, self.layout, self.like = code, code.layout, layer
+        self.steps, self.inputs = x.shape[0], x.shape[-1]
+        self.batch, self.hidden = states[0].shape[-2:]
+        self.rows = self.steps * self.batch
+        self.weights = sum(w is not None for w in weights)
+        sizes = self.steps, self.batch, self.inputs, self.hidden
+        self.ahead, _, self.team, _ = forward_plan(code, *sizes)
+        self.back = backward_team(code, self.steps, self.batch, self.hidden)
+        self.way = WayBack(code, *sizes, self.rows, reverse)
+        self.asked = team_size()
+        self.output = tuple(output)
+        self.saved = self.rows, self.layout.saved * self.hidden
+        self.others = self.layout.states - 1, self.rows, self.hidden
+        count = len(backward_arguments(self.layout.states))
+        self.backward_arguments = ctypes.c_int64 * count
+        # Without a start that learns, nothing goes through R at the first step.
+        self.through = self.steps > 1
+        self.packed: tuple[list[Any], Any, Packed] | None = None
+
+    def is_ready(self, weights: Sequence[Tensor]) -> bool:
+        """True if `apply` may be called with these weights, which are contiguous then."""
+        if self.steps > 1 and team_size() != self.asked:
+            return False
+        if self.packed is not None:
+            for weight, (place, shape) in zip(weights, self.packed[0], strict=True):
+                if weight.data_ptr() != place or weight.shape != shape:
+                    break
+                if not weight.is_contiguous():
+                    return False
+            else:
+                return True
+        if not all(w.is_contiguous() for w in weights):
+            return False
+        x, states, *_ = self.like
+        check_layer(self.layout, x, states, weights[0], weights[1], None, None, self.rows)
+        self._pack(weights)
+        return True
+
+    def _pack(self, weights: Sequence[Tensor]) -> tuple[list[Any], Any, Packed]:
+        """Pack weights that are new or have changed."""
+        entry = forward_entry(tuple(weights), self.code)
+        threads, by_units = self.team
+        values = dict.fromkeys(forward_arguments(self.layout.states), 0)
+        values |= {
+            "steps": self.steps,
+            "batch": self.batch,
+            "inputs": 0 if self.ahead else self.inputs,
+            "hidden": self.hidden,
+            "weight": entry.made[0].data_ptr(),
+            "recurrent": entry.made[1].data_ptr(),
+            "bias": entry.made[2].data_ptr(),
+            "keep": 1,
+            "reverse": self.like.reverse,
+            "by_units": by_units,
+        }
+        state = self.batch * self.hidden * self.code.target.size
+        numbers = [
+            *values.values(),
+            ctypes.addressof(entry.table),
+            len(weights),
+            entry.fingerprint,
+            0,
+            threads,
+            state,
+            self.steps * state,
+        ]
+        constants = (ctypes.c_uint64 * len(numbers))(*numbers)
+        self.packed = [(w.data_ptr(), w.shape) for w in weights], (constants, entry), entry.made
+        return self.packed
+
+    def forward(self, tensors: Sequence[Any]) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
+        """The output, the states after the last step, and what the way back needs."""
+        count = self.layout.states
+        starts, x, weights = (
+            tensors[:count],
+            tensors[count],
+            tensors[count + 1 : count + 1 + self.weights],
+        )
+        output = x.new_empty(self.output)
+        saved, others = large(self.saved, x), large(self.others, x)
+        last = [torch.empty_like(start) for start in starts]
+        packed = self.packed
+        while True:
+            assert packed is not None
+            _, (constants, _), made = packed
+            z_x = None
+            if self.ahead:
+                z_x = linear(x.view(self.rows, self.inputs), weights[0], made[3])
+            changed = self.code.prepared(
+                ctypes.addressof(constants),
+                x.data_ptr(),
+                0 if z_x is None else z_x.data_ptr(),
+                output.data_ptr(),
+                saved.data_ptr(),
+                others.data_ptr(),
+                *[start.data_ptr() for start in starts],
+                *[state.data_ptr() for state in last],
+            )
+            if not changed:
+                return output, last, saved, others
+            packed = self._pack(weights)
+
+    def backward(
+        self,
+        tensors: Sequence[Any],
+        kept: tuple[Tensor, Tensor, Tensor],
+        grads: Sequence[Tensor | None],
+        needs: Sequence[bool],
+    ) -> tuple[Any, ...]:
+        """The gradients of `tensors`, of which those are wanted that `needs` says."""
+        layout, count = self.layout, self.layout.states
+        starts, (x, weight_ih, weight_hh) = tensors[:count], tensors[count : count + 3]
+        output, saved, others = kept
+        need_start, need_x = any(needs[:count]), needs[count]
+        states = [output if k == layout.output else others[k - (k > layout.output)] for k in range(count)]
+        by_step: list[Tensor | None] = [None] * count
+        if grads[0] is not None:
+            by_step[layout.output] = grads[0].contiguous()
+        if by_step[0] is None:
+            by_step[0] = torch.zeros_like(states[0])
+        running = [
+            torch.zeros_like(start)
+            if g is None
+            else g.clone(memory_format=torch.contiguous_format)
+            for g, start in zip(grads[1:], starts, strict=True)
+        ]
+        recurrent = backward_weight(weight_hh, self.code, True) if self.through else None
+        threads, by_units = self.back
+        arguments = self.backward_arguments(
+            self.steps,
+            self.batch,
+            self.hidden,
+            0,
+            0 if recurrent is None else recurrent.data_ptr(),
+            0,
+            0,
+            saved.data_ptr(),
+            0,
+            0,
+            0,
+            self.like.reverse,
+            by_units,
+            0,
+            0,
+            0,
+            0,
+            0,
+            *[start.data_ptr() for start in starts],
+            *[state.data_ptr() for state in states],
+            *[0 if g is None else g.data_ptr() for g in by_step],
+            *[g.data_ptr() for g in running],
+        )
+        threads = min(threads, team_size())
+        found = self.way.run(
+            arguments, threads, x, states[0], starts[0], weight_ih, weight_hh, need_x, need_start
+        )
+        of_starts: list[Tensor | None] = [None] * count
+        if need_start:
+            assert found.start is not None
+            first = running[0].add_(found.start) if layout.carried else found.start
+            of_starts = [first, *running[1:]]
+        biases = (found.bias_ih, found.bias_hh) if self.weights == 4 else (None, None)
+        return *of_starts, found.x, found.weight_ih, found.weight_hh, *biases, None, None, None
+
+
+def trained(code: Kernels, layer: Layer, output: Sequence[int]) -> Trained | None:
+    """A way to train layers like this one; None where a call has more to do than a call of machine
+    code: packs, vectors and masks, products by tiles. output: its shape as it is to be given."""
+    x, states, *_, vectors, masks, batch_sizes, _ = layer
+    batch, hidden = states[0].shape[-2:]
+    if vectors is not None or masks is not None or batch_sizes is not None or not x.numel():
+        return None
+    *_, tiles = forward_plan(code, x.shape[0], batch, x.shape[-1], hidden)
+    return None if tiles is not None else Trained(code, layer, output)
