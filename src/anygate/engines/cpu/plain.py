@@ -14,7 +14,17 @@ from ...cells import cell_of
 from ..again import gradients, warn_once
 from ..protocol import CREATE_GRAPH, Layer, Measures, load
 
-__all__ = ["apply", "backward", "code", "forward", "present"]
+__all__ = [
+    "CREATE_GRAPH_RUNS",
+    "apply",
+    "backward",
+    "code",
+    "forward",
+    "have_memory",
+    "present",
+]
+
+CREATE_GRAPH_RUNS = "a gradient of a gradient (create_graph=True) is taken: this backward runs"
 
 
 def forward(
@@ -117,12 +127,12 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         key, reverse, keep, measures, count = ctx.call
         *tensors, output, saved, others = ctx.saved_tensors
-        plain = not torch.is_grad_enabled() and _have_memory(grads)
+        plain = not torch.is_grad_enabled() and have_memory(grads)
         if measures is not None and not plain:
             raise RuntimeError(CREATE_GRAPH)
         nothing = (None,) * 5
         if torch.is_grad_enabled():  # create_graph: these gradients will be differentiated
-            warn_once("a gradient of a gradient (create_graph=True) is taken: this backward runs")
+            warn_once(CREATE_GRAPH_RUNS)
             return *nothing, *gradients(_eager(key, reverse, keep, count), tuple(tensors), grads)
         layer = _layer_of(tensors, count, reverse)
         if ctx.version._version != ctx.unchanged:
@@ -178,7 +188,7 @@ def present(results: Any, tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
     return (*first, *given, None, None)
 
 
-def _have_memory(tensors: Any) -> bool:
+def have_memory(tensors: Any) -> bool:
     """False for the batched gradients of torch.autograd.grad(is_grads_batched=True)."""
     try:
         return all(t is None or t.data_ptr() is not None for t in tensors)

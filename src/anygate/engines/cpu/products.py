@@ -110,7 +110,13 @@ def emit_pack(module: ir.Module, target: Target) -> ir.Function:
 
     with loop.body():
         share = _share(loop, loop["rows"])
-        _pack(loop, share, lambda row: loop.element(loop["x"], (row, loop["inputs"])), "inputs", loop["room"])
+        _pack(
+            loop,
+            share,
+            lambda row: loop.element(loop["x"], (row, loop["inputs"])),
+            "inputs",
+            loop["room"],
+        )
         _pack(loop, share, state_before, "hidden", of_h)
     return loop.function
 

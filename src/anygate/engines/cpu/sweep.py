@@ -23,7 +23,16 @@ from .tile import WIDTH
 
 __all__ = ["SWEEP_ARGUMENTS", "emit_sweep"]
 
-SWEEP_ARGUMENTS = (*ARGUMENTS, "loop", "loop_arguments", "loop_count", "most", "rooms", "apart", "met")
+SWEEP_ARGUMENTS = (
+    *ARGUMENTS,
+    "loop",
+    "loop_arguments",
+    "loop_count",
+    "most",
+    "rooms",
+    "apart",
+    "met",
+)
 """loop: the address of a cell's backward_share; loop_arguments: its loop_count arguments, of which
 first, last, grad_z, grad_z_after and arrived are filled in here. most: rows in a stretch. rooms:
 two of `apart` rows each, for grad_z. met: three i64 that are 0.

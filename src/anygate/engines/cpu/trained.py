@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from ..again import gradients, warn_once
 from ..checks import check_layer
 from ..openmp import team_size
-from ..protocol import Layer
+from ..protocol import Layer, load
 from .backward import backward_arguments
 from .compiler import Kernels
 from .forward import forward_arguments
@@ -21,18 +22,18 @@ from .gradients import WayBack
 from .layer import backward_team, forward_plan
 from .memory import large
 from .packing import Packed, backward_weight, forward_entry
+from .plain import CREATE_GRAPH_RUNS, have_memory
 
 __all__ = ["Trained", "trained"]
 
 
 class Trained:
-    """One direction of one layer of whole batches, without vectors, masks and measures; as
-    `plain.apply` wants it. A state may be [1, B, H], an input and the output of any shape that has
-    the memory of [T, B, ...]."""
+    """One direction of one layer of whole batches, without vectors, masks and measures. A state may
+    be [1, B, H], an input and the output of any shape that has the memory of [T, B, ...]."""
 
-    def __init__(self, code: Kernels, layer: Layer, output: Sequence[int]) -> None:
-        x, states, *weights, vectors, masks, _, reverse = layer
-        self.code, self.layout, self.like = code, code.layout, layer
+    def __init__(self, key: str, code: Kernels, layer: Layer, output: Sequence[int]) -> None:
+        x, states, *weights, _, _, _, reverse = layer
+        self.key, self.code, self.layout, self.like = key, code, code.layout, layer
         self.steps, self.inputs = x.shape[0], x.shape[-1]
         self.batch, self.hidden = states[0].shape[-2:]
         self.rows = self.steps * self.batch
@@ -51,8 +52,16 @@ class Trained:
         self.through = self.steps > 1
         self.packed: tuple[list[Any], Any, Packed] | None = None
 
-    def is_ready(self, weights: Sequence[Tensor]) -> bool:
-        """True if `apply` may be called with these weights, which are contiguous then."""
+    def __call__(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+    ) -> Sequence[Tensor] | None:
+        if not self._is_ready(weights):
+            return None
+        found: Sequence[Tensor] = _apply(self, *states, x, *weights)
+        return found
+
+    def _is_ready(self, weights: Sequence[Tensor]) -> bool:
+        """True if the machine code may be called with these weights, which are contiguous then."""
         if self.steps > 1 and team_size() != self.asked:
             return False
         if self.packed is not None:
@@ -146,16 +155,16 @@ class Trained:
         starts, (x, weight_ih, weight_hh) = tensors[:count], tensors[count : count + 3]
         output, saved, others = kept
         need_start, need_x = any(needs[:count]), needs[count]
-        states = [output if k == layout.output else others[k - (k > layout.output)] for k in range(count)]
+        states = [
+            output if k == layout.output else others[k - (k > layout.output)] for k in range(count)
+        ]
         by_step: list[Tensor | None] = [None] * count
         if grads[0] is not None:
             by_step[layout.output] = grads[0].contiguous()
         if by_step[0] is None:
             by_step[0] = torch.zeros_like(states[0])
         running = [
-            torch.zeros_like(start)
-            if g is None
-            else g.clone(memory_format=torch.contiguous_format)
+            torch.zeros_like(start) if g is None else g.clone(memory_format=torch.contiguous_format)
             for g, start in zip(grads[1:], starts, strict=True)
         ]
         recurrent = backward_weight(weight_hh, self.code, True) if self.through else None
@@ -193,11 +202,58 @@ class Trained:
             assert found.start is not None
             first = running[0].add_(found.start) if layout.carried else found.start
             of_starts = [first, *running[1:]]
-        biases = (found.bias_ih, found.bias_hh) if self.weights == 4 else (None, None)
-        return *of_starts, found.x, found.weight_ih, found.weight_hh, *biases, None, None, None
+        return *of_starts, found.x, *found[2 : 2 + self.weights]
+
+    def eager(self, *tensors: Any) -> tuple[Tensor, ...]:
+        """The output and the last states of the same layer by the eager engine."""
+        count = self.layout.states
+        states, (x, *weights) = tensors[:count], tensors[count:-2]
+        layer = self.like._replace(
+            x=x.view(self.steps, self.batch, self.inputs),
+            states=tuple(state.view(self.batch, self.hidden) for state in states),
+            **dict(zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), weights, strict=False)),
+        )
+        found = load("eager").run(self.key, layer)
+        ends = (end.view_as(state) for end, state in zip(found.states, states, strict=True))
+        return found.output.view(self.output), *ends
 
 
-def trained(code: Kernels, layer: Layer, output: Sequence[int]) -> Trained | None:
+class _Trained(torch.autograd.Function):
+    """tensors: the states, x and the weights. Results: the output and the last states."""
+
+    @staticmethod
+    def forward(ctx: Any, way: Trained, *tensors: Any) -> Any:
+        output, last, saved, others = way.forward(tensors)
+        ctx.way = way
+        # The caller may change the output in place; see plain.py.
+        ctx.save_for_backward(*tensors, output.data, saved, others)
+        ctx.version = output.detach()
+        ctx.version.data = saved.new_empty(0)
+        ctx.unchanged = ctx.version._version
+        ctx.set_materialize_grads(False)
+        return output, *last
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        way = ctx.way
+        *tensors, output, saved, others = ctx.saved_tensors
+        again = torch.is_grad_enabled()
+        if again or not have_memory(grads):
+            if again:  # create_graph: these gradients will be differentiated
+                warn_once(CREATE_GRAPH_RUNS)
+            # `gradients` gives none to the last two.
+            return None, *gradients(way.eager, (*tensors, None, None), grads, again)[:-2]
+        if ctx.version._version != ctx.unchanged:
+            output = way.forward(tensors)[0]
+        return None, *way.backward(
+            tensors, (output, saved, others), grads, ctx.needs_input_grad[1:]
+        )
+
+
+_apply: Any = _Trained.apply
+
+
+def trained(key: str, code: Kernels, layer: Layer, output: Sequence[int]) -> Trained | None:
     """A way to train layers like this one; None where a call has more to do than a call of machine
     code: packs, vectors and masks, products by tiles. output: its shape as it is to be given."""
     x, states, *_, vectors, masks, batch_sizes, _ = layer
@@ -205,4 +261,4 @@ def trained(code: Kernels, layer: Layer, output: Sequence[int]) -> Trained | Non
     if vectors is not None or masks is not None or batch_sizes is not None or not x.numel():
         return None
     *_, tiles = forward_plan(code, x.shape[0], batch, x.shape[-1], hidden)
-    return None if tiles is not None else Trained(code, layer, output)
+    return None if tiles is not None else Trained(key, code, layer, output)
