@@ -60,13 +60,15 @@ class WayBack:
         self.facts = reverse, rows, self.width, self.of_x, self.begin_of_h
         self.order_x, self.order_h = (_order(b, hidden) for b in (layout.from_x, layout.from_h))
         self.apart = min(rows, max(_ROWS, batch))
+        self.bias_is_whole = self.of_x == self.of_h == self.width
+        self.run_sweep = sweep(code.target.dtype)
 
     def run(
         self,
         arguments: Any,
         threads: int,
         x: Tensor,
-        states: Tensor,
+        states: int,
         start: Tensor,
         weight_ih: Tensor,
         weight_hh: Tensor,
@@ -75,10 +77,10 @@ class WayBack:
         batch_sizes: Tensor | None = None,
         offsets: Tensor | None = None,
     ) -> Gradients:
-        """arguments: those of the cell's backward_share. x [T, B, I] and states [T, B, H] (state 0
-        after every step), or [N, I] and [N, H] packed with batch_sizes [T]; start [B, H]: state 0
-        before the first step. All contiguous."""
-        code, (steps, batch, inputs, hidden) = self.code, self.sizes
+        """arguments: those of the cell's backward_share. x [T, B, I], or [N, I] packed with
+        batch_sizes [T]; states: the address of state 0 after every step, [N, H]; start [B, H]:
+        state 0 before the first step. All contiguous."""
+        code, (_, _, inputs, hidden) = self.code, self.sizes
         weight = input_weight(weight_ih, code, verify_bytes=True) if need_x else None
         recurrent = backward_weight(weight_hh, code, verify_bytes=True) if need_start else None
         before = None
@@ -100,7 +102,7 @@ class WayBack:
                 _address(offsets),
                 *self.facts,
                 x.data_ptr(),
-                states.data_ptr(),
+                states,
                 start.data_ptr(),
                 _address(before),
                 _address(weight),
@@ -125,19 +127,20 @@ class WayBack:
                 self.apart,
                 ctypes.addressof(met),
             )
-            sweep(code.target.dtype)(given, threads)
+            self.run_sweep(given, threads)
         else:
             for total in (grad_ih, grad_hh, grad_bias):
                 total.zero_()
-        bias_ih, bias_hh = grad_bias[: self.of_x], grad_bias[self.begin_of_h :]
-        return Gradients(
-            grad_x,
-            grad_start,
-            grad_ih if self.order_x is None else grad_ih.index_select(0, self.order_x),
-            grad_hh if self.order_h is None else grad_hh.index_select(0, self.order_h),
-            bias_ih.clone() if self.order_x is None else bias_ih.index_select(0, self.order_x),
-            bias_hh.clone() if self.order_h is None else bias_hh.index_select(0, self.order_h),
-        )
+        order_x, order_h = self.order_x, self.order_h
+        if self.bias_is_whole:
+            bias_ih, bias_hh = grad_bias, grad_bias.clone()
+        else:
+            bias_ih, bias_hh = grad_bias[: self.of_x], grad_bias[self.begin_of_h :].clone()
+        if order_x is not None:
+            grad_ih, bias_ih = grad_ih.index_select(0, order_x), bias_ih.index_select(0, order_x)
+        if order_h is not None:
+            grad_hh, bias_hh = grad_hh.index_select(0, order_h), bias_hh.index_select(0, order_h)
+        return Gradients(grad_x, grad_start, grad_ih, grad_hh, bias_ih, bias_hh)
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -314,7 +314,7 @@ def backward(
     )
     rows = steps * batch if batch_sizes is None else len(x)
     way = WayBack(code, steps, batch, x.shape[-1], hidden, rows, reverse)
-    tensors = x, kept[0], starts[0], weight_ih, weight_hh
+    tensors = x, kept[0].data_ptr(), starts[0], weight_ih, weight_hh
     found = way.run(
         arguments, threads, *tensors, need_x, True, batch_sizes=batch_sizes, offsets=offsets
     )

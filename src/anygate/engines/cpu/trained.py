@@ -32,25 +32,27 @@ class Trained:
     be [1, B, H], an input and the output of any shape that has the memory of [T, B, ...]."""
 
     def __init__(self, key: str, code: Kernels, layer: Layer, output: Sequence[int]) -> None:
-        x, states, *weights, _, _, _, reverse = layer
-        self.key, self.code, self.layout, self.like = key, code, code.layout, layer
-        self.steps, self.inputs = x.shape[0], x.shape[-1]
-        self.batch, self.hidden = states[0].shape[-2:]
-        self.rows = self.steps * self.batch
-        self.weights = sum(w is not None for w in weights)
-        sizes = self.steps, self.batch, self.inputs, self.hidden
-        self.ahead, _, self.team, _ = forward_plan(code, *sizes)
-        self.back = backward_team(code, self.steps, self.batch, self.hidden)
-        self.way = WayBack(code, *sizes, self.rows, reverse)
-        self.asked = team_size()
-        self.output = tuple(output)
-        self.saved = self.rows, self.layout.saved * self.hidden
-        self.others = self.layout.states - 1, self.rows, self.hidden
-        count = len(backward_arguments(self.layout.states))
-        self.backward_arguments = ctypes.c_int64 * count
-        # Without a start that learns, nothing goes through R at the first step.
-        self.through = self.steps > 1
-        self.packed: tuple[list[Any], Any, Packed] | None = None
+        x, states, *given, _, _, _, self.reverse = layer
+        weights = [w for w in given if w is not None]
+        layout = self.layout = code.layout
+        self.key, self.code, self.shapes = key, code, [w.shape for w in weights]
+        batch, hidden = states[0].shape[-2:]
+        self.sizes = steps, *_ = x.shape[0], batch, x.shape[-1], hidden
+        self.rows = steps * batch
+        self.ahead, _, self.team, _ = forward_plan(code, *self.sizes)
+        self.back = backward_team(code, steps, batch, hidden)
+        self.way = WayBack(code, *self.sizes, self.rows, self.reverse)
+        self.asked, self.output = team_size(), tuple(output)
+        whole = self.rows * hidden
+        self.kept = whole * (layout.saved + layout.states - 1)
+        size = code.target.size
+        self.others = size * whole * layout.saved
+        places = [k - (k > layout.output) for k in range(layout.states)]
+        # Where each state but the output lies in what is kept, in bytes.
+        self.places = [self.others + size * whole * place for place in places]
+        self.words = ctypes.c_int64 * len(backward_arguments(layout.states))
+        self.single = steps == 1
+        self.packed: tuple[list[int], Any, Packed] | None = None
 
     def __call__(
         self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
@@ -61,42 +63,35 @@ class Trained:
         return found
 
     def _is_ready(self, weights: Sequence[Tensor]) -> bool:
-        """True if the machine code may be called with these weights, which are contiguous then."""
-        if self.steps > 1 and team_size() != self.asked:
+        """True if the machine code may be called with these weights, which are packed then."""
+        if not self.single and team_size() != self.asked:
             return False
-        if self.packed is not None:
-            for weight, (place, shape) in zip(weights, self.packed[0], strict=True):
-                if weight.data_ptr() != place or weight.shape != shape:
-                    break
-                if not weight.is_contiguous():
-                    return False
-            else:
-                return True
-        if not all(w.is_contiguous() for w in weights):
-            return False
-        x, states, *_ = self.like
-        check_layer(self.layout, x, states, weights[0], weights[1], None, None, self.rows)
-        self._pack(weights)
+        for weight, shape in zip(weights, self.shapes, strict=True):
+            if weight.shape != shape or not weight.is_contiguous():
+                return False
+        if self.packed is None or [w.data_ptr() for w in weights] != self.packed[0]:
+            self._pack(weights)
         return True
 
-    def _pack(self, weights: Sequence[Tensor]) -> tuple[list[Any], Any, Packed]:
+    def _pack(self, weights: Sequence[Tensor]) -> tuple[list[int], Any, Packed]:
         """Pack weights that are new or have changed."""
         entry = forward_entry(tuple(weights), self.code)
         threads, by_units = self.team
+        steps, batch, inputs, hidden = self.sizes
         values = dict.fromkeys(forward_arguments(self.layout.states), 0)
         values |= {
-            "steps": self.steps,
-            "batch": self.batch,
-            "inputs": 0 if self.ahead else self.inputs,
-            "hidden": self.hidden,
+            "steps": steps,
+            "batch": batch,
+            "inputs": 0 if self.ahead else inputs,
+            "hidden": hidden,
             "weight": entry.made[0].data_ptr(),
             "recurrent": entry.made[1].data_ptr(),
             "bias": entry.made[2].data_ptr(),
             "keep": 1,
-            "reverse": self.like.reverse,
+            "reverse": self.reverse,
             "by_units": by_units,
         }
-        state = self.batch * self.hidden * self.code.target.size
+        state = batch * hidden * self.code.target.size
         numbers = [
             *values.values(),
             ctypes.addressof(entry.table),
@@ -105,22 +100,18 @@ class Trained:
             0,
             threads,
             state,
-            self.steps * state,
+            steps * state,
         ]
         constants = (ctypes.c_uint64 * len(numbers))(*numbers)
-        self.packed = [(w.data_ptr(), w.shape) for w in weights], (constants, entry), entry.made
+        self.packed = [w.data_ptr() for w in weights], (constants, entry), entry.made
         return self.packed
 
-    def forward(self, tensors: Sequence[Any]) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
+    def forward(self, tensors: Sequence[Any]) -> tuple[Tensor, list[Tensor], Tensor]:
         """The output, the states after the last step, and what the way back needs."""
         count = self.layout.states
-        starts, x, weights = (
-            tensors[:count],
-            tensors[count],
-            tensors[count + 1 : count + 1 + self.weights],
-        )
+        starts, x, *weights = tensors[:count], *tensors[count:]
         output = x.new_empty(self.output)
-        saved, others = large(self.saved, x), large(self.others, x)
+        kept = large((self.kept,), x)
         last = [torch.empty_like(start) for start in starts]
         packed = self.packed
         while True:
@@ -128,60 +119,65 @@ class Trained:
             _, (constants, _), made = packed
             z_x = None
             if self.ahead:
-                z_x = linear(x.view(self.rows, self.inputs), weights[0], made[3])
+                z_x = linear(x.view(self.rows, -1), weights[0], made[3])
+            saved = kept.data_ptr()
             changed = self.code.prepared(
                 ctypes.addressof(constants),
                 x.data_ptr(),
                 0 if z_x is None else z_x.data_ptr(),
                 output.data_ptr(),
-                saved.data_ptr(),
-                others.data_ptr(),
+                saved,
+                saved + self.others,
                 *[start.data_ptr() for start in starts],
                 *[state.data_ptr() for state in last],
             )
             if not changed:
-                return output, last, saved, others
+                return output, last, kept
             packed = self._pack(weights)
 
     def backward(
         self,
         tensors: Sequence[Any],
-        kept: tuple[Tensor, Tensor, Tensor],
+        output: Tensor,
+        kept: Tensor,
         grads: Sequence[Tensor | None],
         needs: Sequence[bool],
     ) -> tuple[Any, ...]:
         """The gradients of `tensors`, of which those are wanted that `needs` says."""
         layout, count = self.layout, self.layout.states
         starts, (x, weight_ih, weight_hh) = tensors[:count], tensors[count : count + 3]
-        output, saved, others = kept
         need_start, need_x = any(needs[:count]), needs[count]
-        states = [
-            output if k == layout.output else others[k - (k > layout.output)] for k in range(count)
-        ]
+        saved = kept.data_ptr()
+        states = [saved + place for place in self.places]
+        states[layout.output] = output.data_ptr()
         by_step: list[Tensor | None] = [None] * count
         if grads[0] is not None:
             by_step[layout.output] = grads[0].contiguous()
         if by_step[0] is None:
-            by_step[0] = torch.zeros_like(states[0])
+            by_step[0] = torch.zeros_like(output)
         running = [
             torch.zeros_like(start) if g is None else g.clone(memory_format=torch.contiguous_format)
             for g, start in zip(grads[1:], starts, strict=True)
         ]
-        recurrent = backward_weight(weight_hh, self.code, True) if self.through else None
+        # At a single step nothing goes through R but the gradient of the start.
+        recurrent = 0
+        if not self.single:
+            recurrent = backward_weight(weight_hh, self.code, True).data_ptr()
         threads, by_units = self.back
-        arguments = self.backward_arguments(
-            self.steps,
-            self.batch,
-            self.hidden,
+        steps, batch, _, hidden = self.sizes
+        arguments = self.words(
+            steps,
+            batch,
+            hidden,
             0,
-            0 if recurrent is None else recurrent.data_ptr(),
-            0,
-            0,
-            saved.data_ptr(),
+            recurrent,
             0,
             0,
+            saved,
             0,
-            self.like.reverse,
+            0,
+            0,
+            self.reverse,
             by_units,
             0,
             0,
@@ -189,7 +185,7 @@ class Trained:
             0,
             0,
             *[start.data_ptr() for start in starts],
-            *[state.data_ptr() for state in states],
+            *states,
             *[0 if g is None else g.data_ptr() for g in by_step],
             *[g.data_ptr() for g in running],
         )
@@ -202,17 +198,16 @@ class Trained:
             assert found.start is not None
             first = running[0].add_(found.start) if layout.carried else found.start
             of_starts = [first, *running[1:]]
-        return *of_starts, found.x, *found[2 : 2 + self.weights]
+        return *of_starts, found.x, *found[2 : 2 + len(self.shapes)]
 
     def eager(self, *tensors: Any) -> tuple[Tensor, ...]:
         """The output and the last states of the same layer by the eager engine."""
         count = self.layout.states
         states, (x, *weights) = tensors[:count], tensors[count:-2]
-        layer = self.like._replace(
-            x=x.view(self.steps, self.batch, self.inputs),
-            states=tuple(state.view(self.batch, self.hidden) for state in states),
-            **dict(zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), weights, strict=False)),
-        )
+        steps, batch, inputs, hidden = self.sizes
+        x, whole = x.view(steps, batch, inputs), tuple(s.view(batch, hidden) for s in states)
+        biases = weights[2:] or (None, None)
+        layer = Layer(x, whole, *weights[:2], *biases, reverse=self.reverse)
         found = load("eager").run(self.key, layer)
         ends = (end.view_as(state) for end, state in zip(found.states, states, strict=True))
         return found.output.view(self.output), *ends
@@ -223,12 +218,14 @@ class _Trained(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, way: Trained, *tensors: Any) -> Any:
-        output, last, saved, others = way.forward(tensors)
+        output, last, kept = way.forward(tensors)
         ctx.way = way
-        # The caller may change the output in place; see plain.py.
-        ctx.save_for_backward(*tensors, output.data, saved, others)
-        ctx.version = output.detach()
-        ctx.version.data = saved.new_empty(0)
+        # The caller may change the output in place; see plain.py. A single step's is copied.
+        own = output.clone() if way.single else output.data
+        ctx.save_for_backward(*tensors, own, kept)
+        ctx.version = own if way.single else output.detach()
+        if not way.single:
+            ctx.version.data = kept.new_empty(0)
         ctx.unchanged = ctx.version._version
         ctx.set_materialize_grads(False)
         return output, *last
@@ -236,7 +233,7 @@ class _Trained(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         way = ctx.way
-        *tensors, output, saved, others = ctx.saved_tensors
+        *tensors, output, kept = ctx.saved_tensors
         again = torch.is_grad_enabled()
         if again or not have_memory(grads):
             if again:  # create_graph: these gradients will be differentiated
@@ -245,9 +242,8 @@ class _Trained(torch.autograd.Function):
             return None, *gradients(way.eager, (*tensors, None, None), grads, again)[:-2]
         if ctx.version._version != ctx.unchanged:
             output = way.forward(tensors)[0]
-        return None, *way.backward(
-            tensors, (output, saved, others), grads, ctx.needs_input_grad[1:]
-        )
+        needs = ctx.needs_input_grad[1:]
+        return None, *way.backward(tensors, output, kept, grads, needs)
 
 
 _apply: Any = _Trained.apply
