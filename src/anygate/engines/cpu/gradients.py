@@ -58,9 +58,12 @@ class WayBack:
         self.of_x, self.of_h = (len(blocks) * hidden for blocks in (layout.from_x, layout.from_h))
         self.begin_of_h = layout.first_from_h * hidden
         self.facts = reverse, rows, self.width, self.of_x, self.begin_of_h
-        self.order_x, self.order_h = (_order(b, hidden) for b in (layout.from_x, layout.from_h))
+        blocks = layout.from_x, layout.from_h
+        self.orders = [None if _in_place(b) else (ctypes.c_int64 * len(b))(*b) for b in blocks]
+        self.order_x, self.order_h = (_order(b, hidden) for b in blocks)
+        self.at_orders = [0 if order is None else ctypes.addressof(order) for order in self.orders]
         self.apart = min(rows, max(_ROWS, batch))
-        self.bias_is_whole = self.of_x == self.of_h == self.width
+        self.bias_in_place = self.of_x == self.of_h == self.width
         self.run_sweep = sweep(code.target.dtype)
 
     def run(
@@ -112,6 +115,7 @@ class WayBack:
                 grad_hh.data_ptr(),
                 grad_bias.data_ptr(),
                 _address(grad_start),
+                *self.at_orders,
                 room,
                 turned,
                 0,
@@ -131,15 +135,14 @@ class WayBack:
         else:
             for total in (grad_ih, grad_hh, grad_bias):
                 total.zero_()
-        order_x, order_h = self.order_x, self.order_h
-        if self.bias_is_whole:
+        if self.bias_in_place:
             bias_ih, bias_hh = grad_bias, grad_bias.clone()
         else:
             bias_ih, bias_hh = grad_bias[: self.of_x], grad_bias[self.begin_of_h :].clone()
-        if order_x is not None:
-            grad_ih, bias_ih = grad_ih.index_select(0, order_x), bias_ih.index_select(0, order_x)
-        if order_h is not None:
-            grad_hh, bias_hh = grad_hh.index_select(0, order_h), bias_hh.index_select(0, order_h)
+        if self.order_x is not None:
+            bias_ih = bias_ih.index_select(0, self.order_x)
+        if self.order_h is not None:
+            bias_hh = bias_hh.index_select(0, self.order_h)
         return Gradients(grad_x, grad_start, grad_ih, grad_hh, bias_ih, bias_hh)
 
 
@@ -147,10 +150,14 @@ def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
+def _in_place(blocks: tuple[int, ...]) -> bool:
+    return blocks == tuple(range(len(blocks)))
+
+
 def _order(blocks: tuple[int, ...], hidden: int) -> Tensor | None:
     """The row of a gradient, whose blocks of H rows lie as the kernels have them, for each row of
     the weight; None where the order is the same."""
-    if blocks == tuple(range(len(blocks))):
+    if _in_place(blocks):
         return None
     places = [blocks.index(k) for k in range(len(blocks))]
     return (torch.tensor(places)[:, None] * hidden + torch.arange(hidden)).flatten()

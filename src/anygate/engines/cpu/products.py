@@ -43,6 +43,8 @@ ARGUMENTS = (
     "grad_hh",
     "grad_bias",
     "grad_start",
+    "order_x",
+    "order_h",
     "room",
     "turned",
     "row",
@@ -63,6 +65,8 @@ packed as for the backward loop, and null where what they give is not wanted.
 grad_x [N, inputs] (or null), grad_ih [end_of_x, inputs], grad_hh [width - begin_of_h, hidden]
 and grad_bias [width] are written, or with `add` the last three added to. grad_start [B, hidden] (or
 null): the gradient of the states before the first step, written from first_batch_row on.
+order_x, order_h: for each block of H columns of grad_z that grad_ih and grad_hh are of, the number
+of the block of rows to which it goes (null: its own).
 room: `room_size` numbers, of which those from `turned` on are the threads'.
 """
 _PAD = 16
@@ -130,6 +134,9 @@ def emit_products(module: ir.Module, target: Target) -> ir.Function:
     turned_size = b.mul(integer(GROUP), lda)
     turned = loop.element(loop["room"], (loop["turned"], integer(1)), (loop.thread, turned_size))
     product = emit_product(module, target, WIDTH, WIDTH)
+    with b.goto_entry_block():
+        place = b.alloca(I64)
+        place.type = PTR
     with loop.body():
         groups = _share(loop, loop.ceiling(loop["width"], integer(GROUP)))
         with counted(b, *groups) as group:
@@ -137,7 +144,19 @@ def emit_products(module: ir.Module, target: Target) -> ir.Function:
             last = loop.minimum(loop["width"], b.add(first, integer(GROUP)))
             _turn(loop, first, b.sub(last, first), turned, lda)
 
-            def multiply(begin: Any, end: Any, packed: Any, to: str, columns: str) -> None:
+            def row_of(order: str, column: Any, at: Any, n: Any) -> Any:
+                """The address of the row of a weight's gradient that a column of grad_z gives."""
+                b.store(column, place)
+                with b.if_then(_given(loop, order)):
+                    block = b.sdiv(column, loop["hidden"])
+                    to = b.load(b.gep(loop[order], [block], source_etype=I64), typ=I64)
+                    moved = b.mul(b.sub(to, block), loop["hidden"])
+                    b.store(b.add(column, moved), place)
+                return loop.element(at, (b.load(place, typ=I64), n))
+
+            def multiply(
+                begin: Any, end: Any, packed: Any, to: str, columns: str, order: str
+            ) -> None:
                 skipped = loop["begin_of_h"] if to == "grad_hh" else integer(0)
                 count = loop.maximum(b.sub(end, begin), integer(0))
                 a = loop.element(turned, (b.sub(begin, first), lda))
@@ -146,13 +165,21 @@ def emit_products(module: ir.Module, target: Target) -> ir.Function:
                     _clear(loop, count)
                     second = loop.element(packed, (panel, b.mul(loop.line, rows)))
                     b.call(product, [a, second, loop.sums, count, lda, rows])
-                    place = ((b.sub(begin, skipped), n), (panel, loop.line))
-                    _give(loop, loop.element(loop[to], *place), count, n, panel, add=True)
+                    at = loop.element(loop[to], (panel, loop.line))
+                    column = b.sub(begin, skipped)
+                    _give(
+                        loop,
+                        lambda i: row_of(order, b.add(column, i), at, n),
+                        count,
+                        n,
+                        panel,
+                        add=True,
+                    )
 
             end = loop.minimum(last, loop["end_of_x"])
-            multiply(first, end, loop["room"], "grad_ih", "inputs")
+            multiply(first, end, loop["room"], "grad_ih", "inputs", "order_x")
             begin = loop.maximum(first, loop["begin_of_h"])
-            multiply(begin, last, _panels_of_h(loop), "grad_hh", "hidden")
+            multiply(begin, last, _panels_of_h(loop), "grad_hh", "hidden", "order_h")
         with b.if_then(_given(loop, "grad_x")):
             to = loop.element(loop["grad_x"], (loop["row"], loop["inputs"]))
             _rows_times(loop, product, integer(0), "weight", loop["end_of_x"], to, "inputs")
@@ -206,8 +233,8 @@ def _rows_times(
         packed = loop.element(loop[weight], (b.mul(panel, depth), loop.line))
         a = loop.element(loop["grad_z"], (row, loop["width"]), (begin, integer(1)))
         b.call(product, [a, packed, loop.sums, count, loop["width"], depth])
-        place = loop.element(to, (row, n), (panel, loop.line))
-        _give(loop, place, count, n, panel, add=False)
+        at = loop.element(to, (row, n), (panel, loop.line))
+        _give(loop, lambda i: loop.element(at, (i, n)), count, n, panel, add=False)
 
 
 def _clear(loop: Loop, count: Any) -> None:
@@ -217,13 +244,21 @@ def _clear(loop: Loop, count: Any) -> None:
             loop.e.store(loop.e.splat(0.0), loop.e.at(to, k * loop.target.lanes))
 
 
-def _give(loop: Loop, to: Any, count: Any, columns: Any, panel: Any, add: bool) -> None:
-    """Write the sums of a panel to rows of so many columns, or add them with the argument."""
+def _give(
+    loop: Loop,
+    row_at: Callable[[Any], Any],
+    count: Any,
+    columns: Any,
+    panel: Any,
+    add: bool,
+) -> None:
+    """Write the sums of a panel to rows of so many columns, the i-th at row_at(i), or add them with
+    the argument."""
     b, e, lanes = loop.builder, loop.e, loop.target.lanes
     size = loop.minimum(b.sub(columns, b.mul(panel, loop.line)), loop.line)
     with counted(b, integer(0), count) as i:
         sums = loop.element(loop.sums, (i, loop.line))
-        place = loop.element(to, (i, columns))
+        place = row_at(i)
         if add:
             with b.if_then(b.icmp_signed("!=", loop["add"], integer(0))):
                 whole = b.icmp_signed("==", size, loop.line)
