@@ -434,7 +434,7 @@ def test_weights_of_inference_mode_are_not_kept() -> None:
 def forget() -> None:
     """All machine code of this process."""
     compiler.kernels.cache_clear()
-    compiler.products.cache_clear()
+    compiler.sweep.cache_clear()
     plain.code.cache_clear()
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "Layer",
     "Measures",
     "Prepared",
+    "PreparedTraining",
     "Request",
     "Result",
     "choose",
@@ -103,6 +104,17 @@ class Prepared(Protocol):
         were, and the layer must be prepared again."""
 
 
+class PreparedTraining(Protocol):
+    """Runs a layer again and again, differentiable by autograd, where `intercepted` is False."""
+
+    def __call__(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+    ) -> Sequence[Tensor] | None:
+        """The output and each state after the last step. x and the states are contiguous and have
+        the sizes of the layer that was prepared; weights: those of them that are not None. None:
+        these weights, or the number of threads now, need another way."""
+
+
 def intercepted() -> bool:
     """Something must see torch's operators: a transform of torch.func, forward-mode
     differentiation, a dispatch mode, a trace."""
@@ -168,6 +180,13 @@ class Engine(ABC):
     def prepare(self, key: str, layer: Layer) -> Prepared | None:
         """A shorter way than `run` through layers of these shapes and dtypes without gradients;
         None where the engine has none. States may be [1, B, H]."""
+        return None
+
+    def prepare_training(
+        self, key: str, layer: Layer, output: Sequence[int]
+    ) -> PreparedTraining | None:
+        """The same for runs with gradients; output: the shape in which the output is to be given,
+        whose memory is that of [T, B, H]. The states are given in the shapes that they have."""
         return None
 
     def run_sides(self, key: str, layers: Sequence[Layer], keep: bool = False) -> list[Result]:

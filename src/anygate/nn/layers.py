@@ -206,7 +206,7 @@ class RecurrentLayers(Notices, LayerStates):
         [..., T, H] unbatched, [..., N, H] packed).
         """
         plain = lengths is None and mask is None and reset is None and not return_states
-        if plain and not (torch.compiler.is_compiling() or torch.is_grad_enabled()):
+        if plain and not torch.compiler.is_compiling():
             found = shortcut(self, input, hx, layers_shortcut)
             if found is not None:
                 return found

@@ -1,5 +1,4 @@
-"""The shortest way through a module: a call without gradients whose input has a shape that was
-there before.
+"""The shortest way through a module: a call whose input has a shape that was there before.
 
 A single time step takes the machine 3 us. All that depends on the module, the shape and the dtype
 is found out once and kept beside the module; what can change between calls is looked at each time.
@@ -14,9 +13,17 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ..engines.protocol import Layer, Prepared, intercepted, load, on_change
+from ..engines.protocol import (
+    Layer,
+    Prepared,
+    PreparedTraining,
+    intercepted,
+    load,
+    on_change,
+)
+from .capture import ACTIVE as EXPORTING
 from .design import Design
-from .recorder import ACTIVE
+from .recorder import ACTIVE as RECORDING
 from .run import explain
 
 __all__ = ["Shortcut", "layer_shortcut", "layers_shortcut", "shortcut"]
@@ -29,11 +36,12 @@ _autocasting = torch._C._is_any_autocast_enabled
 
 
 class _Shortcuts:
-    """Of one module, by the shape of the input. A copy of the module has none of its own yet."""
+    """Of one module, by the shape of the input and whether gradients are on. A copy of the module
+    has none of its own yet."""
 
     def __init__(self) -> None:
-        self.found: dict[torch.Size, Shortcut | None] = {}
-        self.seen: set[torch.Size] = set()
+        self.found: dict[Any, Shortcut | None] = {}
+        self.seen: set[Any] = set()
         _all.add(self)
 
     def __reduce__(self) -> Any:
@@ -58,28 +66,28 @@ on_change(_forget)
 def shortcut(
     module: Any, input: Any, hx: Any, make: Callable[[Any, Tensor], Shortcut | None]
 ) -> Any:
-    """The results of module(input, hx) by a shortcut; None: go the long way. For calls without
-    gradients, outside of torch.compile.
+    """The results of module(input, hx) by a shortcut; None: go the long way. For calls outside of
+    torch.compile.
 
     make(module, input) gives a shortcut for inputs of this shape, if there is any; it is asked when
     a shape comes for the second time.
     """
-    if type(input) is not Tensor or ACTIVE or _autocasting() or intercepted():
+    if type(input) is not Tensor or RECORDING or EXPORTING or _autocasting() or intercepted():
         return None
     shortcuts = module.__dict__.get("_shortcuts")
     if shortcuts is None:
         shortcuts = module._shortcuts = _Shortcuts()
-    shape = input.shape
-    run = shortcuts.found.get(shape)
+    key = input.shape, torch.is_grad_enabled()
+    run = shortcuts.found.get(key)
     if run is None:
-        if shape in shortcuts.found:
+        if key in shortcuts.found:
             return None
-        if shape not in shortcuts.seen:
+        if key not in shortcuts.seen:
             if len(shortcuts.seen) >= _MOST:
                 shortcuts.clear()
-            shortcuts.seen.add(shape)
+            shortcuts.seen.add(key)
             return None
-        run = shortcuts.found[shape] = make(module, input)
+        run = shortcuts.found[key] = make(module, input)
         if run is None:
             return None
     return run(input, hx)
@@ -101,19 +109,26 @@ def layer_shortcut(
     on_cpu = all(t.is_cpu and t.dtype == x.dtype for t in (x, *weights))
     if not on_cpu or not x.numel() or set(map(type, weights)) - {nn.Parameter}:
         return None
-    prepared = load(explain(design, False, x, layer.weight_ih).name).prepare(design.key, layer)
-    if prepared is None:
-        return None
-    run: Prepared = prepared
+    engine = load(explain(design, False, x, layer.weight_ih).name)
     dtype, count = x.dtype, len(layer.states)
     shape, state_shape = shapes
-    output_shape = shape or ()
+    run: Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Any]
+    if torch.is_grad_enabled():
+        if not layer.weight_ih.requires_grad:
+            return None
+        whole = (*x.shape[:2], state_shape[-1])
+        learn = engine.prepare_training(design.key, layer, shape or whole)
+        if learn is None:
+            return None
+        run = _trained(learn, shape is not None, count)
+    else:
+        prepared = engine.prepare(design.key, layer)
+        if prepared is None:
+            return None
+        run = _inferred(prepared, x, shape, state_shape, count)
     zeros = torch.zeros(state_shape, dtype=dtype)
     starts, size = (zeros,) * count, torch.Size(state_shape)
-    single = len(x) == 1
-    like = None if shape is None else torch.zeros(shape if single else 0, dtype=dtype)
     parameters, noisy = module._parameters, design.noisy
-    empty, empty_like = torch.empty, torch.empty_like
 
     def call(input: Tensor, hx: Any) -> Any:
         if input.dtype is not dtype or not input.is_cpu or not input.is_contiguous():
@@ -135,15 +150,54 @@ def layer_shortcut(
         for weight in own:
             if type(weight) is not nn.Parameter:
                 return None
-        last = [empty_like(zeros) for _ in starts]
+        results = run(input, states, own)
+        if results is None:
+            module._shortcuts.clear()
+        return results
+
+    return call
+
+
+def _trained(
+    run: PreparedTraining, shown: bool, count: int
+) -> Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Any]:
+    """A module's results with gradients. shown: the output is one of them."""
+
+    def call(input: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> Any:
+        if not weights[0].requires_grad:  # another engine may serve then
+            return None
+        results = run(input, states, weights)
+        if results is None:
+            return None
+        output, *last = results
+        ends = tuple(last) if count > 1 else last[0]
+        return (output, ends) if shown else ends
+
+    return call
+
+
+def _inferred(
+    run: Prepared,
+    x: Tensor,
+    shape: Sequence[int] | None,
+    state_shape: Sequence[int],
+    count: int,
+) -> Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Any]:
+    """A module's results without gradients."""
+    dtype, single = x.dtype, len(x) == 1
+    zeros, output_shape = torch.zeros(state_shape, dtype=dtype), shape or ()
+    like = None if shape is None else torch.zeros(shape if single else 0, dtype=dtype)
+    empty, empty_like = torch.empty, torch.empty_like
+
+    def call(input: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> Any:
+        last = [empty_like(zeros) for _ in range(count)]
         if like is None:
             output = None
         elif single:
             output = empty_like(like)
         else:
             output = empty(output_shape, dtype=dtype)
-        if not run(input, states, own, output, last):
-            module._shortcuts.clear()
+        if not run(input, states, weights, output, last):
             return None
         ends = tuple(last) if count > 1 else last[0]
         return ends if output is None else (output, ends)

@@ -28,7 +28,8 @@ def backward_arguments(states: int) -> tuple[str, ...]:
     """The names of the kernel's arguments for a cell of so many states.
 
     Rows, panels, start0 ... and state0 ... as in `forward_arguments`, all states of all steps.
-    recurrent packed [group of 4 lanes' units, n_h*H, unit]; grad_z [N, P*H] is the result.
+    recurrent packed [group of 4 lanes' units, n_h*H, unit]; grad_z [N, P*H] is the result; the step after
+    the last one of this call has its own at grad_z_after, where row 0 would be.
     step0, step1 ... [N, H]: dL by each state that does not come through another of this layer's
     values; step0 is there always, the others may be null. grad0, grad1 ... [B, H]: dL by the last
     states; each but grad0 is overwritten with the gradient of the state before the first step,
@@ -48,6 +49,7 @@ def backward_arguments(states: int) -> tuple[str, ...]:
         "masks",
         "saved",
         "grad_z",
+        "grad_z_after",
         "grad_vectors",
         "reverse",
         "by_units",
@@ -189,7 +191,9 @@ def emit_backward(module: ir.Module, target: Target, cell: Cell, measuring: bool
         if parts:
             _by_tiles(loop, layout, parts, s, now, continuing, rows, finish)
         else:
-            _by_vectors(loop, layout, now, later, continuing, rows, finish)
+            ends = b.icmp_signed("==", k, loop["first"])
+            after = b.select(ends, loop["grad_z_after"], loop["grad_z"])
+            _by_vectors(loop, layout, now, after, later, continuing, rows, finish)
         if norms is not None:
             norms.write(norms.line(loop, t))
         loop.finish_step(b.add(b.sub(k, loop["first"]), integer(1)))
@@ -197,9 +201,16 @@ def emit_backward(module: ir.Module, target: Target, cell: Cell, measuring: bool
 
 
 def _by_vectors(
-    loop: Loop, layout: Layout, now: Any, later: Any, continuing: Any, rows: Any, finish: Any
+    loop: Loop,
+    layout: Layout,
+    now: Any,
+    grad_z: Any,
+    later: Any,
+    continuing: Any,
+    rows: Any,
+    finish: Any,
 ) -> None:
-    """A time step whose products are made by vectors."""
+    """A time step whose products are made by vectors. grad_z: where that of the step after is."""
     b, hidden = loop.builder, loop["hidden"]
     product = emit_product(loop.module, loop.target, WIDTH, WIDTH)
     width = b.mul(hidden, integer(layout.panels))
@@ -211,7 +222,7 @@ def _by_vectors(
         _start_sums(loop, now, first, group, panel, loop.sums)
         going = loop.split(first, group, continuing)
         row = b.add(later, loop.row(first))
-        z = loop.element(loop["grad_z"], (row, width), (column, integer(1)))
+        z = loop.element(grad_z, (row, width), (column, integer(1)))
         recurrent = loop.element(loop["recurrent"], (b.mul(panel, depth), loop.line))
         lda = b.mul(loop.row_step, width)
         b.call(product, [z, recurrent, loop.sums, going, lda, depth])

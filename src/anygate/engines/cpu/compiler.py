@@ -21,9 +21,9 @@ from ..layout import Layout, layout_of
 from ..openmp import openmp_symbols
 from . import amx
 from .emit import Target
-from .kernels import emit_kernels, emit_products
+from .kernels import emit_kernels, emit_way_back
 
-__all__ = ["Kernels", "compile_module", "kernels", "link", "products", "target_for", "tile_target"]
+__all__ = ["Kernels", "compile_module", "kernels", "link", "sweep", "target_for", "tile_target"]
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
@@ -31,8 +31,8 @@ llvm.initialize_native_asmprinter()
 
 @dataclass(frozen=True)
 class Kernels:
-    """Machine code of one cell: forward(arguments, threads) and, for training, backward, else
-    infer(constants, x, z_x, output, starts..., lasts...); and
+    """Machine code of one cell: forward(arguments, threads), prepared(constants, x, z_x, output,
+    saved, others, starts..., lasts...) and, for training, the address of backward_share; and
     fingerprint(table, count) and sample of weights. by_tiles(): the same with products by tiles,
     which alone have split_weights (amx.py); None where there are no tiles. numbers, norms: how many
     a measuring kernel writes for a time step, forward and backward."""
@@ -42,8 +42,8 @@ class Kernels:
     numbers: int
     norms: int
     forward: Callable[[Any, int], None]
-    backward: Callable[[Any, int], None] | None
-    infer: Callable[..., int] | None
+    backward: int
+    prepared: Callable[..., int]
     fingerprint: Callable[[Any, int], int]
     sample: Callable[[Any, int], int]
     split_weights: Callable[..., int] | None
@@ -90,12 +90,9 @@ def kernels(
     engine = _made(key, lambda: emit_kernels(target, cell, training, measuring))
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
     forward = call(engine.get_function_address("forward"))
-    backward = call(engine.get_function_address("backward")) if training else None
-    addresses = [ctypes.c_size_t] * (4 + 2 * layout.states)
-    infer = None
-    if not training:
-        address = engine.get_function_address("infer")
-        infer = ctypes.CFUNCTYPE(ctypes.c_int64, *addresses)(address)
+    backward = engine.get_function_address("backward_share") if training else 0
+    addresses = [ctypes.c_size_t] * (6 + 2 * layout.states)
+    prepared = ctypes.CFUNCTYPE(ctypes.c_int64, *addresses)(engine.get_function_address("prepared"))
     ask = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_int64)
     fingerprint, sample = (
         ask(engine.get_function_address(name)) for name in ("fingerprint", "sample")
@@ -117,7 +114,7 @@ def kernels(
         norms,
         forward,
         backward,
-        infer,
+        prepared,
         fingerprint,
         sample,
         split,
@@ -127,12 +124,12 @@ def kernels(
 
 
 @functools.lru_cache(maxsize=2)
-def products(dtype: str) -> Callable[[Any, int], None]:
-    """gradients(arguments, threads) of products.py."""
+def sweep(dtype: str) -> Callable[[Any, int], None]:
+    """sweep(arguments, threads) of sweep.py."""
     target = target_for(dtype)
-    engine = _made(_digest(("products", target)), lambda: emit_products(target))
+    engine = _made(_digest(("sweep", target)), lambda: emit_way_back(target))
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
-    run = call(engine.get_function_address("gradients"))
+    run = call(engine.get_function_address("sweep"))
     run.keep = engine  # type: ignore[attr-defined]
     return run
 

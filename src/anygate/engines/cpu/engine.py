@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from ..openmp import openmp_symbols
-from ..protocol import Engine, Layer, Measures, Prepared, Request, Result
+from ..protocol import (
+    Engine,
+    Layer,
+    Measures,
+    Prepared,
+    PreparedTraining,
+    Request,
+    Result,
+)
 from . import plain
 from .operator import needs_operator, run
 
@@ -84,6 +92,15 @@ class CPU(Engine):
         from .prepared import prepare  # needs llvmlite
 
         return prepare(plain.code(key, layer.x.dtype, training=False), layer)
+
+    def prepare_training(
+        self, key: str, layer: Layer, output: Sequence[int]
+    ) -> PreparedTraining | None:
+        if layer.x.dtype not in _WHOLE or needs_operator(layer):
+            return None
+        from .trained import trained  # needs llvmlite
+
+        return trained(key, plain.code(key, layer.x.dtype, training=True), layer, output)
 
 
 def _single(layer: Layer) -> Layer:

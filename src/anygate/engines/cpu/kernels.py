@@ -14,31 +14,30 @@ from .emit import I32, I64, PTR, Target, external, function
 from .fingerprint import emit_fingerprints
 from .forward import emit_forward, forward_arguments
 from .loops import integer
-from .products import emit_gradients
+from .sweep import emit_sweep
 
-__all__ = ["emit_kernels", "emit_products"]
+__all__ = ["emit_kernels", "emit_way_back"]
 
 
 def emit_kernels(target: Target, cell: Cell, training: bool, measuring: bool = False) -> ir.Module:
-    """A module with `forward(arguments, threads)`, for training also `backward`, else `infer`; and
-    `fingerprint` and `sample` of weights; by tiles `split_weights`. measuring: kernels that fill
-    `measures` too."""
+    """A module with `forward(arguments, threads)` and `prepared`, for training also
+    `backward_share` for `sweep`; and `fingerprint` and `sample` of weights; by tiles
+    `split_weights`. measuring: kernels that fill `measures` too."""
     module = ir.Module("anygate")
     _emit_team(module, "forward", emit_forward(module, target, cell, training, measuring))
     emit_fingerprints(module, target)
     if target.amx:
         emit_split_weights(module, target)
     if training:
-        _emit_team(module, "backward", emit_backward(module, target, cell, measuring))
-    else:
-        _emit_infer(module, layout_of(cell))
+        emit_backward(module, target, cell, measuring).linkage = ""
+    _emit_prepared(module, layout_of(cell), training)
     return module
 
 
-def emit_products(target: Target) -> ir.Module:
-    """A module with `gradients(arguments, threads)`, the same for every cell."""
-    module = ir.Module("anygate products")
-    _emit_team(module, "gradients", emit_gradients(module, target))
+def emit_way_back(target: Target) -> ir.Module:
+    """A module with `sweep(arguments, threads)`, the same for every cell."""
+    module = ir.Module("anygate sweep")
+    _emit_team(module, "sweep", emit_sweep(module, target))
     return module
 
 
@@ -70,20 +69,22 @@ def _emit_team(module: ir.Module, name: str, share: ir.Function) -> None:
     b.ret_void()
 
 
-def _emit_infer(module: ir.Module, layout: Layout) -> None:
-    """infer(constants, x, z_x, output, start0, start1 ..., last0, last1 ...) -> i64: `forward` with
-    the arguments in `constants`, unless the weights have changed since they were packed: then 1.
+def _emit_prepared(module: ir.Module, layout: Layout, training: bool) -> None:
+    """prepared(constants, x, z_x, output, saved, others, start0, start1 ..., last0, last1 ...) ->
+    i64: `forward` with the arguments in `constants`, unless the weights have changed since they were
+    packed: then 1.
 
     constants: what `forward_arguments` names, the addresses given here being 0; then the table of
     the weights, their number, the fingerprint that they had (or the sample, where the number after
-    it is not 0), threads, and the bytes of a state. start0 ... and last0 ... [B, H]: the states
-    before the first step and after the last. output [T, B, H], or null for a single step.
+    it is not 0), threads, the bytes of a state and of a state at all steps. start0 ... and last0 ...
+    [B, H]: the states before the first step and after the last. output [T, B, H], or null for a
+    single step of inference. saved, others: as in `layer.Forward`, null in inference.
     """
     names = forward_arguments(layout.states)
-    kinds = [PTR] * (4 + 2 * layout.states)
-    made = ir.Function(module, ir.FunctionType(I64, kinds), "infer")
+    kinds = [PTR] * (6 + 2 * layout.states)
+    made = ir.Function(module, ir.FunctionType(I64, kinds), "prepared")
     b = ir.IRBuilder(made.append_basic_block("entry"))
-    constants, x, z_x, output, *states = made.args
+    constants, x, z_x, output, saved, others, *states = made.args
     starts, lasts = states[: layout.states], states[layout.states :]
 
     def word(array: Any, place: int) -> Any:
@@ -92,7 +93,10 @@ def _emit_infer(module: ir.Module, layout: Layout) -> None:
     def constant(place: int, kind: Any = I64) -> Any:
         return b.load(word(constants, place), typ=kind)
 
-    table, count, known, sampled, threads, size = range(len(names), len(names) + 6)
+    def at(array: Any, size: Any) -> Any:
+        return b.gep(array, [size], source_etype=ir.IntType(8))
+
+    table, count, known, sampled, threads, size, whole = range(len(names), len(names) + 7)
     place = b.alloca(ir.ArrayType(I64, len(names)))
     arrived = b.alloca(I64)
     place.type = arrived.type = PTR
@@ -107,18 +111,31 @@ def _emit_infer(module: ir.Module, layout: Layout) -> None:
         b.ret(integer(1))
     _copy(module, b, place, constants, integer(8 * len(names)))
     b.store(integer(0), arrived)
-    single = b.icmp_signed("==", constant(names.index("steps")), integer(1))
-    given = {"x": x, "z_x": z_x, "arrived": arrived}
+    steps, reverse = (constant(names.index(name)) for name in ("steps", "reverse"))
+    single = b.icmp_signed("==", steps, integer(1))
+    end = b.mul(b.sub(steps, integer(1)), constant(size))
+    end = b.select(b.icmp_signed("!=", reverse, integer(0)), integer(0), end)
+    given = {"x": x, "z_x": z_x, "saved": saved, "arrived": arrived}
+    given |= {f"start{k}": start for k, start in enumerate(starts)}
     for k, (start, last) in enumerate(zip(starts, lasts, strict=True)):
-        given[f"state{k}"] = b.select(single, last, output) if k == layout.output else last
-        given[f"start{k}"] = start
-        if k != layout.output:  # running states are changed in place
-            given[f"start{k}"] = b.select(single, start, last)
+        if training:
+            number = k - (k > layout.output)
+            other = at(others, b.mul(constant(whole), integer(number)))
+            given[f"state{k}"] = output if k == layout.output else other
+        elif k == layout.output:
+            given[f"state{k}"] = b.select(single, last, output)
+        else:  # running states are changed in place
+            given |= {f"state{k}": last, f"start{k}": b.select(single, start, last)}
             with b.if_then(b.not_(single)):
                 _copy(module, b, last, start, constant(size))
     for name, value in given.items():
         b.store(value, word(place, names.index(name)))
     b.call(module.globals["forward"], [place, constant(threads)])
+    if training:
+        for k, last in enumerate(lasts):
+            _copy(module, b, last, at(given[f"state{k}"], end), constant(size))
+        b.ret(integer(0))
+        return
     last = lasts[layout.output]
     with b.if_else(single) as (then, otherwise):
         with then:
@@ -126,10 +143,7 @@ def _emit_infer(module: ir.Module, layout: Layout) -> None:
             with b.if_then(wanted):
                 _copy(module, b, output, last, constant(size))
         with otherwise:
-            reverse = b.icmp_signed("!=", constant(names.index("reverse")), integer(0))
-            end = b.mul(b.sub(constant(names.index("steps")), integer(1)), constant(size))
-            at = b.select(reverse, integer(0), end)
-            _copy(module, b, last, b.gep(output, [at], source_etype=ir.IntType(8)), constant(size))
+            _copy(module, b, last, at(output, end), constant(size))
     b.ret(integer(0))
 
 

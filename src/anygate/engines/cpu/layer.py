@@ -17,7 +17,7 @@ from . import amx
 from .backward import backward_arguments
 from .compiler import Kernels
 from .forward import forward_arguments
-from .gradients import WeightGradients, last_rows
+from .gradients import WayBack, last_rows
 from .memory import large
 from .packing import (
     Packed,
@@ -29,7 +29,15 @@ from .packing import (
 )
 from .tile import WIDTH
 
-__all__ = ["LARGE_WEIGHTS", "Backward", "Forward", "backward", "forward", "forward_plan"]
+__all__ = [
+    "LARGE_WEIGHTS",
+    "Backward",
+    "Forward",
+    "backward",
+    "backward_team",
+    "forward",
+    "forward_plan",
+]
 
 _FORWARD, _BACKWARD = (len(names(0)) for names in (forward_arguments, backward_arguments))
 """Arguments of the kernels besides those of each state."""
@@ -266,9 +274,7 @@ def backward(
         else g.contiguous()
         for k, (g, start) in enumerate(zip(grad_states, starts, strict=True))
     ]
-    of_h = len(layout.from_h) * hidden
-    team = _team(WIDTH * code.target.lanes, steps, batch, hidden * of_h, hidden)
-    threads, by_units = team
+    team = threads, by_units = backward_team(code, steps, batch, hidden)
     recurrent = parts = None
     if tiles := _tiles(code, team, batch, hidden, few=False):
         recurrent = backward_parts(weight_hh, tiles, verify_bytes=True)
@@ -276,7 +282,6 @@ def backward(
         code, parts = tiles, _room(batch, threads, by_units, 4 * -(-hidden // amx.DEPTH))
     else:
         recurrent = backward_weight(weight_hh, code, verify_bytes=True)
-    assert code.backward is not None
     packed_vectors = pack_vectors(vectors, code.target)
     masks = None if masks is None else masks.contiguous()
     grad_vectors = x.new_zeros(0)
@@ -284,34 +289,36 @@ def backward(
         grad_vectors = x.new_zeros((threads, *packed_vectors.shape))
     table = None if receive is None else _table(threads, steps, code.norms)
     offsets = _offsets(batch_sizes)
-    sums = WeightGradients(
-        code, threads, x, starts[0], weight_ih, weight_hh, kept[0], batch_sizes, reverse, need_x
-    )
     last = [t.data_ptr() for t in (*starts, *kept)]
     last += [_address(t) for t in (*step_grads, *grads)]
-    for first, after, grad_z in sums.stretches():
-        arrived = ctypes.c_int64(0)
-        arguments = _arguments(_BACKWARD + len(last))(
-            steps,
-            batch,
-            hidden,
-            _address(offsets),
-            recurrent.data_ptr(),
-            _address(packed_vectors),
-            _address(masks),
-            saved.data_ptr(),
-            grad_z,
-            grad_vectors.data_ptr(),
-            reverse,
-            by_units,
-            first,
-            after,
-            ctypes.addressof(arrived),
-            _address(table),
-            _address(parts),
-            *last,
-        )
-        code.backward(arguments, threads)
+    arguments = _arguments(_BACKWARD + len(last))(
+        steps,
+        batch,
+        hidden,
+        _address(offsets),
+        recurrent.data_ptr(),
+        _address(packed_vectors),
+        _address(masks),
+        saved.data_ptr(),
+        0,
+        0,
+        grad_vectors.data_ptr(),
+        reverse,
+        by_units,
+        0,
+        0,
+        0,
+        _address(table),
+        _address(parts),
+        *last,
+    )
+    rows = steps * batch if batch_sizes is None else len(x)
+    way = WayBack(code, steps, batch, x.shape[-1], hidden, rows, reverse)
+    tensors = x, kept[0].data_ptr(), starts[0], weight_ih, weight_hh
+    found = way.run(
+        arguments, threads, *tensors, need_x, True, batch_sizes=batch_sizes, offsets=offsets
+    )
+    assert found.start is not None
     if receive is not None and table is not None:
         receive(table)
     if vectors is not None:
@@ -319,10 +326,11 @@ def backward(
     if not steps:
         grads[0] = _copy(grads[0])
     elif layout.carried:
-        grads[0] += sums.grad_start
+        grads[0] += found.start
     else:
-        grads[0] = sums.grad_start
-    return Backward(sums.grad_x, grads, *sums.results(), grad_vectors)
+        grads[0] = found.start
+    grad_x = x.new_empty(0) if found.x is None else found.x
+    return Backward(grad_x, grads, *found[2:], grad_vectors)
 
 
 @lru_cache(maxsize=64)
@@ -372,6 +380,12 @@ def _team(width: int, steps: int, batch: int, products: int, hidden: int) -> tup
     if 1 < threads > batch and step >= _SMALL_STEP and panels > 1:
         return min(threads, panels), True
     return max(1, min(threads, batch)), False
+
+
+def backward_team(code: Kernels, steps: int, batch: int, hidden: int) -> tuple[int, bool]:
+    """The number of threads of the way back, and whether they share hidden units."""
+    products = hidden * len(code.layout.from_h) * hidden
+    return _team(WIDTH * code.target.lanes, steps, batch, products, hidden)
 
 
 def _tiles(

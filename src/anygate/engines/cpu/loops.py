@@ -18,12 +18,12 @@ from llvmlite import ir
 from .emit import I32, I64, PTR, Emitter, Target, counted, external, function
 from .tile import emit_tiles, most_rows
 
-__all__ = ["GROUP", "NUMBERS", "Loop", "emit_product", "integer"]
+__all__ = ["GROUP", "NUMBERS", "Loop", "emit_product", "integer", "meet"]
 
 NUMBERS = frozenset(
     {"steps", "batch", "inputs", "hidden", "keep", "reverse", "by_units", "first", "last"}
-    | {"x_blocks", "rows", "width", "end_of_x", "begin_of_h", "before_rows"}
-    | {"start_row", "start_rows", "add"}
+    | {"x_blocks", "all_rows", "row", "rows", "width", "end_of_x", "begin_of_h", "turned"}
+    | {"first_batch_row", "add", "loop", "loop_count", "most", "apart"}
 )
 """The arguments that are numbers; the others are addresses."""
 GROUP = 32
@@ -176,17 +176,8 @@ class Loop:
         return self.minimum(left, size)
 
     def finish_step(self, done: Any) -> None:
-        """All threads have done `done` time steps, where they need each other's units.
-
-        A counter that each thread raises and then watches: with GOMP_barrier, two threads at B=1
-        and H=64 were slower than one. A thread that waits long gives its core away.
-        """
-        b = self.builder
-        shared = b.icmp_signed(">", self.unit_shares, integer(1))
-        with b.if_then(shared):
-            arrived = self["arrived"]
-            b.atomic_rmw("add", arrived, integer(1), "acq_rel")
-            b.call(_wait(self), [arrived, b.mul(done, self.unit_shares)])
+        """All threads have done `done` time steps, where they need each other's units."""
+        meet(self, self["arrived"], done, self.unit_shares)
 
     @contextmanager
     def body(self) -> Iterator[None]:
@@ -201,6 +192,18 @@ class Loop:
         if kept is not None:
             kept()
         self.builder.ret_void()
+
+
+def meet(loop: Loop, counter: Any, number: Any, threads: Any) -> None:
+    """Wait until so many threads have come here for the `number`-th time.
+
+    A counter that each thread raises and then watches: with GOMP_barrier, two threads at B=1 and
+    H=64 were slower than one. A thread that waits long gives its core away.
+    """
+    b = loop.builder
+    with b.if_then(b.icmp_signed(">", threads, integer(1))):
+        b.atomic_rmw("add", counter, integer(1), "acq_rel")
+        b.call(_wait(loop), [counter, b.mul(number, threads)])
 
 
 def _flush_x86(loop: Loop) -> Callable[[], None]:

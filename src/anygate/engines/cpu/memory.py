@@ -19,7 +19,7 @@ def large(shape: Any, like: Tensor) -> Tensor:
     writes 64 MiB more than inference, took 25.7 ms against 13.7.
     """
     tensor = like.new_empty(shape)
-    size = tensor.numel() * tensor.element_size()
+    size = tensor.nbytes
     if size >= _LARGE and _madvise is not None:
         page = 1 << 21
         start = -(-tensor.data_ptr() // page) * page

@@ -18,6 +18,7 @@ from .emit import Target
 from .tile import WIDTH
 
 __all__ = [
+    "Packed",
     "backward_parts",
     "backward_weight",
     "forward_entry",

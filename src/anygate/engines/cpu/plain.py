@@ -14,7 +14,16 @@ from ...cells import cell_of
 from ..again import gradients, have_memory, warn_once
 from ..protocol import CREATE_GRAPH, Layer, Measures, load
 
-__all__ = ["apply", "backward", "code", "forward", "present"]
+__all__ = [
+    "CREATE_GRAPH_RUNS",
+    "apply",
+    "backward",
+    "code",
+    "forward",
+    "present",
+]
+
+CREATE_GRAPH_RUNS = "a gradient of a gradient (create_graph=True) is taken: this backward runs"
 
 
 def forward(
@@ -122,7 +131,7 @@ class _Fused(torch.autograd.Function):
             raise RuntimeError(CREATE_GRAPH)
         nothing = (None,) * 5
         if torch.is_grad_enabled():  # create_graph: these gradients will be differentiated
-            warn_once("a gradient of a gradient (create_graph=True) is taken: this backward runs")
+            warn_once(CREATE_GRAPH_RUNS)
             return *nothing, *gradients(_eager(key, reverse, keep, count), tuple(tensors), grads)
         layer = _layer_of(tensors, count, reverse)
         if ctx.version._version != ctx.unchanged:

@@ -63,10 +63,10 @@ def prepare(code: Kernels, layer: Layer) -> Prepared | None:
         sampled,
         threads,
         batch * hidden * x.element_size(),
+        0,
     ]
     constants = (ctypes.c_uint64 * len(numbers))(*numbers)
-    address, call = ctypes.addressof(constants), code.infer
-    assert call is not None
+    address, call = ctypes.addressof(constants), code.prepared
     known = [(w.data_ptr(), w.shape) for w in weights]
     team = team_size()
 
@@ -90,6 +90,8 @@ def prepare(code: Kernels, layer: Layer) -> Prepared | None:
             x.data_ptr(),
             0 if z_x is None else z_x.data_ptr(),
             0 if output is None else output.data_ptr(),
+            0,
+            0,
             *[state.data_ptr() for state in states],
             *[state.data_ptr() for state in last],
         )

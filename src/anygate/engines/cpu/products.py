@@ -1,35 +1,41 @@
-"""The weights' gradients by the same tile as the time loops: sums over the rows of a stretch.
+"""Gradients of x, weights and biases from grad_z = dL/dz, by the same tile as the time loops.
 
-grad_ih = grad_z^T x and grad_hh = grad_z^T (state before) have the rows as the inner dimension. A
-thread turns 32 columns of grad_z round, so that they are the first factor of a product as any
-other, and multiplies them with x and with the states before in panels of four vectors.
+    dL/dx = grad_z W    dL/dW = grad_z^T x    dL/dR = grad_z^T h_before    dL/db = sum grad_z
+
+dL/dW and dL/dR have the rows as the inner dimension. x and the states before are packed in panels
+of four vectors, each thread a share of them; then a thread turns 32 columns of grad_z round, so
+that they are the first factor of a product as any other, and multiplies them with every panel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 
-from .emit import I32, I64, Emitter, Target, counted
+from .emit import I32, I64, PTR, Emitter, Target, counted
 from .loops import GROUP, Loop, emit_product, integer
 from .tile import WIDTH
 
-__all__ = ["ARGUMENTS", "emit_gradients", "room_size"]
+__all__ = ["ARGUMENTS", "emit_pack", "emit_products", "emit_start", "room_size"]
 
 ARGUMENTS = (
     "by_units",
-    "rows",
-    "width",
-    "hidden",
+    "steps",
+    "batch",
     "inputs",
+    "hidden",
+    "offsets",
+    "reverse",
+    "all_rows",
+    "width",
     "end_of_x",
     "begin_of_h",
-    "grad_z",
     "x",
+    "states",
+    "start",
     "before",
-    "before_rows",
-    "after",
     "weight",
     "recurrent",
     "grad_x",
@@ -37,90 +43,174 @@ ARGUMENTS = (
     "grad_hh",
     "grad_bias",
     "grad_start",
-    "start_row",
-    "start_rows",
-    "add",
+    "order_x",
+    "order_h",
     "room",
+    "turned",
+    "row",
+    "rows",
+    "grad_z",
+    "first_batch_row",
+    "add",
 )
-"""grad_z [rows, width], of which the first end_of_x columns are of products that see x and those
-from begin_of_h on of products that see a state; x [rows, inputs]. The states before are the first
-before_rows rows at `before`, and the others at `after`. weight [panel, end_of_x, 4 vectors] and
-recurrent [panel, width - begin_of_h, 4 vectors] are packed as for the backward loop.
+"""steps to reverse as in `forward_arguments`, all_rows = N; by_units is 0. The last five are of a
+piece: its rows are row ... row + rows - 1 of x, grad_z [rows, width] is theirs.
 
-grad_x [rows, inputs] (or null), grad_ih [end_of_x, inputs], grad_hh [width - begin_of_h, hidden]
-and grad_bias [width] are written, or with `add` the last three added to. grad_start [start_rows,
-hidden] (or null): the gradient of the states before the rows from start_row on. by_units is 0.
-room: `room_size` numbers for each thread.
+grad_z's first end_of_x columns are of products that see x and those from begin_of_h on of products
+that see a state. x [N, inputs], states [N, hidden] after every step, start [B, hidden]. before
+[N] (or null for a whole batch): for each row the row of `states` before it, or -1 - b for row b of
+start. weight [panel, end_of_x, 4 vectors] and recurrent [panel, width - begin_of_h, 4 vectors] are
+packed as for the backward loop, and null where what they give is not wanted.
+
+grad_x [N, inputs] (or null), grad_ih [end_of_x, inputs], grad_hh [width - begin_of_h, hidden]
+and grad_bias [width] are written, or with `add` the last three added to. grad_start [B, hidden] (or
+null): the gradient of the states before the first step, written from first_batch_row on.
+order_x, order_h: for each block of H columns of grad_z that grad_ih and grad_hh are of, the number
+of the block of rows to which it goes (null: its own).
+room: `room_size` numbers, of which those from `turned` on are the threads'.
 """
 _PAD = 16
 """Numbers between the turned columns, whose distance would else be a power of two: they would meet
 in a few sets of the cache."""
 
 
-def room_size(rows: int, inputs: int, hidden: int, lanes: int) -> int:
-    """Numbers of room for a thread."""
+def room_size(rows: int, inputs: int, hidden: int, lanes: int, threads: int) -> tuple[int, int]:
+    """Numbers of room for pieces of so many rows, and how many of them all threads share."""
     width = WIDTH * lanes
-    panels = -(-inputs // width) - (-hidden // width)
-    return GROUP * (rows + _PAD) + panels * width * rows
+    shared = (-(-inputs // width) - (-hidden // width)) * width * rows
+    return shared + threads * GROUP * (rows + _PAD), shared
 
 
-def emit_gradients(module: ir.Module, target: Target) -> ir.Function:
-    """Define gradients_share(arguments, thread, threads)."""
-    loop = Loop(module, "gradients_share", target, ARGUMENTS, WIDTH)
-    b, rows = loop.builder, loop["rows"]
-    threads = loop.function.args[2]
-    line = loop.line
-    lda = b.add(rows, integer(_PAD))
-    x_panels, h_panels = (loop.ceiling(loop[name], line) for name in ("inputs", "hidden"))
-    turned_size = b.mul(integer(GROUP), lda)
-    panel_size = b.mul(line, rows)
-    size = b.add(turned_size, b.mul(b.add(x_panels, h_panels), panel_size))
-    turned = loop.element(loop["room"], (loop.thread, size))
-    of_x = loop.e.at(turned, turned_size)
-    of_h = loop.element(of_x, (x_panels, panel_size))
-    product = emit_product(module, target, WIDTH, WIDTH)
+def emit_pack(module: ir.Module, target: Target) -> ir.Function:
+    """Define pack_share(arguments, thread, threads): the panels of x and of the states before a
+    piece's rows. A thread packs a share of the rows."""
+    loop = Loop(module, "pack_share", target, ARGUMENTS, WIDTH)
+    b, hidden, batch = loop.builder, loop["hidden"], loop["batch"]
+    of_h = _panels_of_h(loop)
+    reverse = b.icmp_signed("!=", loop["reverse"], integer(0))
+    packed = b.icmp_unsigned("!=", b.ptrtoint(loop["before"], I64), integer(0))
+    last_rows = b.sub(loop["all_rows"], batch)
 
-    def share(count: Any) -> tuple[Any, Any]:
-        after = b.add(loop.thread, integer(1))
-        return b.sdiv(b.mul(count, loop.thread), threads), b.sdiv(b.mul(count, after), threads)
+    with b.goto_entry_block():
+        place = b.alloca(I64)
+        place.type = PTR
+
+    def state_before(row: Any) -> Any:
+        """The address of the state before a row."""
+        with b.if_else(packed) as (then, otherwise):
+            with then:
+                at = b.gep(loop["before"], [row], source_etype=I64)
+                b.store(b.load(at, typ=I64), place)
+            with otherwise:
+                of_start = b.select(reverse, b.sub(row, last_rows), row)
+                begins = b.icmp_signed(">=", row, last_rows)
+                begins = b.select(reverse, begins, b.icmp_signed("<", row, batch))
+                earlier = b.select(reverse, b.add(row, batch), b.sub(row, batch))
+                b.store(b.select(begins, b.not_(of_start), earlier), place)
+        found = b.load(place, typ=I64)
+        is_start = b.icmp_signed("<", found, integer(0))
+        base = b.select(is_start, loop["start"], loop["states"])
+        return loop.element(base, (b.select(is_start, b.not_(found), found), hidden))
 
     with loop.body():
-        _pack(loop, loop["x"], integer(0), rows, loop["inputs"], of_x)
-        _pack(loop, loop["before"], integer(0), loop["before_rows"], loop["hidden"], of_h)
-        _pack(loop, loop["after"], loop["before_rows"], rows, loop["hidden"], of_h)
-        groups = share(loop.ceiling(loop["width"], integer(GROUP)))
+        share = _share(loop, loop["rows"])
+        _pack(
+            loop,
+            share,
+            lambda row: loop.element(loop["x"], (row, loop["inputs"])),
+            "inputs",
+            loop["room"],
+        )
+        _pack(loop, share, state_before, "hidden", of_h)
+    return loop.function
+
+
+def emit_products(module: ir.Module, target: Target) -> ir.Function:
+    """Define products_share(arguments, thread, threads): a piece's share of all gradients but that
+    of the states before the first step."""
+    loop = Loop(module, "products_share", target, ARGUMENTS, WIDTH)
+    b, rows = loop.builder, loop["rows"]
+    lda = b.add(rows, integer(_PAD))
+    turned_size = b.mul(integer(GROUP), lda)
+    turned = loop.element(loop["room"], (loop["turned"], integer(1)), (loop.thread, turned_size))
+    product = emit_product(module, target, WIDTH, WIDTH)
+    with b.goto_entry_block():
+        place = b.alloca(I64)
+        place.type = PTR
+    with loop.body():
+        groups = _share(loop, loop.ceiling(loop["width"], integer(GROUP)))
         with counted(b, *groups) as group:
             first = b.mul(group, integer(GROUP))
             last = loop.minimum(loop["width"], b.add(first, integer(GROUP)))
             _turn(loop, first, b.sub(last, first), turned, lda)
 
-            def multiply(begin: Any, end: Any, panels: Any, packed: Any, to: str, n: Any) -> None:
+            def row_of(order: str, column: Any, at: Any, n: Any) -> Any:
+                """The address of the row of a weight's gradient that a column of grad_z gives."""
+                b.store(column, place)
+                with b.if_then(_given(loop, order)):
+                    block = b.sdiv(column, loop["hidden"])
+                    to = b.load(b.gep(loop[order], [block], source_etype=I64), typ=I64)
+                    moved = b.mul(b.sub(to, block), loop["hidden"])
+                    b.store(b.add(column, moved), place)
+                return loop.element(at, (b.load(place, typ=I64), n))
+
+            def multiply(
+                begin: Any, end: Any, packed: Any, to: str, columns: str, order: str
+            ) -> None:
                 skipped = loop["begin_of_h"] if to == "grad_hh" else integer(0)
                 count = loop.maximum(b.sub(end, begin), integer(0))
                 a = loop.element(turned, (b.sub(begin, first), lda))
-                with counted(b, integer(0), panels) as panel:
+                n = loop[columns]
+                with counted(b, integer(0), loop.ceiling(n, loop.line)) as panel:
                     _clear(loop, count)
-                    second = loop.element(packed, (panel, panel_size))
+                    second = loop.element(packed, (panel, b.mul(loop.line, rows)))
                     b.call(product, [a, second, loop.sums, count, lda, rows])
-                    place = ((b.sub(begin, skipped), n), (panel, line))
-                    _give(loop, loop.element(loop[to], *place), count, n, panel, add=True)
+                    at = loop.element(loop[to], (panel, loop.line))
+                    column = b.sub(begin, skipped)
+                    _give(
+                        loop,
+                        lambda i: row_of(order, b.add(column, i), at, n),
+                        count,
+                        n,
+                        panel,
+                        add=True,
+                    )
 
             end = loop.minimum(last, loop["end_of_x"])
-            multiply(first, end, x_panels, of_x, "grad_ih", loop["inputs"])
+            multiply(first, end, loop["room"], "grad_ih", "inputs", "order_x")
             begin = loop.maximum(first, loop["begin_of_h"])
-            multiply(begin, last, h_panels, of_h, "grad_hh", loop["hidden"])
+            multiply(begin, last, _panels_of_h(loop), "grad_hh", "hidden", "order_h")
         with b.if_then(_given(loop, "grad_x")):
-            work = (loop["grad_z"], "weight", loop["end_of_x"], "grad_x", loop["inputs"])
-            _rows_times(loop, product, share(rows), work, x_panels)
-        with b.if_then(_given(loop, "grad_start")):
-            begin = loop["begin_of_h"]
-            z = loop.element(
-                loop["grad_z"], (loop["start_row"], loop["width"]), (begin, integer(1))
-            )
-            depth = b.sub(loop["width"], begin)
-            work = (z, "recurrent", depth, "grad_start", loop["hidden"])
-            _rows_times(loop, product, share(loop["start_rows"]), work, h_panels)
+            to = loop.element(loop["grad_x"], (loop["row"], loop["inputs"]))
+            _rows_times(loop, product, integer(0), "weight", loop["end_of_x"], to, "inputs")
     return loop.function
+
+
+def emit_start(module: ir.Module, target: Target) -> ir.Function:
+    """Define start_share(arguments, thread, threads): the gradient of the states before the first
+    step, of the piece's rows."""
+    loop = Loop(module, "start_share", target, ARGUMENTS, WIDTH)
+    b, begin = loop.builder, loop["begin_of_h"]
+    product = emit_product(module, target, WIDTH, WIDTH)
+    with loop.body(), b.if_then(_given(loop, "grad_start")):
+        to = loop.element(loop["grad_start"], (loop["first_batch_row"], loop["hidden"]))
+        depth = b.sub(loop["width"], begin)
+        _rows_times(loop, product, begin, "recurrent", depth, to, "hidden")
+    return loop.function
+
+
+def _share(loop: Loop, count: Any) -> tuple[Any, Any]:
+    """This thread's share of so many: from, to (exclusive)."""
+    b, threads = loop.builder, loop.function.args[2]
+    after = b.add(loop.thread, integer(1))
+    return b.sdiv(b.mul(count, loop.thread), threads), b.sdiv(b.mul(count, after), threads)
+
+
+def _panels_of_h(loop: Loop) -> Any:
+    """The address of the packed states, after x."""
+    b = loop.builder
+    panels = loop.ceiling(loop["inputs"], loop.line)
+    return loop.element(loop["room"], (b.mul(panels, loop.line), loop["rows"]))
 
 
 def _given(loop: Loop, name: str) -> Any:
@@ -128,27 +218,23 @@ def _given(loop: Loop, name: str) -> Any:
 
 
 def _rows_times(
-    loop: Loop,
-    product: Any,
-    share: tuple[Any, Any],
-    work: tuple[Any, str, Any, str, Any],
-    panels: Any,
+    loop: Loop, product: Any, begin: Any, weight: str, depth: Any, to: Any, columns: str
 ) -> None:
-    """A share of the rows of `z weight`, in groups. work: z, the weight's name, depth, the
-    result's name and its columns."""
-    b = loop.builder
-    z, weight, depth, to, columns = work
-    start, stop = share
+    """to [rows, columns] = the columns of grad_z from `begin` on, `depth` of them, times a weight:
+    this thread's share of the rows, in groups."""
+    b, n = loop.builder, loop[columns]
+    start, stop = _share(loop, loop["rows"])
     groups = loop.ceiling(b.sub(stop, start), integer(GROUP))
+    panels = loop.ceiling(n, loop.line)
     with counted(b, integer(0), groups) as group, counted(b, integer(0), panels) as panel:
         row = b.add(start, b.mul(group, integer(GROUP)))
         count = loop.minimum(integer(GROUP), b.sub(stop, row))
         _clear(loop, count)
         packed = loop.element(loop[weight], (b.mul(panel, depth), loop.line))
-        a = loop.element(z, (row, loop["width"]))
+        a = loop.element(loop["grad_z"], (row, loop["width"]), (begin, integer(1)))
         b.call(product, [a, packed, loop.sums, count, loop["width"], depth])
-        place = loop.element(loop[to], (row, columns), (panel, loop.line))
-        _give(loop, place, count, columns, panel, add=False)
+        at = loop.element(to, (row, n), (panel, loop.line))
+        _give(loop, lambda i: loop.element(at, (i, n)), count, n, panel, add=False)
 
 
 def _clear(loop: Loop, count: Any) -> None:
@@ -158,13 +244,21 @@ def _clear(loop: Loop, count: Any) -> None:
             loop.e.store(loop.e.splat(0.0), loop.e.at(to, k * loop.target.lanes))
 
 
-def _give(loop: Loop, to: Any, count: Any, columns: Any, panel: Any, add: bool) -> None:
-    """Write the sums of a panel to rows of so many columns, or add them with the argument."""
+def _give(
+    loop: Loop,
+    row_at: Callable[[Any], Any],
+    count: Any,
+    columns: Any,
+    panel: Any,
+    add: bool,
+) -> None:
+    """Write the sums of a panel to rows of so many columns, the i-th at row_at(i), or add them with
+    the argument."""
     b, e, lanes = loop.builder, loop.e, loop.target.lanes
     size = loop.minimum(b.sub(columns, b.mul(panel, loop.line)), loop.line)
     with counted(b, integer(0), count) as i:
         sums = loop.element(loop.sums, (i, loop.line))
-        place = loop.element(to, (i, columns))
+        place = row_at(i)
         if add:
             with b.if_then(b.icmp_signed("!=", loop["add"], integer(0))):
                 whole = b.icmp_signed("==", size, loop.line)
@@ -186,17 +280,19 @@ def _one(e: Emitter, place: Any) -> Any:
     return e.builder.load(place, align=e.target.size, typ=e.scalar)
 
 
-def _pack(loop: Loop, source: Any, start: Any, stop: Any, columns: Any, to: Any) -> None:
-    """The rows from start to stop - 1, of which the first lies at `source`, in panels of four
-    vectors. What lies beyond the last column is never given out, and may be anything."""
-    b = loop.builder
-    with counted(b, integer(0), loop.ceiling(columns, loop.line)) as panel:
-        column = b.mul(panel, loop.line)
-        size = loop.minimum(b.sub(columns, column), loop.line)
-        place = loop.element(to, (panel, b.mul(loop["rows"], loop.line)))
-        with counted(b, start, stop) as row:
-            own = loop.element(source, (b.sub(row, start), columns), (column, integer(1)))
-            loop.e.copy_line(own, loop.element(place, (row, loop.line)), size, WIDTH)
+def _pack(
+    loop: Loop, share: tuple[Any, Any], source: Callable[[Any], Any], columns: str, to: Any
+) -> None:
+    """A share of the piece's rows in panels of four vectors; source(row) is the address of a row of
+    x. What lies beyond the last column is never given out, and may be anything."""
+    b, n = loop.builder, loop[columns]
+    with counted(b, *share) as i:
+        own = source(b.add(loop["row"], i))
+        with counted(b, integer(0), loop.ceiling(n, loop.line)) as panel:
+            column = b.mul(panel, loop.line)
+            size = loop.minimum(b.sub(n, column), loop.line)
+            place = loop.element(to, (b.add(b.mul(panel, loop["rows"]), i), loop.line))
+            loop.e.copy_line(loop.e.at(own, column), place, size, WIDTH)
 
 
 def _turn(loop: Loop, first: Any, count: Any, to: Any, lda: Any) -> None:
