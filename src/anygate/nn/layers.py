@@ -356,7 +356,8 @@ class RecurrentLayers(Notices, nn.RNNBase):
         call = recorded_call(self)
         noisy = self.training and self._design.noisy
         rare = self.proj_size or noisy or segments is not None or call is not None or ACTIVE
-        followed = autocasting(x.device.type) or torch.compiler.is_compiling()
+        ruled = x.device.type == "cpu" and autocasting("cpu")  # each family has its own rule there
+        followed = ruled or torch.compiler.is_compiling()
         both = self.bidirectional and not rare and not followed
         ends: list[States] = []
         kept: list[States] = []
