@@ -356,7 +356,8 @@ class RecurrentLayers(Notices, nn.RNNBase):
         call = recorded_call(self)
         noisy = self.training and self._design.noisy
         rare = self.proj_size or noisy or segments is not None or call is not None or ACTIVE
-        ruled = x.device.type == "cpu" and autocasting("cpu")  # each family has its own rule there
+        # On the CPU each family has a rule of its own under autocast.
+        ruled = x.device.type == "cpu" and autocasting(x.device.type)
         followed = ruled or torch.compiler.is_compiling()
         both = self.bidirectional and not rare and not followed
         ends: list[States] = []

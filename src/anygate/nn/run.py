@@ -144,10 +144,10 @@ def run_autocast(
     The rules are the CPU's. On CUDA torch casts what it gives to cuDNN, whatever the family and the
     input, and what it gives to the kernels of single steps.
     """
-    device = layer.x.device.type
-    if rule == "all" or device == "cuda" or not autocasting(device):
+    ruled = autocasting(layer.x.device.type) and layer.x.device.type != "cuda"
+    if rule == "all" or not ruled:
         return run(layer)
-    if rule == "state" and device == "cpu":
+    if rule == "state" and layer.x.device.type == "cpu":
         return without_autocast(run, layer, layer.states[0].dtype)
     return without_autocast(run, layer, None, projected) if special or projected else run(layer)
 
