@@ -87,6 +87,31 @@ def test_half_types_and_autocast(dtype: torch.dtype) -> None:
     torch.testing.assert_close(output.float(), wanted, **tolerance)
 
 
+def test_autocast_casts_what_torch_casts() -> None:
+    """Packs, projections, every family and single steps."""
+    torch.manual_seed(0)
+    x = torch.randn(T, B, INPUTS, device="cuda")
+    pack = pack_padded_sequence(x, [6, 5, 2, 1])
+    cases: list[tuple[str, dict[str, Any], Any]] = [
+        ("LSTM", {"bidirectional": True}, x), ("LSTM", {"bidirectional": True}, pack),
+        ("LSTM", {"proj_size": 4}, x), ("GRU", {}, pack), ("RNN", {}, x), ("LSTMCell", {}, x[0]),
+        ("GRUCell", {}, x[0]), ("RNNCell", {}, x[0]),
+    ]  # fmt: skip
+    for name, options, given in cases:
+        peer = getattr(nn, name)(INPUTS, H, **options).cuda()
+        ours = getattr(anygate, name)(INPUTS, H, **options).cuda()
+        ours.load_state_dict(peer.state_dict())
+        with torch.autocast("cuda", dtype=torch.float16):
+            found, wanted = (_first(module(given)) for module in (ours, peer))
+        assert found.dtype == wanted.dtype, name
+        torch.testing.assert_close(found, wanted, rtol=0.0, atol=0.02)
+
+
+def _first(result: Any) -> torch.Tensor:
+    output = result[0] if isinstance(result, tuple) and not hasattr(result, "data") else result
+    return output.data if hasattr(output, "batch_sizes") else output
+
+
 def test_packs_projections_cells_and_variants() -> None:
     torch.manual_seed(0)
     options: dict[str, Any] = {"activation": "relu", "peephole": True, "proj_size": 4}

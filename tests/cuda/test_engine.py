@@ -23,6 +23,7 @@ from anygate.engines.cuda.driver import Function, compiler
 from anygate.engines.cuda.engine import CUDA
 from anygate.engines.cuda.plan import Card
 from anygate.engines.protocol import EngineError, Request, choose
+from anygate.nn.run import run_layer, run_sides
 
 H, INPUTS = 10, 3
 FLOAT = {"rtol": 2e-5, "atol": 2e-6}
@@ -67,6 +68,22 @@ def test_two_layers_both_ways_in_one_launch_each(card: EmulatedDriver) -> None:
         torch.testing.assert_close(found, wanted, **FLOAT)
     groups = 2 * 2  # two tiles of batch rows, two directions
     assert card.launches == [("forward", groups)] * 2 + [("backward", groups)] * 2
+
+
+@needs_compiler
+def test_both_ways_under_autocast(card: EmulatedDriver) -> None:
+    """In the dtype of autocast, and one launch."""
+    ours, _ = pair(bidirectional=True)
+    x, h = torch.randn(4, 3, INPUTS), torch.zeros(3, H)
+    names = ("_l0", "_l0_reverse")
+    layers = [ours._layer(name, (h, h), x, None) for name in names]  # type: ignore[operator]
+    design: Any = ours._design
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        both = run_sides(design, layers, False)
+        each = [run_layer(design, layer) for layer in layers]
+    assert [grid for _, grid in card.launches] == [2, 1, 1]
+    for one, other in zip(both, each, strict=True):
+        assert one.output.dtype == torch.bfloat16 and torch.equal(one.output, other.output)
 
 
 @needs_compiler

@@ -320,7 +320,9 @@ class RecurrentLayers(Notices, LayerStates):
         call = recorded_call(self)
         noisy = self.training and self._design.noisy
         rare = self.proj_size or noisy or segments is not None or call is not None or ACTIVE
-        followed = autocasting(x.device.type) or torch.compiler.is_compiling()
+        # On the CPU each family has a rule of its own under autocast.
+        ruled = x.device.type == "cpu" and autocasting(x.device.type)
+        followed = ruled or torch.compiler.is_compiling()
         both = self.bidirectional and not rare and not followed
         ends: list[States] = []
         kept: list[States] = []

@@ -91,7 +91,12 @@ def run_layer(
 
 
 def run_sides(design: Design, layers: Sequence[Layer], keep: bool) -> list[Result]:
-    """`run_layer` of the directions of one layer, without noise, autocast and measures."""
+    """`run_layer` of the directions of one layer, without noise and measures."""
+    device = layers[0].x.device.type
+    if autocasting(device):
+        dtype = torch.get_autocast_dtype(device)
+        with torch.autocast(device, enabled=False):
+            return run_sides(design, [_cast(layer, dtype) for layer in layers], keep)
     x, weight = layers[0].x, layers[0].weight_ih
     engine = LOADED[_name(design.key, design.engine, *_circumstances(x, weight))]
     return engine.run_sides(design.key, layers, keep)
@@ -134,8 +139,13 @@ padded ("padded"), nn.RNN always ("all"), nn.GRU nowhere, and its results have t
 def run_autocast(
     run: Callable[[Layer], Result], layer: Layer, rule: Autocast, special: bool, projected: bool
 ) -> Result:
-    """run(layer), with the dtypes of torch under autocast. special: a pack or a single step."""
-    if rule == "all" or not autocasting(layer.x.device.type):
+    """run(layer), with the dtypes of torch under autocast. special: a pack or a single step.
+
+    The rules are the CPU's. On CUDA torch casts what it gives to cuDNN, whatever the family and the
+    input, and what it gives to the kernels of single steps.
+    """
+    ruled = autocasting(layer.x.device.type) and layer.x.device.type != "cuda"
+    if rule == "all" or not ruled:
         return run(layer)
     if rule == "state" and layer.x.device.type == "cpu":
         return without_autocast(run, layer, layer.states[0].dtype)

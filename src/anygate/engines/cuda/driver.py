@@ -80,7 +80,7 @@ class Driver(Protocol):
         """True if work can be recorded as a graph now: not while the user records one."""
 
     def record(self, body: Callable[[], None], device: torch.device) -> Callable[[], None]:
-        """What enqueues the work that body enqueues, as one graph. Body is called twice."""
+        """A function that enqueues the work of body as one graph. Body is called twice."""
 
     def status(self, device: torch.device) -> int:
         """The address of a number in the host's memory where a kernel leaves why it gave up."""

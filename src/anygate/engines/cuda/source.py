@@ -126,7 +126,7 @@ _FIXED = "mask[some(M)] vectors[some(V)]"
 
 
 class _Names:
-    """What stands for each input and output of a cell's Programs in the functions' text."""
+    """The text that stands for each input and output of a cell's Programs in its functions."""
 
     def __init__(self, cell: Cell, double: bool) -> None:
         kind = cell.type
