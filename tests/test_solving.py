@@ -167,7 +167,7 @@ def test_the_sentences_of_solving(tmp_path: Path) -> None:
         "relu against tanh, epochs until solved: sooner in 8 and later in 0 of 8 seeds, 3.38 "
         "epochs sooner on average within 10 (95% interval 1.5 to 5.33 sooner)"
     ) in said
-    assert "The difference in time held (p = 0.008, by ranks)." in said
+    assert "; the difference in time held (p = 0.008, by ranks)." in said
     assert (
         "Compared with tanh, relu reached the solved level sooner: this held at the 5% level."
     ) in judge(results).answer
@@ -195,7 +195,7 @@ def test_times_that_are_not_shown_to_differ_are_not_called_equal(tmp_path: Path)
         "sooner in 3 and later in 3 of 6 seeds, level on average within 10 (95% interval 1 sooner "
         "to 1 later)"
     ) in sentence
-    assert "No difference in time is shown (p = 1.000, by ranks), which does not mean" in sentence
+    assert "no difference in time is shown (p = 1.000, by ranks), which does not mean" in sentence
     same = timed(tmp_path / "same", {"tanh": at(*[2] * 6), "relu": at(*[2] * 6)})
     assert "the same (or never) in all 6 seeds, so no difference in time" in text(same)
     assert not re.search(r"\bequal|equivalent", text(results) + text(same))
@@ -205,7 +205,7 @@ def test_too_few_seeds_claim_nothing_about_time(tmp_path: Path) -> None:
     results = timed(tmp_path, {"tanh": at(9, 9, 9), "relu": at(1, 1, 1)})
     assert time_comparisons(results)[0].evidence is Evidence.TOO_FEW_SEEDS
     sentence = judge(results).comparisons[-1]
-    assert "8 epochs sooner on average within 10 (range 8 to 8 sooner). No claim" in sentence
+    assert "8 epochs sooner on average within 10 (range 8 to 8 sooner); no claim" in sentence
     assert "reached the solved level" not in text(results) and "questions of their own" not in text(
         results
     )
@@ -248,9 +248,10 @@ def test_a_declared_margin_is_tested(tmp_path: Path) -> None:
     said = judge(results)
     assert "Equivalent to tanh within the margin you declared (1.0 point): relu." in said.answer
     assert said.comparisons[0].endswith(
-        "which does not mean that there is none. The two are equivalent within the margin you "
+        "no difference is shown (p = 1.000), and the two are equivalent: within the margin you "
         "declared (1.0 point; p = 0.004)."
     )
+    assert said.comparisons[0].count(".") - len(re.findall(r"\d\.\d", said.comparisons[0])) == 1
     assert "a failure in up to 32% of the runs can stay unseen in 8 seeds." in said.caveats[-1]
     assert "accuracy and equivalence are questions of their own" in said.caveats[-2]
 
@@ -258,7 +259,7 @@ def test_a_declared_margin_is_tested(tmp_path: Path) -> None:
 def test_a_margin_that_is_missed_proves_nothing(tmp_path: Path) -> None:
     said = text(declared(tmp_path, CLOSE, 0.0005))
     assert (
-        "Equivalence within the margin you declared is not shown either (0.1 points; p = " in said
+        "equivalence within the margin you declared is not shown either (0.1 points; p = " in said
     )
     assert "equivalent within" not in said and "Equivalent to" not in said
     assert "stay unseen" not in said
@@ -268,7 +269,7 @@ def test_a_difference_that_held_may_be_smaller_than_the_margin(tmp_path: Path) -
     finals = {"tanh": around(0.9, 8), "relu": around(0.905, 8, 0.001)}
     near = judge(declared(tmp_path / "near", finals, 0.02))
     assert (
-        "The difference held (p = 0.008). Yet it is smaller than the margin"
+        "the difference held (p = 0.008), yet it is too small to matter: within the margin"
         in (near.comparisons[0])
     )
     far = judge(declared(tmp_path / "far", finals, 0.001))
@@ -282,7 +283,7 @@ def test_equivalence_needs_seeds_too(tmp_path: Path) -> None:
     assert not re.search("equivalen", text(few), re.IGNORECASE)
     six = {k: v[:6] for k, v in CLOSE.items()}
     crowd = declared(tmp_path / "crowd", six | {f"r{i}": six["relu"] for i in range(3)}, 0.5)
-    assert "cannot show equivalence within the margin you declared (50.0 points) either; " in (
+    assert "cannot show equivalence within the margin you declared (50.0 points) either, " in (
         text(crowd)
     )
     assert "7 seeds could." in text(crowd)
@@ -298,7 +299,7 @@ def test_equivalence_needs_seeds_too(tmp_path: Path) -> None:
 
 def test_exactly_the_same_runs(tmp_path: Path) -> None:
     results = declared(tmp_path, {"tanh": [0.9] * 8, "relu": [0.9] * 8}, 0.01)
-    assert "no difference is shown. The two are equivalent within the margin" in text(results)
+    assert "no difference is shown, and the two are equivalent: within the margin" in text(results)
 
 
 def test_non_inferiority_points_the_right_way(tmp_path: Path) -> None:

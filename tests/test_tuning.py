@@ -9,10 +9,22 @@ from pathlib import Path
 import pytest
 
 from anygate.formulas import resolve
+from anygate.lab.findings.verdict import verdict
+from anygate.lab.report.learning_rates import tuning
+from anygate.lab.study.grid import run_studies
+from anygate.lab.study.plan import Study
 from anygate.lab.study.store.files import StudyError
+from anygate.lab.study.store.results import load
 from anygate.lab.study.store.schema import Tried, Tuned
 from anygate.lab.study.trial import TrialSpec
-from anygate.lab.study.tuning import FIRST_SEED, choose, tune, tuning_seeds, tuning_trials
+from anygate.lab.study.tuning import (
+    FIRST_SEED,
+    TunedStudy,
+    choose,
+    tune,
+    tuning_seeds,
+    tuning_trials,
+)
 from anygate.lab.tasks import Settings, find_task
 
 SMALL = Settings(hidden_size=4, epochs=2, batch_size=256)
@@ -89,3 +101,42 @@ def test_a_diverged_run_counts_as_the_baseline(tmp_path: Path) -> None:
 def test_a_missing_result_is_named(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"tanh-seed1000000-\w+\.json: it cannot be read"):
         choose(TANH, [0.01], tuning_seeds(1), tmp_path)
+
+
+@pytest.mark.parametrize("tuner", ["grid", "optuna"])
+@pytest.mark.parametrize(
+    ("setting", "values"), [("hidden_size", (2, 6)), ("gradient_clip", (0.0, 1.0))]
+)
+def test_another_setting_is_tuned(
+    tuner: str, setting: str, values: tuple[float, ...], tmp_path: Path
+) -> None:
+    """A whole number and one that may be zero: chosen, compared at one value and at each own, told
+    by name."""
+    if tuner == "optuna":
+        pytest.importorskip("optuna")
+    settings = replace(SMALL, epochs=1)
+    activations = (resolve("tanh"), resolve("relu"))
+    plan = Study(find_task("digits-rows"), activations, "activation", (0, 1), settings)
+    tuned = TunedStudy(plan, values, tuning_seeds(1), tuner=tuner, tries=2, setting=setting)
+    run_studies({tmp_path: tuned}, jobs=1)
+    results = load(tmp_path)
+    chosen = results.config.learning_rates
+    assert chosen is not None and chosen.setting == setting and chosen.shared is not None
+    assert results.present == 4 and setting in results.config.settings
+    sizes = {getattr(t.settings, setting) for t in tuned.studies(tuned.choices(tmp_path)).values()}
+    assert chosen.shared in sizes
+    said = " ".join(verdict(results))
+    assert f"The {setting.replace('_', ' ')} was tuned for each activation" in said
+    assert "learning rate was tuned" not in said
+    figure = tuning(results)
+    assert figure is not None and setting.replace("_", " ") in figure.table.columns
+
+
+def test_what_cannot_be_tuned() -> None:
+    plan = Study(find_task("digits-rows"), (resolve("tanh"),), "activation", (0,), SMALL)
+    with pytest.raises(ValueError, match="init is no numeric setting; there are: hidden_size"):
+        TunedStudy(plan, (0.1, 0.2), tuning_seeds(1), setting="init")
+    with pytest.raises(ValueError, match="tuning needs two values of weight-decay or more"):
+        TunedStudy(plan, (0.1,), tuning_seeds(1), setting="weight_decay")
+    with pytest.raises(ValueError, match="hidden_size: a whole number"):
+        TunedStudy(plan, (2.5, 3), tuning_seeds(1), setting="hidden_size")

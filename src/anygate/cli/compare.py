@@ -184,6 +184,7 @@ def _study(
     from dataclasses import replace
     from importlib.util import find_spec
 
+    from ..lab.settings import value_of
     from ..lab.study.plan import Study, with_standard
     from ..lab.study.tuning import TunedStudy, tuning_seeds
 
@@ -198,17 +199,22 @@ def _study(
         request.margin,
         arms,
     )
-    if request.learning_rates is None:
+    if request.learning_rates is None and request.tune is None:
         return study
+    if request.learning_rates is not None and request.tune is not None:
+        raise UsageError("--learning-rates and --tune learning_rate are one; a study tunes one")
+    name, *texts = request.tune or ("learning_rate",)
+    values = request.learning_rates or [value_of(name, text) for text in texts]
     if request.tuner == "optuna" and find_spec("optuna") is None:
         raise UsageError("--tuner optuna needs it: pip install optuna")
     return TunedStudy(
         study,
-        tuple(request.learning_rates),
+        tuple(values),
         tuning_seeds(request.tuning_seeds),
-        "learning_rate" in given,
+        name in given,
         request.tuner,
         request.tuner_tries,
+        name,
     )
 
 
@@ -248,7 +254,7 @@ def _command(request: argparse.Namespace, directory: Path) -> str:
     for name, given in (request.arm or {}).items():
         words += ["--arm", name, *(f"{k}={_as_text(v)}" for k, v in given.items())]
     kept = [name for name in OPTIONS if name not in ("out", "jobs", "executor", "address")]
-    if request.learning_rates is None:
+    if request.learning_rates is None and request.tune is None:
         kept = [name for name in kept if name not in ("tuning_seeds", "tuner", "tuner_tries")]
     for name in kept:
         value = getattr(request, name)
@@ -273,10 +279,12 @@ def _run(
 ) -> bool:
     """Run with a progress bar on stderr, and then the stability maps if they are asked for. False
     if interrupted."""
+    from ..lab.study.costs import measure_costs
     from ..lab.study.executors import open_executor
     from ..lab.study.grid import run_studies
-    from ..lab.study.progress import progress_bar
+    from ..lab.study.progress import progress_bar, waiting
     from ..lab.study.stability import map_of
+    from ..lab.study.tuning import TunedStudy
 
     if not options.fresh and not _present(placed).startswith("0 "):
         say(f"{_present(placed)} trials are already in {directory}", to_stderr=True)
@@ -292,6 +300,9 @@ def _run(
                 executor=executor,
                 stage=lambda part: progress_bar(f"{title}{part}"),
             )
+            for folder, study in placed.items():
+                with waiting("timing training steps, in turn"):
+                    measure_costs(study.study if isinstance(study, TunedStudy) else study, folder)
             for folder, study in placed.items() if options.stability else ():
                 with progress_bar(f"{study.task.title}: stability map") as progress:
                     map_of(study).run(

@@ -65,17 +65,24 @@ OPTIONS: dict[str, Option] = {
         "X",
         many=True,
     ),
+    "tune": Option(
+        str,
+        "the same with any numeric setting, as in --tune gradient_clip 0 0.5 1 5: its name, then "
+        "the values to choose among",
+        "SETTING X",
+        many=True,
+    ),
     "tuning_seeds": Option(
         Bounds(int, 1, 1_000), "seeds for that, counted from 1,000,000 (default 3)"
     ),
     "tuner": Option(
         str,
-        "grid tries each of --learning-rates; optuna searches between the smallest and the largest "
-        "of them, for each activation by what its earlier rates reached",
+        "grid tries each of --learning-rates (or --tune); optuna searches between the smallest and "
+        "the largest of them, for each activation by what its earlier ones reached",
         "NAME",
         choices=("grid", "optuna"),
     ),
-    "tuner_tries": Option(Bounds(int, 1, 1_000), "rates that Optuna tries (default 8)"),
+    "tuner_tries": Option(Bounds(int, 1, 1_000), "values that Optuna tries (default 8)"),
     "out": Option(str, "results folder (default: below runs/)", "DIR"),
     "jobs": Option(positive, "processes (default: one for each core)"),
     "executor": Option(

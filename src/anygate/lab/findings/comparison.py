@@ -271,46 +271,48 @@ def in_short(task: TaskInfo, c: RivalComparison) -> str:
 
 
 def compare(task: TaskInfo, c: RivalComparison, family: int) -> str:
-    """One rival in one sentence or two; ``family`` comparisons are corrected together."""
+    """One rival in one sentence: the difference, whether it may be claimed, and equivalence;
+    ``family`` comparisons are corrected together."""
     pair, n = f"{c.rival} against {c.first}", plural(c.difference.n, "seed")
+    within = _within_margin(task, c, family)
     if not any(c.difference.differences):
-        same = f"{pair}: exactly the same {task.metric} in all {n}, so no difference is shown."
-        return same + _within_margin(task, c, family)
-    numbers = f"{pair}: {_gain(task, c)}"
+        return (
+            f"{pair}: exactly the same {task.metric} in all {n}, so no difference is shown{within}."
+        )
     corrected = show_corrected(c.corrected_p, family)
-    return (
-        numbers
-        + {
-            Evidence.HELD: f". The difference held ({corrected}).",
-            Evidence.UNCORRECTED: f". The interval excludes zero, but the difference does not "
-            f"survive the correction ({corrected}): a hint, no claim.",
-            Evidence.UNREACHABLE: f". Every seed points the same way, but so few seeds cannot "
-            f"pass the correction ({corrected}): no claim.",
-            Evidence.NOT_SHOWN: f". No difference is shown ({corrected}), which does not mean that "
-            "there is none.",
-            Evidence.TOO_FEW_SEEDS: f". No claim possible with {n}.",
-        }[c.evidence]
-        + _within_margin(task, c, family)
-    )
+    nothing = "no difference is shown"
+    told = {
+        Evidence.HELD: f"; the difference held ({corrected})",
+        Evidence.UNCORRECTED: "; the interval excludes zero, but the difference does not survive "
+        f"the correction ({corrected}): a hint, no claim",
+        Evidence.UNREACHABLE: "; every seed points the same way, but so few seeds cannot pass the "
+        f"correction ({corrected}): no claim",
+        Evidence.NOT_SHOWN: f"; {nothing} ({corrected})"
+        if c.equivalent
+        else f"; {nothing} ({corrected}), which does not mean that there is none",
+        Evidence.TOO_FEW_SEEDS: f"; no claim possible with {n}",
+    }
+    return f"{pair}: {_gain(task, c)}{told[c.evidence]}{within}."
 
 
 def _within_margin(task: TaskInfo, c: RivalComparison, family: int) -> str:
-    """A sentence on equivalence; nothing without a declared margin or without seeds."""
+    """The end of the sentence, on equivalence; nothing without a declared margin or without
+    seeds."""
     if c.equivalence is None or c.equivalence_p is None or c.difference.n < MIN_SEEDS_FOR_CLAIM:
         return ""
     size = _size(task, c.equivalence.margin)
     margin, p = "the margin you declared", show_corrected(c.equivalence_p, family)
-    if c.equivalent and c.evidence is Evidence.HELD:
-        return f" Yet it is smaller than {margin}: equivalent within it ({size}; {p})."
+    held = c.evidence is Evidence.HELD
     if c.equivalent:
-        return f" The two are equivalent within {margin} ({size}; {p})."
+        joined = ", yet it is too small to matter" if held else ", and the two are equivalent"
+        return f"{joined}: within {margin} ({size}; {p})"
     if smallest_reachable_p(c.difference.n, family, sides=1) > LEVEL:
         return (
-            f" So few seeds cannot show equivalence within {margin} ({size}) either; "
-            f"{plural(seeds_needed(family, sides=1), 'seed')} could."
+            f"; so few seeds cannot show equivalence within {margin} ({size}) either, "
+            f"{plural(seeds_needed(family, sides=1), 'seed')} could"
         )
-    either = "" if c.evidence is Evidence.HELD else " either"
-    return f" Equivalence within {margin} is not shown{either} ({size}; {p})."
+    other = ", and equivalence" if held else "; equivalence"
+    return f"{other} within {margin} is not shown{'' if held else ' either'} ({size}; {p})"
 
 
 def _gain(task: TaskInfo, c: RivalComparison) -> str:

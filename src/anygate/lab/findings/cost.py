@@ -1,4 +1,8 @@
-"""The time of a training step, relative to the first activation: the numbers and the sentences."""
+"""The time of a training step, relative to the first activation: the numbers and the sentences.
+
+They are measured in turn, in a run of their own (study/costs.py); where there was none, nothing is
+told: the trials of a study run side by side, and their clocks say little.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,12 @@ from ..wording import join
 from .comparison import interval_name
 
 CLOCK = 1.25
-"""The seeds' ratios of time may differ by this factor; beyond it no cost is told."""
+"""The rounds' ratios of time may differ by this factor; beyond it no cost is told."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Time per training step of ``label`` relative to the first activation, paired by seed.
+    """Time per training step of ``label`` relative to the first activation, of ``n`` rounds.
 
     The ratio is a geometric mean; ``interval`` is that of :func:`mean_interval` on the logarithms.
     """
@@ -36,7 +40,7 @@ class Cost:
 
 
 def costs(results: StudyResults) -> list[Cost]:
-    """Every rival's time per step over the first's, for the seeds where both were timed; without
+    """Every rival's time per step over the first's, without
     those whose clock was disturbed (see `disturbed_clocks`), of which nothing can be said."""
     found = []
     for label, ratios in _time_ratios(results).items():
@@ -49,24 +53,25 @@ def costs(results: StudyResults) -> list[Cost]:
 
 
 def disturbed_clocks(results: StudyResults) -> dict[str, float]:
-    """The rivals of which no cost is told -> how many times as large the largest ratio of a seed
+    """The rivals of which no cost is told -> how many times as large the largest ratio of a round
     is as the smallest, more than CLOCK.
 
-    A training step is the same work in every seed, so that the ratio of two activations is the same
-    but for the clock: where it is not, something else ran on the machine during some trials.
+    A training step is the same work in every round, so that the ratio of two activations is the
+    same but for the clock: where it is not, something else ran on the machine.
     """
     spreads = {label: _spread(ratios) for label, ratios in _time_ratios(results).items()}
     return {label: spread for label, spread in spreads.items() if spread > CLOCK}
 
 
 def _time_ratios(results: StudyResults) -> dict[str, list[float]]:
-    """Each rival that was timed -> its time per step over that of the first, seed by seed."""
-    base = results.seconds_per_step(results.first)
-    found = {}
-    for label in results.rivals:
-        times = results.seconds_per_step(label)
-        found[label] = [times[s] / base[s] for s in results.seeds if s in times and s in base]
-    return {label: ratios for label, ratios in found.items() if ratios}
+    """Each rival that was timed -> its time per step over that of the first, round by round."""
+    base = results.costs.get(results.first, ())
+    found = {x: results.costs[x] for x in results.rivals if x in results.costs}
+    return {
+        label: [t / first for t, first in zip(times, base, strict=False)]
+        for label, times in found.items()
+        if times and base
+    }
 
 
 def _spread(ratios: Sequence[float]) -> float:
@@ -76,13 +81,15 @@ def _spread(ratios: Sequence[float]) -> float:
 def cost_sentences(results: StudyResults) -> list[str]:
     found, untold = costs(results), untold_costs(results)
     if not found and not untold:
-        return ["No times to compare were recorded."] if results.rivals else []
+        return ["The time of a training step was not measured."] if results.rivals else []
     parts = []
     for c in found:
         span = f"{interval_name(c.interval)} {c.interval.low:.2f} to {c.interval.high:.2f}"
         note = f"{span}, within noise" if c.within_noise else span
-        parts.append(f"{c.label} {c.ratio:.2f} times ({note if c.n > 1 else 'in a single seed'})")
-    told = f"Time per training step relative to {results.first}: {'; '.join(parts)}."
+        parts.append(f"{c.label} {c.ratio:.2f} times ({note if c.n > 1 else 'measured once'})")
+    told = (
+        f"Time per training step relative to {results.first}, measured in turn: {'; '.join(parts)}."
+    )
     return ([told] if parts else []) + untold
 
 
@@ -93,7 +100,7 @@ def untold_costs(results: StudyResults) -> list[str]:
         return []
     return [
         f"Time per training step relative to {results.first} is not told for {join(list(found))}: "
-        f"the clock was disturbed, for the ratio of one seed is up to {max(found.values()):.1f} "
+        f"the clock was disturbed, for the ratio of one round is up to {max(found.values()):.1f} "
         f"times that of another, though the work is the same (more than {CLOCK:g} is too much). "
         "Run the study again on a machine that does nothing else."
     ]

@@ -185,14 +185,14 @@ def _compare(c: TimeComparison, family: int) -> str:
     return (
         f"{numbers}, {_saved(c.times)}"
         + {
-            Evidence.HELD: f". The difference in time held ({corrected}, by ranks).",
-            Evidence.UNCORRECTED: ". The difference in time does not survive the correction "
+            Evidence.HELD: f"; the difference in time held ({corrected}, by ranks).",
+            Evidence.UNCORRECTED: "; the difference in time does not survive the correction "
             f"({corrected}, by ranks): a hint, no claim.",
-            Evidence.UNREACHABLE: ". Every seed points the same way, but so few seeds cannot pass "
+            Evidence.UNREACHABLE: "; every seed points the same way, but so few seeds cannot pass "
             f"the correction ({corrected}, by ranks): no claim.",
-            Evidence.NOT_SHOWN: f". No difference in time is shown ({corrected}, by ranks), which "
+            Evidence.NOT_SHOWN: f"; no difference in time is shown ({corrected}, by ranks), which "
             "does not mean that there is none.",
-            Evidence.TOO_FEW_SEEDS: f". No claim possible with {n}.",
+            Evidence.TOO_FEW_SEEDS: f"; no claim possible with {n}.",
         }[c.evidence]
     )
 

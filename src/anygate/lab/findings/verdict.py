@@ -107,8 +107,9 @@ def judge(results: StudyResults, margin: float | None = None) -> Verdict:
 
 
 def _is_own(results: StudyResults) -> bool:
-    """True if these are the results at each activation's own learning rate."""
-    return isinstance(results.config.settings.get("learning_rate"), str)
+    """True if these are the results at each activation's own value of what was tuned."""
+    chosen = results.config.learning_rates
+    return chosen is not None and isinstance(results.config.settings.get(chosen.setting), str)
 
 
 # ------------------------------------------------------------------------------ the sentences
@@ -278,7 +279,8 @@ def _caveats(
     scope = f"This is one task ({results.task.title})"
     scope += f", one learning rate ({rate:g})" if isinstance(rate, int | float) else ""
     scope += f" and one size ({size} hidden units)" if size is not None else ""
-    scope += f", each activation's own learning rate ({rate})" if _is_own(results) else ""
+    if (tuned := results.config.learning_rates) is not None and _is_own(results):
+        scope += f", each activation's own {tuned.word} ({settings.get(tuned.setting)})"
     order = "order."
     if results.config.learning_rates is None:
         order += " A rate shared by all suits some activations better than others."
@@ -338,13 +340,13 @@ def both_answers(
     if chosen is None or chosen.shared is None:
         return list(shared)
     if own is None:
-        return [f"All at {chosen.shared:g}, the best learning rate for each:", *shared]
+        return [f"All at {chosen.shared:g}, the best {chosen.word} for each:", *shared]
     whose = "as given" if chosen.given else f"the best for {results.first}"
     best = join([f"{label} {chosen.tuned[label].rate:g}" for label in results.labels])
     return [
-        f"At one learning rate for all, {chosen.shared:g} ({whose}):",
+        f"At one {chosen.word} for all, {chosen.shared:g} ({whose}):",
         *shared,
-        f"At each one's own best rate ({best}):",
+        f"At each one's own best {chosen.word if _other(chosen) else 'rate'} ({best}):",
         *own,
     ]
 
@@ -361,13 +363,15 @@ def rate_sentences(results: StudyResults) -> list[str]:
         for label in results.labels
         for t in [chosen.tuned[label]]
     ]
+    noun = "value" if _other(chosen) else "rate"
     what = f"mean {task.metric}" if len(seeds) > 1 else task.metric
     among = f"among {join([f'{rate:g}' for rate in chosen.rates])}"
     if chosen.tuner != "grid":
         most = max(len(t.tried) for t in chosen.tuned.values())
-        among = f"between {min(chosen.rates):g} and {max(chosen.rates):g} by Optuna ({most} rates)"
+        count = f"{most} {'values' if _other(chosen) else 'rates'}"
+        among = f"between {min(chosen.rates):g} and {max(chosen.rates):g} by Optuna ({count})"
     sentences = [
-        f"The learning rate was tuned for each activation {among}, by the {what} over "
+        f"The {chosen.word} was tuned for each activation {among}, by the {what} over "
         f"{plural(len(seeds), 'seed')} that no comparison uses ({_seed_range(seeds)}). "
         f"Best: {', '.join(best)}."
     ]
@@ -375,7 +379,8 @@ def rate_sentences(results: StudyResults) -> list[str]:
     for end, more in ends:
         if edge := [x for x in results.labels if chosen.tuned[x].edge == end]:
             verb = "is" if len(edge) == 1 else "are"
-            rates = "rate" if len(edge) == 1 else "rates"
+            rates = "value" if _other(chosen) else "rate"
+            rates += "" if len(edge) == 1 else "s"
             sentences.append(
                 f"The best {rates} of {join(edge)} {verb} the {end} of the grid: the grid ends "
                 f"there, and a {more} one may be better."
@@ -383,10 +388,15 @@ def rate_sentences(results: StudyResults) -> list[str]:
     sentences += _diverged_in_tuning(results, chosen)
     if results.own is not None:
         sentences.append(
-            "The comparison at the shared rate and that at own rates are questions of their own: "
-            f"the error rate of {LEVEL:.0%} is that of each."
+            f"The comparison at the shared {noun} and that at own {noun}s are questions of their "
+            f"own: the error rate of {LEVEL:.0%} is that of each."
         )
     return sentences
+
+
+def _other(chosen: LearningRates) -> bool:
+    """True if something else than the learning rate was tuned."""
+    return chosen.setting != "learning_rate"
 
 
 def _diverged_in_tuning(results: StudyResults, chosen: LearningRates) -> list[str]:

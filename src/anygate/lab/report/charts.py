@@ -236,8 +236,10 @@ def strip(
     x_format: str,
     marks: Mapping[str, float] | None = None,
     limits: tuple[float, float] | None = None,
+    of: str = "seed",
 ) -> Any:
-    """One row per activation: a dot per seed above, the mean with its interval below.
+    """One row per activation: a dot per seed, or what else ``of`` names, above; the mean with its
+    interval below.
 
     ``dots`` are rows of ``label, seed, value, diverged``; ``means`` of ``label, mean, low, high``.
     ``marks`` draws named vertical lines. What lies outside ``limits`` is cut off at the frame.
@@ -259,7 +261,7 @@ def strip(
     base = alt.Chart(rows_of(_lanes(dots)))
     tip = [
         alt.Tooltip("label:N", title="activation"),
-        alt.Tooltip("seed:Q"),
+        alt.Tooltip("seed:Q", title=of),
         alt.Tooltip("value:Q", format=x_format or ".4~g", title=x_title),
     ]
     fine = base.transform_filter("!datum.diverged").mark_point(size=34, strokeWidth=1.5, clip=True)

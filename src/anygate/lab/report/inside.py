@@ -139,12 +139,11 @@ def cost(results: StudyResults) -> Figure | None:
     found = costs(results)
     if not found:
         return None
-    base = results.seconds_per_step(results.first)
+    base = results.costs[results.first]
     dots = [
-        {"label": c.label, "seed": s, "value": t / base[s], "diverged": False}
+        {"label": c.label, "seed": k, "value": t / base[k], "diverged": False}
         for c in found
-        for s, t in results.seconds_per_step(c.label).items()
-        if s in base
+        for k, t in enumerate(results.costs[c.label])
     ]
     means = [
         {"label": c.label, "mean": c.ratio, "low": c.interval.low, "high": c.interval.high}
@@ -157,6 +156,7 @@ def cost(results: StudyResults) -> Figure | None:
         x_format=".2f",
         x_title=f"time per step, {charts.shorten(results.first)} = 1",
         marks={"same": 1.0},
+        of="round",
     )
     slow = max(found, key=lambda c: c.ratio)
     noise = [c.label for c in found if c.within_noise]
@@ -165,7 +165,7 @@ def cost(results: StudyResults) -> Figure | None:
         f"{results.first}{', the most' if len(found) > 1 else ''}. "
     )
     if not all(is_interval(c.interval) for c in found):
-        sentence += "The bars are the range of the seeds: too few for an interval."
+        sentence += "The bars are the range of the rounds: too few for an interval."
     else:
         within = f"Within noise of 1: {', '.join(noise)}."
         sentence += within if noise else "None is within noise of 1."
@@ -176,7 +176,7 @@ def cost(results: StudyResults) -> Figure | None:
     ]
     table = Table(
         f"Time per training step relative to {results.first}",
-        ["activation", "seeds", "ratio", interval_names([c.interval for c in found])],
+        ["activation", "rounds", "ratio", interval_names([c.interval for c in found])],
         rows,
     )
     return single("cost", "Cost of a training step", sentence, chart, table)

@@ -1,4 +1,5 @@
-"""The figure of a tuned study: what each learning rate reached, and which was chosen."""
+"""The figure of a tuned study: what each learning rate, or value of another setting, reached, and
+which was chosen."""
 
 from __future__ import annotations
 
@@ -51,13 +52,18 @@ def tuning(results: StudyResults) -> Figure | None:
             "Points are means over the tuning seeds, bars their range; a ring marks the best rate.",
         ]
     )
-    columns = ["activation", "learning rate", f"mean {task.metric}", "range", "diverged", ""]
+    columns = ["activation", chosen.word, f"mean {task.metric}", "range", "diverged", ""]
     table = Table(f"Final {task.metric} of the tuning runs", columns, cells)
-    chart = _chart(rows, looks(results), task.metric, metric_format(results))
-    return single("learning_rates", "Learning rates", sentence, chart, table)
+    chart = _chart(rows, looks(results), chosen.word, task.metric, metric_format(results))
+    title = f"{chosen.word[:1].upper()}{chosen.word[1:]} by activation"
+    if chosen.setting == "learning_rate":
+        title = "Learning rates"
+    return single("learning_rates", title, sentence, chart, table)
 
 
-def _chart(rows: Sequence[Row], drawn: Mapping[str, Look], title: str, number: str) -> Any:
+def _chart(
+    rows: Sequence[Row], drawn: Mapping[str, Look], word: str, title: str, number: str
+) -> Any:
     names, rates = list(drawn), sorted({row["rate"] for row in rows})
     legend = alt.Legend(title=None, orient="bottom", columns=4)
     colour = alt.Color(
@@ -75,10 +81,14 @@ def _chart(rows: Sequence[Row], drawn: Mapping[str, Look], title: str, number: s
         legend=legend,
         scale=alt.Scale(domain=names, range=[look.shape for look in drawn.values()]),
     )
-    ends = alt.Scale(type="log", domain=[rates[0] / 1.3, rates[-1] * 1.3], nice=False)
+    if rates[0] > 0:
+        ends = alt.Scale(type="log", domain=[rates[0] / 1.3, rates[-1] * 1.3], nice=False)
+    else:
+        room = 0.05 * (rates[-1] - rates[0])
+        ends = alt.Scale(domain=[rates[0] - room, rates[-1] + room], nice=False)
     x = alt.X(
         "rate:Q",
-        title="learning rate",
+        title=word,
         scale=ends,
         axis=alt.Axis(values=rates if len(rates) <= 12 else alt.Undefined, format="~g", grid=False),
     )
@@ -87,7 +97,7 @@ def _chart(rows: Sequence[Row], drawn: Mapping[str, Look], title: str, number: s
     base = alt.Chart(alt.Data(values=list(rows)))
     tip = [
         alt.Tooltip("label:N", title="activation"),
-        alt.Tooltip("rate:Q", format="~g"),
+        alt.Tooltip("rate:Q", format="~g", title=word),
         alt.Tooltip("mean:Q", format=number or ".4~g", title=title),
     ]
     bar = base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(

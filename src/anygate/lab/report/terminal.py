@@ -31,7 +31,7 @@ def cells(results: StudyResults) -> tuple[tuple[str, ...], list[tuple[str, ...]]
     it was measured), and the difference from the first activation in words."""
     spans = {x: mean_interval(v) for x in results.labels if len(v := results.final(x)) > 1}
     name = interval_names(list(spans.values()))
-    solvable, timed = results.task.solved is not None, bool(results.timing)
+    solvable, timed = results.task.solved is not None, bool(results.costs)
     header = (
         "activation",
         f"mean {results.task.metric}",

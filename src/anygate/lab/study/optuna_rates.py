@@ -1,4 +1,4 @@
-"""Learning rates that Optuna asks for, one after another, by what the earlier ones reached.
+"""Values of a setting that Optuna asks for, one after another, by what the earlier ones reached.
 
 Ask and tell, without a storage of Optuna's: the results lie in the study's own folder, and a
 sampler that begins with the same seed and is told the same asks for the same again.
@@ -20,10 +20,12 @@ def asked_rates(
     count: int,
     higher_is_better: bool,
     values_at: Callable[[float], list[float] | None],
+    whole: bool = False,
 ) -> tuple[tuple[float, ...], bool]:
     """The rates so far, and True if the last one is still to be tried.
 
-    values_at: the final metrics at a rate, None while some are missing. Rates have three digits.
+    values_at: the final metrics at a rate, None while some are missing. Rates have three digits, or
+    are whole numbers; they are drawn on a log scale where `low` is above 0.
     """
     import optuna
 
@@ -34,7 +36,10 @@ def asked_rates(
     rates: list[float] = []
     for _ in range(count):
         trial = search.ask()
-        rate = float(f"{trial.suggest_float('rate', low, high, log=True):.3g}")
+        if whole:
+            rate = trial.suggest_int("rate", int(low), int(high), log=low > 0)
+        else:
+            rate = float(f"{trial.suggest_float('rate', low, high, log=low > 0):.3g}")
         rates.append(rate)
         values = values_at(rate)
         if values is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import math
 import re
@@ -38,6 +39,7 @@ from .store.files import LARGEST_NUMBER, SCHEMA
 
 PROBE = 128  # test sequences on which the inside is measured
 TESTED_AT_ONCE = 1000  # test sequences in one call
+_TIMED = 50  # batches that a clock goes round in
 _DIGITS = 7  # of a number in a result file
 _FEW_DIGITS = 4  # of one among the many of a snapshot
 
@@ -365,6 +367,19 @@ def _run_trial(spec: TrialSpec) -> Outcome:
     return result, timing
 
 
+def steps_of(spec: TrialSpec) -> Callable[[], None]:
+    """A function that makes one training step of a trial, batch after batch, over and over; for a
+    clock."""
+    data = _placed(spec.task.load(spec.seed), spec.settings)
+    run = _Training(spec, Model(spec, data.train_x.size(-1), data.every_step), data)
+    batches = itertools.cycle(list(run.batches())[:_TIMED])
+
+    def step() -> None:
+        run.train_on(next(batches))
+
+    return step
+
+
 def _placed(data: Data, settings: Settings) -> Data:
     """The data where and as the trial computes."""
     kind = getattr(torch, settings.dtype)
@@ -400,23 +415,14 @@ class _Training:
     def epoch(self, epoch: int) -> dict[str, Any]:
         """One pass over the training data: loss and the gradient's norm before clipping."""
         losses, norms = [], []
-        for batch in self._batches():
+        for batch in self.batches():
             started = time.perf_counter()
-            self.step += 1
-            x = rows_of(self.x, self.lengths, batch)
-            loss = self.spec.task.loss(self.model(x), self.y[batch])
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            clip = self.spec.settings.gradient_clip or math.inf
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip).item()
-            losses.append(loss.item())
+            loss, norm = self.train_on(batch)
+            losses.append(loss)
             norms.append(norm)
-            if not (math.isfinite(losses[-1]) and math.isfinite(norm)):
-                self._diverge(epoch, batch, losses[-1], norm)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self._diverge(epoch, batch, loss, norm)
                 return {}
-            self.optimizer.step()
-            if self.schedule is not None:
-                self.schedule.step()
             self.seconds.append(time.perf_counter() - started)
         return {
             "train_loss": statistics.fmean(losses),
@@ -424,7 +430,24 @@ class _Training:
             "gradient_norm_max": max(norms),
         }
 
-    def _batches(self) -> Iterator[Tensor]:
+    def train_on(self, batch: Tensor) -> tuple[float, float]:
+        """One training step: the loss and the gradient's norm before clipping; where one of them is
+        not finite the weights stay."""
+        self.step += 1
+        x = rows_of(self.x, self.lengths, batch)
+        loss = self.spec.task.loss(self.model(x), self.y[batch])
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        clip = self.spec.settings.gradient_clip or math.inf
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip).item()
+        value = loss.item()
+        if math.isfinite(value) and math.isfinite(norm):
+            self.optimizer.step()
+            if self.schedule is not None:
+                self.schedule.step()
+        return value, norm
+
+    def batches(self) -> Iterator[Tensor]:
         order = torch.randperm(len(self.y), generator=self.order)
         return iter(torch.split(order, self.spec.settings.batch_size))
 

@@ -1,5 +1,5 @@
-"""A study whose learning rate is tuned: one comparison at a shared rate, one at each activation's
-own.
+"""A study whose learning rate, or another numeric setting, is tuned: one comparison at a shared
+value, one at each activation's own.
 
 The rates are chosen on seeds of their own, apart from those that compare. A rate that suits one
 activation can ruin another, and a tiny one that is shared by all flatters those that blow up: with
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..settings import SETTINGS, Bounds, changed
 from ..tasks import Settings, Task
 from ..wording import Notice, to_stderr
 from .executors import (
@@ -34,7 +35,8 @@ from .trial import TrialSpec
 
 @dataclass(frozen=True)
 class TunedStudy:
-    """Tune the learning rate of every activation, then compare twice.
+    """Tune the learning rate of every activation, or another numeric `setting`, whose values are
+    called rates all the same; then compare twice.
 
     study: what is compared; its own rate is used only if `given`. rates: the grid. seeds: for
     tuning, none of them the study's. given: the shared rate is the study's; else it is the one
@@ -53,15 +55,22 @@ class TunedStudy:
     given: bool = False
     tuner: str = "grid"
     tries: int = 8
+    setting: str = "learning_rate"
 
     def __post_init__(self) -> None:
-        if len(set(self.rates)) < 2:
+        if not isinstance(getattr(SETTINGS.get(self.setting), "kind", None), Bounds):
+            numeric = [name for name, o in SETTINGS.items() if isinstance(o.kind, Bounds)]
             raise ValueError(
-                "learning-rates needs two rates or more to choose from; for a single one there is "
-                "learning-rate"
+                f"tune: {self.setting} is no numeric setting; there are: {', '.join(numeric)}"
+            )
+        if len(set(self.rates)) < 2:
+            option = self.setting.replace("_", "-")
+            raise ValueError(
+                f"tuning needs two values of {option} or more to choose from (--learning-rates, "
+                f"--tune); for a single one there is {option}"
             )
         for rate in self.rates:
-            replace(self.study.settings, learning_rate=rate)  # raises for one that cannot be
+            changed(self.study.settings, {self.setting: rate})  # raises for one that cannot be
         if set(self.seeds) & set(self.study.seeds):
             raise ValueError(
                 f"the tuning's seeds, from {self.seeds[0]:,}, must be none of those that compare; "
@@ -93,7 +102,12 @@ class TunedStudy:
         """Every activation with every rate of the grid and tuning seed; none where Optuna asks."""
         if self.tuner != "grid":
             return ()
-        return tuning_trials(tuple(self.variants.values()), self.rates, self.seeds)
+        return self._trials(tuple(self.variants.values()), self.rates)
+
+    def _trials(
+        self, variants: Sequence[TrialSpec], rates: Sequence[float]
+    ) -> tuple[TrialSpec, ...]:
+        return tuning_trials(variants, rates, self.seeds, self.setting)
 
     def asked_trials(self, directory: Path) -> tuple[TrialSpec, ...]:
         """The next trials that Optuna asks for, of all activations; none when it has done so often
@@ -103,20 +117,22 @@ class TunedStudy:
         found: list[TrialSpec] = []
         for variant in self.variants.values():
             rates, is_open = self._asked(variant, directory / "tuning")
-            found += tuning_trials([variant], rates[-1:], self.seeds) if is_open else ()
+            found += self._trials([variant], rates[-1:]) if is_open else ()
         return tuple(found)
 
     def _asked(self, variant: TrialSpec, folder: Path) -> tuple[tuple[float, ...], bool]:
         from .optuna_rates import asked_rates
 
         def values_at(rate: float) -> list[float] | None:
-            trials = tuning_trials([variant], [rate], self.seeds)
+            trials = self._trials([variant], [rate])
             if missing(trials, folder):
                 return None
             return [result_of(t, folder).final_metric for t in trials]
 
-        better = self.task.higher_is_better
-        return asked_rates(min(self.rates), max(self.rates), self.tries, better, values_at)
+        better, kind = self.task.higher_is_better, SETTINGS[self.setting].kind
+        whole = isinstance(kind, Bounds) and kind.kind is int
+        ends = min(self.rates), max(self.rates)
+        return asked_rates(*ends, self.tries, better, values_at, whole)
 
     def _tried(self, variant: TrialSpec, folder: Path) -> tuple[float, ...]:
         """The rates that a variant was tried with."""
@@ -132,7 +148,10 @@ class TunedStudy:
     ) -> None:
         """Claim the folder, as Study.prepare does; what was chosen is open until settle."""
         config = self._describe(
-            command, LearningRates(self.rates, self.seeds, self.given, tuner=self.tuner)
+            command,
+            LearningRates(
+                self.rates, self.seeds, self.given, tuner=self.tuner, setting=self.setting
+            ),
         )
         claim(directory, config, {}, fresh=fresh, notice=notice)
 
@@ -144,7 +163,8 @@ class TunedStudy:
         chosen = self.choices(directory)
         write_json(directory / "study.json", self._describe(command, chosen))
         studies = {
-            directory / "rates" / repr(rate): study for rate, study in self.studies(chosen).items()
+            directory / "rates" / repr(float(rate)): study
+            for rate, study in self.studies(chosen).items()
         }
         for folder, study in studies.items():
             study.prepare(folder, command=command, notice=notice)
@@ -158,12 +178,16 @@ class TunedStudy:
                 self._tried(variant, directory / "tuning"),
                 self.seeds,
                 directory / "tuning",
+                self.setting,
             )
             for label, variant in self.variants.items()
         }
         first = self.study.labels[0]
-        shared = self.study.settings.learning_rate if self.given else tuned[first].rate
-        return LearningRates(self.rates, self.seeds, self.given, shared, tuned, self.tuner)
+        own = getattr(self.study.settings, self.setting)
+        shared = own if self.given else tuned[first].rate
+        return LearningRates(
+            self.rates, self.seeds, self.given, shared, tuned, self.tuner, self.setting
+        )
 
     def studies(self, chosen: LearningRates) -> dict[float, Study]:
         """Rate -> the activations to compare at it: at the shared rate all."""
@@ -175,14 +199,15 @@ class TunedStudy:
                 groups.setdefault(own, []).append(label)
         return {
             rate: replace(
-                self.study.only(labels), settings=replace(self.study.settings, learning_rate=rate)
+                self.study.only(labels),
+                settings=changed(self.study.settings, {self.setting: rate}),
             )
             for rate, labels in groups.items()
         }
 
     def _describe(self, command: str, rates: LearningRates) -> dict[str, Any]:
         config = self.study.describe(command)
-        del config["settings"]["learning_rate"]  # there are several
+        config["settings"].pop(self.setting, None)  # there are several
         return {**config, "learning_rates": rates.describe()}
 
 
@@ -196,11 +221,14 @@ def tuning_seeds(count: int) -> tuple[int, ...]:
 
 
 def tuning_trials(
-    variants: Sequence[TrialSpec], rates: Sequence[float], seeds: Sequence[int]
+    variants: Sequence[TrialSpec],
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    setting: str = "learning_rate",
 ) -> tuple[TrialSpec, ...]:
     """Every variant with every rate and seed; a variant's own seed and rate do not matter."""
     return tuple(
-        replace(v, seed=seed, settings=replace(v.settings, learning_rate=rate), snapshots=False)
+        replace(v, seed=seed, settings=changed(v.settings, {setting: rate}), snapshots=False)
         for seed in seeds
         for rate in sorted(set(rates))
         for v in variants
@@ -228,12 +256,17 @@ def tune(
 
 
 def choose(
-    variant: TrialSpec, rates: Sequence[float], seeds: Sequence[int], directory: Path
+    variant: TrialSpec,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    directory: Path,
+    setting: str = "learning_rate",
 ) -> Tuned:
     """The choice from results that lie in the folder. Raises StudyError if one is missing."""
     tried = []
     for rate in sorted(set(rates)):
-        runs = [result_of(t, directory) for t in tuning_trials([variant], [rate], seeds)]
+        trials = tuning_trials([variant], [rate], seeds, setting)
+        runs = [result_of(t, directory) for t in trials]
         diverged = sum(run.diverged is not None for run in runs)
         tried.append(Tried(rate, tuple(run.final_metric for run in runs), diverged))
     found = Tuned(tried[0].rate, tuple(tried))

@@ -87,6 +87,7 @@ _PARTS = {"task": "another task", "slot": "another slot", "settings": "other set
 _RESULTS = (
     "trials",
     "timing",
+    "cost",
     "stability",
     "figures",
     "tuning",

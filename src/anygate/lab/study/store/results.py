@@ -23,6 +23,7 @@ from .schema import (
     LearningRates,
     Snapshot,
     StabilityPlan,
+    StepTimes,
     StudyConfig,
     TaskInfo,
     Timing,
@@ -41,9 +42,9 @@ Health = Literal["saturated", "dead"]
 class StudyResults:
     """A study as it stands on disk: the plan, the trials that are there, and their timing.
 
-    ``trials`` holds planned runs only, at most one per (activation, seed). ``timing`` maps a
-    trial's key to its seconds per training step. ``ignored`` counts trial files outside the plan.
-    ``timings``: by key, with the machine.
+    ``trials`` holds planned runs only, at most one per (activation, seed). ``ignored`` counts trial
+    files outside the plan. ``timings``: by key, with the machine. ``costs``: the seconds of a
+    training step of each activation, round by round, measured in turn (study/costs.py).
     ``stability`` holds the short runs of the stability map, if there is one.
     ``own``: the same comparison at each activation's own best learning rate, where the study tuned
     them and not all are best at the shared one, which this is then.
@@ -51,11 +52,11 @@ class StudyResults:
 
     config: StudyConfig
     trials: tuple[Trial, ...]
-    timing: Mapping[str, float]
     ignored: int = 0
     own: StudyResults | None = None
     stability: tuple[ShortRuns, ...] = ()
     timings: Mapping[str, Timing] = field(default_factory=dict)
+    costs: Mapping[str, Sequence[float]] = field(default_factory=dict)
     _index: Mapping[tuple[str, int], Trial] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -179,10 +180,6 @@ class StudyResults:
         seen = {slot for t in self.trials for e in t.epochs for slot in e.slots}
         return [s for s in order if s in seen] + sorted(seen.difference(order))
 
-    def seconds_per_step(self, label: str) -> dict[int, float]:
-        """Seconds per training step by seed, for the runs that were timed."""
-        return {t.seed: self.timing[t.key] for t in self.runs(label) if t.key in self.timing}
-
 
 def load(directory: Path | str) -> StudyResults:
     """Read a study directory.
@@ -195,7 +192,9 @@ def load(directory: Path | str) -> StudyResults:
     config = _load_config(root / "study.json")
     rates = config.learning_rates
     found = _gather(config, {root: None}) if rates is None else _tuned(root, config, rates)
-    return replace(found, stability=load_short_runs(root))
+    short, times = load_short_runs(root), load_step_times(root)
+    own = None if found.own is None else replace(found.own, costs=times)
+    return replace(found, stability=short, costs=times, own=own)
 
 
 def _tuned(root: Path, config: StudyConfig, chosen: LearningRates) -> StudyResults:
@@ -209,10 +208,10 @@ def _tuned(root: Path, config: StudyConfig, chosen: LearningRates) -> StudyResul
 
     def at(rates: Mapping[str, float], shown: float | str) -> StudyResults:
         groups: dict[Path, set[str] | None] = {
-            root / "rates" / repr(rate): {x for x in labels if rates[x] == rate}
+            root / "rates" / repr(float(rate)): {x for x in labels if rates[x] == rate}
             for rate in rates.values()
         }
-        settings: Any = {**config.settings, "learning_rate": shown}
+        settings: Any = {**config.settings, chosen.setting: shown}
         return _gather(replace(config, settings=settings), groups)
 
     shared = at(dict.fromkeys(labels, chosen.shared), chosen.shared)
@@ -227,20 +226,18 @@ def _gather(config: StudyConfig, folders: Mapping[Path, set[str] | None]) -> Stu
     """The results of the activations that are named for each folder (None: of all in it)."""
     damaged: list[tuple[Path, str]] = []
     trials: list[tuple[Path, Trial]] = []
-    timing: dict[str, float] = {}
     timings: dict[str, Timing] = {}
     for folder, labels in folders.items():
         found = _read_all(folder / "trials", Trial, damaged)
         trials += [each for each in found if labels is None or each[1].activation in labels]
         timed = _read_all(folder / "timing", Timing, damaged)
         timings |= {t.key: t for _, t in timed}
-        timing |= {t.key: t.seconds_per_step for _, t in timed if t.seconds_per_step > 0}
     if damaged:
         raise StudyError(_damage(damaged))
     placed, ignored = _place(config, trials)
     if config.task.worst_counts:
         config, placed = _worst_counts(config, placed)
-    return StudyResults(config, placed, timing, ignored, timings=timings)
+    return StudyResults(config, placed, ignored, timings=timings)
 
 
 def in_memory(config: StudyConfig, scores: Mapping[str, Mapping[int, float]]) -> StudyResults:
@@ -260,7 +257,7 @@ def in_memory(config: StudyConfig, scores: Mapping[str, Mapping[int, float]]) ->
     )
     if config.task.worst_counts:
         config, trials = _worst_counts(config, trials)
-    return StudyResults(config, trials, {})
+    return StudyResults(config, trials)
 
 
 def _worst_counts(
@@ -376,6 +373,25 @@ def load_short_runs(directory: Path) -> tuple[ShortRuns, ...]:
         if runs:
             found.append(ShortRuns(plan.activation, plan.learning_rate, plan.forget_bias, runs))
     return tuple(found)
+
+
+def steps_path(directory: Path) -> Path:
+    """The file of a study's folder with the times of training steps."""
+    return directory / "cost" / "steps.json"
+
+
+def load_step_times(directory: Path) -> Mapping[str, Sequence[float]]:
+    """Seconds of a training step by activation, round by round; none where they were not measured.
+    Raises StudyError, which names the file, for a damaged one."""
+    path = steps_path(directory)
+    if not path.exists():
+        return {}
+    try:
+        return read(path, StepTimes).seconds
+    except StudyError as error:
+        raise StudyError(
+            f"{path} is damaged: {error}; run the same `anygate compare` again, which replaces it"
+        ) from error
 
 
 def _read_short_runs(path: Path, kind: type[T]) -> T:

@@ -265,6 +265,14 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class StepTimes:
+    """cost/steps.json: for each activation the median seconds of a training step in each round."""
+
+    seconds: dict[Name, Annotated[tuple[Positive, ...], Meta(min_length=1, max_length=1_000)]]
+    machine: dict[Word, Line | Whole | Number | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class PlannedRuns:
     """The keys of the short trials with one activation, learning rate and forget bias."""
 
@@ -283,19 +291,19 @@ class StabilityPlan:
 
 @dataclass(frozen=True)
 class Tried:
-    """One learning rate: the final metric of each tuning seed, and how many of these runs diverged
-    (they score the baseline)."""
+    """One value of the setting: the final metric of each tuning seed, and how many of these runs
+    diverged (they score the baseline)."""
 
-    rate: Positive
+    rate: Number
     values: Annotated[tuple[Number, ...], Meta(min_length=1, max_length=1_000)]
     diverged: Whole
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """The result of tuning one variant: the best rate among those tried, which ascend."""
+    """The result of tuning one variant: the best value among those tried, which ascend."""
 
-    rate: Positive
+    rate: Number
     tried: Annotated[tuple[Tried, ...], Meta(min_length=1, max_length=100)]
 
     def __post_init__(self) -> None:
@@ -330,18 +338,27 @@ class Tuned:
 class LearningRates:
     """rates: the grid. seeds: those of the tuning. shared: the one rate for all, `given` or else
     the best for the first activation. tuned: by activation. None and empty until tuning is done.
-    tuner: "grid", or "optuna", for which `rates` are only bounds."""
+    tuner: "grid", or "optuna", for which `rates` are only bounds. setting: what is tuned, a numeric
+    setting; its values are called rates, as those of the usual one are."""
 
-    rates: Annotated[tuple[Positive, ...], Meta(max_length=100)]
+    rates: Annotated[tuple[Number, ...], Meta(max_length=100)]
     seeds: Annotated[tuple[Seed, ...], Meta(max_length=1_000)]
     given: bool
-    shared: Positive | None = None
+    shared: Number | None = None
     tuned: Annotated[dict[Name, Tuned], Meta(max_length=200)] = field(default_factory=dict)
     tuner: Word = "grid"
+    setting: Word = "learning_rate"
+
+    @property
+    def word(self) -> str:
+        """The setting in sentences."""
+        return self.setting.replace("_", " ")
 
     def describe(self) -> dict[str, Any]:
         """As study.json holds it."""
         found = asdict(self)
+        if self.setting == "learning_rate":  # as older versions wrote and read it
+            del found["setting"]
         for label, tuned in self.tuned.items():
             found["tuned"][label]["edge"] = tuned.edge
         return found
