@@ -64,7 +64,7 @@ class Row:
 
 
 def grid(quick: bool) -> list[Row]:
-    """What is asked for; the rows of the quick grid first."""
+    """The rows asked for, those of the quick grid first."""
     if EMULATED:
         two: Any = (("num_layers", 2), ("bidirectional", True))
         return [
