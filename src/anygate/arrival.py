@@ -30,7 +30,7 @@ class _WhenTorchArrives:
         if name != "torch":
             return None
         sys.meta_path.remove(self)
-        spec = self._others(name, path, target)
+        spec = self._spec_from_the_others(name, path, target)
         loader: Any = spec.loader if spec else None
         if loader is None or not hasattr(loader, "exec_module"):
             sys.meta_path.insert(0, self)
@@ -49,7 +49,7 @@ class _WhenTorchArrives:
         return spec
 
     @staticmethod
-    def _others(name: str, path: Any, target: Any) -> ModuleSpec | None:
+    def _spec_from_the_others(name: str, path: Any, target: Any) -> ModuleSpec | None:
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path, target)
             if spec is not None:

@@ -49,7 +49,7 @@ LIBRARY.define(
 """grads: by the results of `layer`. -> the gradients by x to vectors, empty where not needed."""
 
 
-def _late(home: str, name: str) -> Callable[..., Any]:
+def _imported_when_called(home: str, name: str) -> Callable[..., Any]:
     """A function of a module of `engines`, which is imported when it is called."""
 
     def call(*arguments: Any, **keywords: Any) -> Any:
@@ -61,15 +61,19 @@ def _late(home: str, name: str) -> Callable[..., Any]:
 def _declare(name: str, home: str, forward: str, shapes: str, gradient: tuple[str, ...]) -> None:
     """Gives an operator its functions, by names in its home. gradient: of its backward, of what
     that saves, and of its batching rule, as far as there are such."""
-    LIBRARY.impl(name, _late(home, forward), "CompositeExplicitAutograd")
-    torch.library.register_fake(f"anygate::{name}", _late(home, shapes), lib=LIBRARY)
+    LIBRARY.impl(name, _imported_when_called(home, forward), "CompositeExplicitAutograd")
+    torch.library.register_fake(
+        f"anygate::{name}", _imported_when_called(home, shapes), lib=LIBRARY
+    )
     if gradient:
-        backward, save = (_late(home, function) for function in gradient[:2])
+        backward, save = (_imported_when_called(home, function) for function in gradient[:2])
         torch.library.register_autograd(
             f"anygate::{name}", backward, setup_context=save, lib=LIBRARY
         )
     for function in gradient[2:]:
-        torch.library.register_vmap(f"anygate::{name}", _late(home, function), lib=LIBRARY)
+        torch.library.register_vmap(
+            f"anygate::{name}", _imported_when_called(home, function), lib=LIBRARY
+        )
 
 
 _CPU, _TRACED = "cpu.operator", "traced"

@@ -36,7 +36,7 @@ has 30. What uses a line twice holds it twice, so that 40 such lines would be 2^
 seconds."""
 
 
-def _size(expression: Expr, sizes: Mapping[Symbol, int]) -> int:
+def _tree_size(expression: Expr, sizes: Mapping[Symbol, int]) -> int:
     """The parts of an expression as a tree, each symbol counted as what stands for it."""
     return sum(sizes.get(part, 1) for part in sympy.preorder_traversal(expression))
 
@@ -107,7 +107,7 @@ class Step:
     def _check_size(self) -> None:
         sizes: dict[Symbol, int] = {}
         for name, expression in self.lines.items():
-            sizes[symbol(name)] = _size(expression, sizes)
+            sizes[symbol(name)] = _tree_size(expression, sizes)
             self._refuse_beyond(sizes[symbol(name)], name)
 
     def _check_backward_size(self, sizes: Mapping[Symbol, int]) -> None:
@@ -116,7 +116,7 @@ class Step:
         for name, slopes in reversed(self.slopes.items()):
             arriving = found.get(symbol(name), 0)
             for by, slope in slopes.items():
-                found[by] = found.get(by, 0) + arriving + _size(slope, sizes)
+                found[by] = found.get(by, 0) + arriving + _tree_size(slope, sizes)
                 self._refuse_beyond(found[by], f"the derivative by {by.name}")
 
     def _refuse_beyond(self, size: int, what: str) -> None:
@@ -152,9 +152,11 @@ class Step:
         if self.limit is not None:
             bound = sympy.Rational(*self.limit.as_integer_ratio())
             inside = clip(argument, -bound, bound)
-        return substitute(self.slots[slot].expression, {VARIABLE: inside, **self._own(slot)})
+        return substitute(
+            self.slots[slot].expression, {VARIABLE: inside, **self._parameter_names(slot)}
+        )
 
-    def _own(self, slot: str) -> dict[Expr, Expr]:
+    def _parameter_names(self, slot: str) -> dict[Expr, Expr]:
         """The name in the cell of each of an activation's own parameters: k -> SLOT.k."""
         return {symbol(key): symbol(f"{slot}.{key}") for key in self.slots[slot].parameters}
 
@@ -168,7 +170,7 @@ class Step:
                 return None
             argument, expression = symbol(argument_of(name)), self.slots[name].expression
             parameters = [symbol(key) for key in self.slots[name].parameters]
-            names = self._own(name)
+            names = self._parameter_names(name)
         else:
             inner = self.lines[name].free_symbols - self._free
             if len(inner) != 1 or self.lines[name].free_symbols != inner:
@@ -211,11 +213,11 @@ class Step:
                 grads[by] = grads.get(by, sympy.S.Zero) + arriving * slope
         arriving = {symbol(grad(state)) for state in self.type.states}
         needed = {s for g in grads.values() for s in g.free_symbols} - arriving
-        known = {s: self._recall(s) for s in sorted(needed, key=self._place)}
-        self._check_backward_size({s: _size(value, {}) for s, value in known.items()})
+        known = {s: self._recall(s) for s in sorted(needed, key=self._saving_order)}
+        self._check_backward_size({s: _tree_size(value, {}) for s, value in known.items()})
         return {name: substitute(expression, known) for name, expression in grads.items()}
 
-    def _place(self, name: Symbol) -> int:
+    def _saving_order(self, name: Symbol) -> int:
         """Products first, then lines as they stand: what is saved of an early line serves later."""
         order = list(self.lines)
         return order.index(name.name) if name.name in order else -1
@@ -235,18 +237,20 @@ class Step:
             argument, _ = self._closed[name.name]
             if argument not in inner:
                 return line  # a constant
-            if not self._given(argument):
+            if not self._follows_from_states(argument):
                 return self._save(name)
-        if name.name.endswith(" argument") and not self._given(name):
+        if name.name.endswith(" argument") and not self._follows_from_states(name):
             return self._save(name)
         return substitute(line, {s: self._recall(s) for s in sorted(inner, key=str)})
 
-    def _given(self, name: Symbol) -> bool:
+    def _follows_from_states(self, name: Symbol) -> bool:
         """True if a value follows from states and inputs alone."""
         if name in self._available:
             return name.name not in self._saved
         line = self.lines.get(name.name)
-        return line is not None and all(self._given(s) for s in line.free_symbols - self._free)
+        return line is not None and all(
+            self._follows_from_states(s) for s in line.free_symbols - self._free
+        )
 
     def _save(self, name: Symbol) -> Symbol:
         value = symbol(saved_name(name.name))

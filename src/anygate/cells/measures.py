@@ -129,7 +129,7 @@ def measured(cell: Cell) -> Measured:
     """The Programs for a cell of the kind "one product"."""
     type = cell.type
     step = Step(type, cell.slots, cell.clip)
-    outputs = {**step.forward_outputs(), **_parts(cell, step)}
+    outputs = {**step.forward_outputs(), **_outputs_by_slot(cell, step)}
     back = step.backward_outputs(tuple(cell.parameters))
     arriving: dict[Expr, Expr] = {
         symbol(grad(state)): symbol(direct(state)) for state in type.states
@@ -159,7 +159,7 @@ def measured(cell: Cell) -> Measured:
     )
 
 
-def _parts(cell: Cell, step: Step) -> dict[str, Expr]:
+def _outputs_by_slot(cell: Cell, step: Step) -> dict[str, Expr]:
     """The outputs "PART SLOT" for all slots."""
     found: dict[str, Expr] = {}
     for slot in cell.slots:

@@ -39,13 +39,13 @@ def folder() -> Path | None:
     chosen = os.environ.get("ANYGATE_CACHE")
     if chosen is not None:
         return Path(chosen) if chosen else None
-    return _place("XDG_CACHE_HOME", ".cache")
+    return _user_folder("XDG_CACHE_HOME", ".cache")
 
 
 def secret_path() -> Path | None:
     """The secret with which digests are made: anygate/cache-secret in $XDG_STATE_HOME or
     ~/.local/state; None if this user has no home."""
-    place = _place("XDG_STATE_HOME", ".local/state")
+    place = _user_folder("XDG_STATE_HOME", ".local/state")
     return None if place is None else place / "cache-secret"
 
 
@@ -55,7 +55,7 @@ def read(key: str) -> bytes | None:
     if place is None:
         return None
     try:
-        if not _only_ours(place.stat()):
+        if not _is_private(place.stat()):
             return None
         content = _contents(place / f"{key}.o", _LARGEST)
         secret = _secret()
@@ -77,14 +77,14 @@ def write(key: str, code: bytes) -> None:
     with contextlib.suppress(OSError, ValueError):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         secret = _secret()
-        if secret is None or not _only_ours(place.stat()):
+        if secret is None or not _is_private(place.stat()):
             return
         _remove_abandoned(place)
         content = _MAGIC + _digest(secret, key, code) + code
-        _put(place, content, lambda part: os.replace(part, place / f"{key}.o"))
+        _publish_private(place, content, lambda part: os.replace(part, place / f"{key}.o"))
 
 
-def _place(variable: str, below_home: str) -> Path | None:
+def _user_folder(variable: str, below_home: str) -> Path | None:
     """anygate in the folder that an XDG variable names, by its rules an absolute path, or in the
     user's home."""
     chosen = os.environ.get(variable, "")
@@ -113,17 +113,19 @@ def _secret() -> bytes | None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = secrets.token_bytes(_SECRET_BYTES)
     with contextlib.suppress(FileExistsError):  # another process was first: its secret holds
-        _put(path.parent, fresh, lambda part: os.link(part, path))
+        _publish_private(path.parent, fresh, lambda part: os.link(part, path))
     found = _read_secret(path)
-    if found is not None or not _only_ours(path.parent.stat()):
+    if found is not None or not _is_private(path.parent.stat()):
         return found
-    _put(path.parent, fresh, lambda part: os.replace(part, path))  # what lay there was no secret
+    _publish_private(
+        path.parent, fresh, lambda part: os.replace(part, path)
+    )  # what lay there was no secret
     return _read_secret(path)
 
 
 def _read_secret(path: Path) -> bytes | None:
     try:
-        if not _only_ours(path.parent.stat()):
+        if not _is_private(path.parent.stat()):
             return None
         content = _contents(path, _SECRET_BYTES, hidden=True)
     except OSError:
@@ -136,7 +138,7 @@ def _contents(path: Path, most: int, hidden: bool = False) -> bytes | None:
     may read it. Raises OSError if it cannot be read."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _SAFELY)) as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or not _only_ours(status) or status.st_size > most:
+        if not stat.S_ISREG(status.st_mode) or not _is_private(status) or status.st_size > most:
             return None
         if hidden and status.st_mode & 0o077:
             return None
@@ -144,7 +146,7 @@ def _contents(path: Path, most: int, hidden: bool = False) -> bytes | None:
     return content if len(content) <= most else None
 
 
-def _put(place: Path, content: bytes, publish: Callable[[str], None]) -> None:
+def _publish_private(place: Path, content: bytes, publish: Callable[[str], None]) -> None:
     """Write a file that only this user can read and give its name to `publish`, which links or
     moves it to where it is to lie. It leaves nothing else behind, also on a full disk."""
     descriptor, part = tempfile.mkstemp(dir=place, suffix=".part")
@@ -168,5 +170,5 @@ def _remove_abandoned(place: Path) -> None:
                         os.unlink(entry.path)
 
 
-def _only_ours(status: os.stat_result) -> bool:
+def _is_private(status: os.stat_result) -> bool:
     return status.st_uid == os.getuid() and not status.st_mode & 0o022

@@ -44,7 +44,7 @@ def run_operator(engine: str, key: str, layer: Layer, keep: bool) -> Result:
     return Result(output, tuple(last[k].clone() for k in each), every)
 
 
-def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+def _run_engine(*arguments: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     x, states, *rest, engine, key, reverse, keep = arguments
     parts: Any = (x, states.unbind(0), *rest, reverse)
     result = load(engine).run(key, Layer(*parts), keep)
@@ -54,7 +54,7 @@ def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor | None]:
 
 def forward_operator(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     with torch.no_grad():
-        output, states, kept = _run(*arguments)
+        output, states, kept = _run_engine(*arguments)
     return output.contiguous(), states, states.new_empty(0) if kept is None else kept
 
 
@@ -72,7 +72,7 @@ def _gradients(
     """By the first _DIFFERENTIABLE arguments, where needed. again: as a graph that can be
     differentiated once more."""
     own, fixed = arguments[:_DIFFERENTIABLE], arguments[_DIFFERENTIABLE:]
-    return gradients(lambda *tensors: _run(*tensors, *fixed), own, grads, again, needed)
+    return gradients(lambda *tensors: _run_engine(*tensors, *fixed), own, grads, again, needed)
 
 
 def backward_operator(grads: Any, needed: Any, *arguments: Any) -> tuple[Tensor, ...]:

@@ -65,7 +65,7 @@ class Activation:
         **keywords: float,
     ) -> None:
         _check_name(name)
-        given = _joined(name, parameters, keywords)
+        given = _all_parameters(name, parameters, keywords)
         _check_texts(name, source=source, note=note)
         read = settle(parse(expression) if isinstance(expression, str) else normalise(expression))
         values = {key: _number(name, key, value) for key, value in given.items()}
@@ -307,7 +307,7 @@ _TAKEN = ("source", "note", "aliases", "parameters")
 """Keywords of Activation that are no parameters of the formula."""
 
 
-def _joined(
+def _all_parameters(
     name: str, parameters: Mapping[str, float] | None, keywords: Mapping[str, float]
 ) -> dict[str, float]:
     if parameters is not None and not isinstance(parameters, Mapping):

@@ -39,10 +39,10 @@ def constant_value(expression: Expr, digits: int = DIGITS) -> Any:
     times is zero. Raises FormulaError for a part that is not in the vocabulary.
     """
     size = digits + 10
-    before = _at(expression, size)
+    before = _value_at_digits(expression, size)
     for _ in range(_TRIES):
         size *= 2
-        value = _at(expression, size)
+        value = _value_at_digits(expression, size)
         if not CONTEXT.isfinite(value) and not CONTEXT.isfinite(before):
             return value
         with working(digits + 10):
@@ -59,7 +59,7 @@ def compare(kind: Any, left: Expr, right: Expr) -> bool:
     return bool(OPS[_COMPARISONS[kind]](constant_value(left - right), CONTEXT.zero))
 
 
-def _at(expression: Expr, digits: int) -> Any:
+def _value_at_digits(expression: Expr, digits: int) -> Any:
     with working(digits):
         return _Values(digits).of(expression)
 
@@ -73,10 +73,10 @@ class _Values:
 
     def of(self, part: Any) -> Any:
         if part not in self.known:
-            self.known[part] = self._make(part)
+            self.known[part] = self._compute(part)
         return self.known[part]
 
-    def _make(self, part: Any) -> Any:
+    def _compute(self, part: Any) -> Any:
         if isinstance(part, sympy.Rational):
             return CONTEXT.mpf(int(part.p)) / int(part.q)
         if part in (sympy.pi, sympy.E):

@@ -51,8 +51,8 @@ def _head(sheet: Sheet) -> Iterator[str]:
 def _properties(sheet: Sheet) -> Iterator[str]:
     low, high = sheet.low, sheet.high
     if sheet.undefined:
-        yield _line("undefined", f"f is not a number {_places(sheet.undefined)}")
-    yield _line("range", f"{_number(low.value)} to {_number(high.value)}", _both(low, high))
+        yield _line("undefined", f"f is not a number {_intervals_in_words(sheet.undefined)}")
+    yield _line("range", f"{_number(low.value)} to {_number(high.value)}", _weaker_of(low, high))
     yield _line(
         "limits",
         f"{_number(sheet.limit_left.value)} at -inf, {_number(sheet.limit_right.value)} at +inf",
@@ -70,11 +70,11 @@ def _properties(sheet: Sheet) -> Iterator[str]:
         kinks += f"; {sheet.skipped} conditions were not searched, there are too many"
     yield _line("kinks", kinks, sheet.kinks)
     yield _line("Lipschitz bound", _number(sheet.lipschitz.value), sheet.lipschitz)
-    saturated = _places(sheet.saturated) if sheet.saturated else "nowhere"
+    saturated = _intervals_in_words(sheet.saturated) if sheet.saturated else "nowhere"
     saturated += ", and so on" if sheet.repeats else ""
     saturated += f" (|f'| under a tenth of {_number(sheet.largest_slope.value)})"
     yield _line("saturated", saturated, sheet.saturated_region)
-    dead = _places(sheet.dead_region.value) if sheet.dead_region.value else "nowhere"
+    dead = _intervals_in_words(sheet.dead_region.value) if sheet.dead_region.value else "nowhere"
     yield _line("zero slope", dead, sheet.dead_region)
     yield _line("second derivative", _second(sheet), sheet.second_peak)
     closes = f"yes: f' = {sheet.closes.value} with y = f(x)" if sheet.closes.value else "no"
@@ -119,7 +119,7 @@ def _line(title: str, text: str, known: Property | None = None) -> str:
     )
 
 
-def _both(a: Property, b: Property) -> Property:
+def _weaker_of(a: Property, b: Property) -> Property:
     return a if a.how == "sampled" else b
 
 
@@ -138,7 +138,7 @@ def _kink(kink: Kink) -> str:
     return f"f' goes from {left} to {right} at x = {_number(kink.x)}"
 
 
-def _places(intervals: tuple[tuple[float, float], ...]) -> str:
+def _intervals_in_words(intervals: tuple[tuple[float, float], ...]) -> str:
     words = []
     for low, high in intervals:
         if low == high:

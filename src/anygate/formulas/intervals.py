@@ -210,7 +210,7 @@ def _sub(a: Interval, b: Interval) -> Interval:
     return _widened(a[0] - b[1], a[1] - b[0])
 
 
-def _each(function: Callable[..., Any]) -> Callable[..., Interval]:
+def _increasing_in_all(function: Callable[..., Any]) -> Callable[..., Interval]:
     """A function that increases in all its arguments."""
     return lambda *a: (function(*(v[0] for v in a)), function(*(v[1] for v in a)))
 
@@ -259,9 +259,9 @@ INTERVAL_OPS: Mapping[str, Callable[..., Any]] = {
     "or": lambda a, b: _not(_and(_not(a), _not(b))),
     "not": _not,
     "where": _where,
-    "maximum": _each(max),
-    "minimum": _each(min),
-    "clip": _each(lambda x, low, high: min(max(x, low), high)),
+    "maximum": _increasing_in_all(max),
+    "minimum": _increasing_in_all(min),
+    "clip": _increasing_in_all(lambda x, low, high: min(max(x, low), high)),
     "erfc": lambda a: _sub((mp.one, mp.one), _increasing("erf")(a)),
     "gaussian": _even(OPS["gaussian"], 3e4),
     "normal_pdf": _even(OPS["normal_pdf"], 3e4),

@@ -86,9 +86,9 @@ def recognise(spec: Any, named: Callable[[str], Activation | None]) -> Activatio
     own = str(getattr(function, "__name__", "")).removeprefix("special_")
     name = own.rstrip("_")
     for home in _HOMES:
-        if name and _held(home, own) is function:
+        if name and _object_named(home, own) is function:
             name = _SAME.get(name, name)
-            return _made(_OTHER_NAMES.get((home, name), name), given, named, spec)
+            return _activation_of_name(_OTHER_NAMES.get((home, name), name), given, named, spec)
     raise _unknown(spec)
 
 
@@ -99,7 +99,7 @@ def _is_torchs(kind: Any) -> bool:
     return kind.__module__ == _MODULES or (kind.__module__, kind.__name__) == _IDENTITY
 
 
-def _held(home: str, name: str) -> Any:
+def _object_named(home: str, name: str) -> Any:
     """The object that a module, or torch.Tensor, holds under a name; None where it is not
     imported."""
     module: Any = sys.modules.get(home.removesuffix(".Tensor"))
@@ -113,7 +113,7 @@ def _of_class(
 ) -> Activation:
     if kind == "Threshold" and not {"threshold", "value"} <= given.keys():
         raise _unknown(spec, "give an object such as nn.Threshold(0.1, 20.0), not its class")
-    return _made(kind, given, named, spec)
+    return _activation_of_name(kind, given, named, spec)
 
 
 def _of_module(module: Any, named: Callable[[str], Activation | None]) -> Activation:
@@ -123,10 +123,10 @@ def _of_module(module: Any, named: Callable[[str], Activation | None]) -> Activa
     wanted = _NUMBERS.get(activation.name, {}) if activation else {}
     attributes = (*wanted, "approximate", *(["threshold"] if kind == "Softplus" else []))
     given = {name: getattr(module, name) for name in attributes if hasattr(module, name)}
-    return _made(kind, given, named, module)
+    return _activation_of_name(kind, given, named, module)
 
 
-def _made(
+def _activation_of_name(
     name: str, given: Mapping[str, Any], named: Callable[[str], Activation | None], spec: Any
 ) -> Activation:
     if name.lower() in _REFUSED:

@@ -104,7 +104,7 @@ def _check_variable(expr: Expr) -> None:
         raise FormulaError("the formula uses both x and z; its one variable is x or z")
 
 
-def _held(result: Any) -> Any:
+def _within_float64(result: Any) -> Any:
     """The result, if its numbers fit into float64."""
     for part in (result, *result.args):
         if isinstance(part, sympy.Rational) and beyond_float64(part):
@@ -118,7 +118,7 @@ def _walk(expr: Any) -> Any:
     if isinstance(expr, sympy.Float):
         return _decimal(expr)
     if not expr.args:
-        return _held(expr)
+        return _within_float64(expr)
     if isinstance(expr, sympy.Piecewise):
         return _piecewise(expr)
     if not (isinstance(expr, _KNOWN) or is_condition(expr)):
@@ -128,8 +128,8 @@ def _walk(expr: Any) -> Any:
         if isinstance(expr, function):
             return primitive(*arguments)
     if isinstance(expr, sympy.Pow):
-        return _held(_power(expr, *arguments))
-    return _held(rebuild(expr, arguments))
+        return _within_float64(_power(expr, *arguments))
+    return _within_float64(rebuild(expr, arguments))
 
 
 def _decimal(number: sympy.Float) -> sympy.Rational:

@@ -109,15 +109,15 @@ class Sheet:
             "aliases": list(self.activation.aliases),
             "source": self.activation.source,
             "note": self.activation.note,
-            **_plain(fields),
+            **_as_json(fields),
         }
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: _as_json(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
+        return [_as_json(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

@@ -91,7 +91,7 @@ class _Search:
             found.update(roots or ())
         return found, known
 
-    def _take(self, work: int) -> bool:
+    def _may_spend(self, work: int) -> bool:
         """True if so much work may still be done; if not, the part is skipped."""
         if self.work < work:
             self.skipped += 1
@@ -103,7 +103,7 @@ class _Search:
         """Shown by interval arithmetic, wherever the guard holds."""
         for side in (part, -part):
             program = lower({"value": where(guard, side, sympy.S.One)}, ("x",))
-            if not self._take(4 * _BOXES * len(program.nodes)):
+            if not self._may_spend(4 * _BOXES * len(program.nodes)):
                 return False
             if bound_below(program, {}, mp.mpf("1e-300"), _BOXES)[1]:
                 return True
@@ -138,12 +138,12 @@ class _Search:
         """Of a piecewise linear expression: between its own breaks it is a line."""
         inner, known = self.breaks(e)
         at, size = _function(e)
-        if not known or not self._take(5 * size * (len(inner) + 1)):
+        if not known or not self._may_spend(5 * size * (len(inner) + 1)):
             return None
         ends = sorted(inner) or [mp.zero]
         found = [x for x in ends if at(x) == 0]
         for low, high in itertools.pairwise([-mp.inf, *ends, mp.inf]):
-            a, b = _inside(low, high)
+            a, b = _two_points(low, high)
             rise = at(b) - at(a)
             if rise != 0 and low <= (root := a - at(a) * (b - a) / rise) <= high:
                 found.append(root)
@@ -154,19 +154,19 @@ class _Search:
         at, size = _function(condition)
         step = 8 if size < 150 else 2
         reach = _SCANNED * step
-        if not self._take(3 * reach * size):
+        if not self._may_spend(3 * reach * size):
             return []
         points = [mp.mpf(k) / step + mp.mpf("0.0137") for k in range(-reach, reach + 1)]
         values = [at(x) for x in points]
         roots = []
         for (a, u), (b, v) in itertools.pairwise(zip(points, values, strict=True)):
-            if mp.sign(u) * mp.sign(v) < 0 and self._take(80 * size):
+            if mp.sign(u) * mp.sign(v) < 0 and self._may_spend(80 * size):
                 roots.append(_bisect(at, a, b))
         sizes = [abs(v) for v in values]
         for k in range(1, len(points) - 1):
             same = mp.sign(values[k - 1]) == mp.sign(values[k]) == mp.sign(values[k + 1])
             low = sizes[k] <= min(sizes[k - 1], sizes[k + 1]) and sizes[k] < 1
-            if same and low and self._take(160 * size):
+            if same and low and self._may_spend(160 * size):
                 x = _lowest(at, points[k - 1], points[k + 1])
                 if abs(at(x)) < 1e-15:
                     roots.append(x)
@@ -256,7 +256,7 @@ def _varying(product: Expr) -> list[Expr]:
     return [a for a in product.args if a.has(VARIABLE)]
 
 
-def _inside(low: Any, high: Any) -> tuple[Any, Any]:
+def _two_points(low: Any, high: Any) -> tuple[Any, Any]:
     """Two points of an interval."""
     if mp.isinf(low):
         return high - 2, high - 1

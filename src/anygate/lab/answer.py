@@ -28,11 +28,11 @@ class Measured:
 def measured(name: str) -> Measured | None:
     """The measurements of the activation with this catalogue name and its own parameters; None
     where there are none."""
-    return _all().get(name)
+    return _read_results().get(name)
 
 
 @cache
-def _all() -> dict[str, Measured]:
+def _read_results() -> dict[str, Measured]:
     document = json.loads(files(__package__).joinpath("answer.json").read_text(encoding="utf-8"))
     run = document["run"]
     sizes = " or ".join(map(str, run["hidden_sizes"]))

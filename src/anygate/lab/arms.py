@@ -100,7 +100,7 @@ def read_arms(given: Arms, slot: str = "activation", *, standard: bool = True) -
     """
     if slot not in SLOT_ARGUMENTS:
         raise ArmError(f"no slot is called {slot!r}; there are: {', '.join(SLOT_ARGUMENTS)}")
-    arms = [read_arm(label, each, slot) for label, each in _named(given, slot)]
+    arms = [read_arm(label, each, slot) for label, each in _arms_by_label(given, slot)]
     if not arms:
         raise ArmError("no activation is given: name one or more, such as ['tanh', 'relu']")
     if standard and not any(arm.is_standard for arm in arms):
@@ -113,7 +113,7 @@ def read_arms(given: Arms, slot: str = "activation", *, standard: bool = True) -
     return tuple(arms)
 
 
-def _named(given: Arms, slot: str) -> list[tuple[str, ArmLike]]:
+def _arms_by_label(given: Arms, slot: str) -> list[tuple[str, ArmLike]]:
     if isinstance(given, Mapping):
         return [(str(label), each) for label, each in given.items()]
     if isinstance(given, str | Activation) or not isinstance(given, Sequence):

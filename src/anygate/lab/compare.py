@@ -225,16 +225,16 @@ def _command(
     name: str, activations: Arms, seeds: int | Sequence[int], metric: str, out: str | Path | None
 ) -> str:
     """The call as Python, in one line."""
-    parts = [name, _shown(activations), f"seeds={seeds!r}", f"metric={metric!r}"]
+    parts = [name, _as_python(activations), f"seeds={seeds!r}", f"metric={metric!r}"]
     parts += [f"out={str(out)!r}"] if out is not None else []
     text = f"anygate.compare({', '.join(parts)})"
     return " ".join(text.split())[:10_000]
 
 
-def _shown(activations: object) -> str:
+def _as_python(activations: object) -> str:
     if isinstance(activations, Mapping):
-        inner = ", ".join(f"{k!r}: {_shown(v)}" for k, v in activations.items())
+        inner = ", ".join(f"{k!r}: {_as_python(v)}" for k, v in activations.items())
         return f"{{{inner}}}"
     if isinstance(activations, list | tuple):
-        return f"[{', '.join(map(_shown, activations))}]"
+        return f"[{', '.join(map(_as_python, activations))}]"
     return repr(getattr(activations, "label", activations))

@@ -96,7 +96,7 @@ def check_cell(
             warnings.warn(
                 f"the checkpoint does not say which cell its weights for {where} belong to, so "
                 f"they are torch's, or older than the entry {key}; they are loaded into a module "
-                f"of {_shown(own)}",
+                f"of {_entry_in_words(own)}",
                 stacklevel=_level(),
             )
         return
@@ -111,11 +111,11 @@ def check_cell(
         return
     if same:
         return
-    here = _shown(own) if own else "what torch's module computes"
+    here = _entry_in_words(own) if own else "what torch's module computes"
     problems.append(
-        f"the checkpoint's weights for {where} belong to {_shown(there)}, and the module has "
-        f"{here}; make the module so (anygate.apply does, with the configuration that was saved), "
-        f"or delete the key {key} to load the weights all the same"
+        f"the checkpoint's weights for {where} belong to {_entry_in_words(there)}, and the module "
+        f"has {here}; make the module so (anygate.apply does, with the configuration that was "
+        f"saved), or delete the key {key} to load the weights all the same"
     )
 
 
@@ -184,7 +184,7 @@ def _text_of(found: Any) -> str:
 
 
 @lru_cache(maxsize=256)
-def _read(text: str) -> tuple[Any, str]:
+def _read_entry(text: str) -> tuple[Any, str]:
     """The cell that the weights compute, without names, and a text for people. Raises
     ValueError."""
     fields = read_fields(json.loads(text), _FIELDS, "", required=tuple(_FIELDS))
@@ -223,8 +223,8 @@ def _fixed(activation: Activation, slot: str, learnt: set[str]) -> Any:
 
 
 def _meaning(text: str) -> Any:
-    return _read(text)[0]
+    return _read_entry(text)[0]
 
 
-def _shown(text: str) -> str:
-    return _read(text)[1]
+def _entry_in_words(text: str) -> str:
+    return _read_entry(text)[1]

@@ -183,10 +183,10 @@ def build(data: Any, *, device: Any = None, dtype: Any = None) -> nn.Module:
             "made from data. Make the module of such sizes yourself, and anygate.apply the "
             "configuration to it"
         )
-    return _make(described, "the description", device, dtype)
+    return _make_or_refuse(described, "the description", device, dtype)
 
 
-def _make(described: Described, where: str, device: Any, dtype: Any) -> nn.Module:
+def _make_or_refuse(described: Described, where: str, device: Any, dtype: Any) -> nn.Module:
     try:
         return described.make(device, dtype)
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:

@@ -104,7 +104,7 @@ def chrono_(module: M, t_max: float, generator: Generator | None = None) -> M:
     if not gates:
         raise TypeError(f"chrono_: this {type(module).__name__} has no gate that keeps a memory")
     for suffix in suffixes:
-        like = _own(module, f"bias_ih{suffix}")
+        like = _parameter_that_stays(module, f"bias_ih{suffix}")
         u = _scratch(like, (width_of(module, suffix),)).uniform_(1, t_max - 1, generator=generator)
         for gate, sign in gates.items():
             _set_bias(module, suffix, gate, sign * u.log())
@@ -186,7 +186,12 @@ def glorot_(
             for block, gate in _blocks(module, kind, suffix):
                 _fill(block, draws[distribution], gains.get(gate, 1.0), generator)
         if projects:
-            _fill(_own(module, f"weight_hr{suffix}"), draws[distribution], 1.0, generator)
+            _fill(
+                _parameter_that_stays(module, f"weight_hr{suffix}"),
+                draws[distribution],
+                1.0,
+                generator,
+            )
     return module
 
 
@@ -306,11 +311,11 @@ def _suffixes(module: Any, *kinds: str) -> list[str]:
         suffixes = [f"_l{layer}{d}" for layer in range(module.num_layers) for d in directions]
     for suffix in suffixes:
         for kind in kinds:
-            _own(cast(nn.Module, module), f"{kind}{suffix}")
+            _parameter_that_stays(cast(nn.Module, module), f"{kind}{suffix}")
     return suffixes
 
 
-def _own(module: nn.Module, name: str) -> Tensor:
+def _parameter_that_stays(module: nn.Module, name: str) -> Tensor:
     """A parameter that keeps what is written into it."""
     parameter = module._parameters.get(name)
     if parameter is None:
@@ -356,7 +361,7 @@ def _blocks(module: Any, kind: str, suffix: str) -> list[tuple[Tensor, str]]:
     weight_ih, weight_hh, bias_ih or bias_hh."""
     gates, hidden = _gates(_cell(module)), width_of(module, suffix)
     seen = [g for p, g in gates.items() if (p.input if kind.endswith("ih") else p.recurrent)]
-    whole = _own(module, f"{kind}{suffix}")
+    whole = _parameter_that_stays(module, f"{kind}{suffix}")
     return [(whole[k * hidden : (k + 1) * hidden], gate) for k, gate in enumerate(seen)]
 
 

@@ -41,10 +41,10 @@ class Notices:
         caller = sys._getframe(1)
         if str(caller.f_globals.get("__name__")).partition(".")[0] not in _SILENT:
             line = (caller.f_code.co_filename, caller.f_lineno)
-            asked = [_value(name, caller) for name in _named(line)]
+            asked = [_look_up(name, caller) for name in _dotted_names(line)]
             torchs = self._stands_for
             if torchs in asked and not any(c in type(self).__mro__ for c in asked):
-                _say(line, torchs.__name__)
+                _warn(line, torchs.__name__)
         return type(self)
 
     @__class__.setter
@@ -106,14 +106,14 @@ def leaf(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
 
 
 @lru_cache(maxsize=1024)
-def _named(line: tuple[str, int]) -> tuple[str, ...]:
+def _dotted_names(line: tuple[str, int]) -> tuple[str, ...]:
     """The names with dots that follow an isinstance in a line of a file; none if there is none, or
     the file cannot be read."""
     found: list[str] = _NAMES.findall(linecache.getline(*line).partition("isinstance")[2])
     return tuple(found) if any(name.endswith(_KINDS) for name in found) else ()
 
 
-def _value(dotted: str, caller: FrameType) -> Any:
+def _look_up(dotted: str, caller: FrameType) -> Any:
     """The object that a dotted name stands for in the caller's frame; None if there is none."""
     first, *rest = dotted.split(".")
     found = caller.f_locals.get(first, caller.f_globals.get(first))
@@ -123,7 +123,7 @@ def _value(dotted: str, caller: FrameType) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _say(line: tuple[str, int], name: str) -> None:
+def _warn(line: tuple[str, int], name: str) -> None:
     warnings.warn(
         f"isinstance(module, torch.nn.{name}) is False for an anygate.{name}, so this code passes "
         f"over it; ask for (torch.nn.{name}, anygate.{name})",

@@ -49,16 +49,16 @@ class Recorder:
         ]
 
     def _enter(self, module: nn.Module, arguments: Any) -> None:
-        if module is self.model and not self._inside():
+        if module is self.model and not self._is_in_call():
             self.here.frame = sys._getframe(1)
             self.here.step, self.here.before = next(self.steps), {}
 
     def _leave(self, module: nn.Module, arguments: Any, output: Any) -> None:
         """Lets go of the frame, which holds the call's arguments and results."""
-        if module is self.model and (not self._inside() or self.here.frame is sys._getframe(1)):
+        if module is self.model and (not self._is_in_call() or self.here.frame is sys._getframe(1)):
             self.here.frame = None
 
-    def _inside(self) -> bool:
+    def _is_in_call(self) -> bool:
         """True where this thread is in a call of the model."""
         outermost = getattr(self.here, "frame", None)
         if outermost is None:
@@ -76,7 +76,7 @@ class Recorder:
 
     def call(self, module: nn.Module) -> Call | None:
         """The recorder of this call of the module; None if it is not to be measured."""
-        inside = self._inside()
+        inside = self._is_in_call()
         step = self.here.step if inside else next(self.outside[module])
         if step % self.every:
             return None

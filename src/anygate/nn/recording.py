@@ -335,7 +335,7 @@ class Recording:
         last = {r.layer: r for r in self.records}
         if not last:
             return "nothing recorded"
-        return "\n\n".join(_show(r) for r in last.values())
+        return "\n\n".join(_in_one_line(r) for r in last.values())
 
 
 def _padded(lines: list[Array | None], records: list[LayerRecord]) -> Array:
@@ -347,7 +347,7 @@ def _padded(lines: list[Array | None], records: list[LayerRecord]) -> Array:
     return found
 
 
-def _show(r: LayerRecord) -> str:
+def _in_one_line(r: LayerRecord) -> str:
     title = f"{r.layer}, call {r.step}, {r.time_steps} time steps"
     sizes = [
         f"largest |{name.removeprefix('max_abs_')}| {line.max():.3g}"

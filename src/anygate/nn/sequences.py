@@ -164,8 +164,8 @@ class Segments:
             found.append(kept)
         kept_all = None
         if result.kept is not None:
-            kept_all = tuple(self._spread(state) for state in result.kept)
-        return Result(self._spread(result.output), tuple(found), kept_all)
+            kept_all = tuple(self._to_whole_batch(state) for state in result.kept)
+        return Result(self._to_whole_batch(result.output), tuple(found), kept_all)
 
     def nothing(self, layer: Layer, size: int, keep: bool) -> Result:
         """The result for a batch without a valid step. size: features of the output."""
@@ -176,7 +176,7 @@ class Segments:
             empty = empty._replace(kept=kept)
         return self.unpack(layer, empty)
 
-    def _spread(self, packed: Tensor) -> Tensor:
+    def _to_whole_batch(self, packed: Tensor) -> Tensor:
         """[N, H] to [T, B, H]."""
         whole = packed.new_zeros(self.steps * self.batch, packed.shape[-1])
         return whole.index_copy(0, self.place, packed).view(self.steps, self.batch, -1)

@@ -275,17 +275,17 @@ def _predicate(match: Match | None) -> Callable[[str, nn.Module], bool]:
 def named_recurrent(model: nn.Module) -> list[Named]:
     """Every recurrent module with all its names, in the order of model.named_modules()."""
     found: dict[int, tuple[nn.Module, list[str]]] = {}
-    for name, module in _named(model, "", ()):
+    for name, module in _walk(model, "", ()):
         if isinstance(module, OTHERS) or is_scripted(module):
             found.setdefault(id(module), (module, []))[1].append(name)
     return [(module, tuple(names)) for module, names in found.values()]
 
 
-def _named(
+def _walk(
     module: nn.Module, name: str, above: tuple[nn.Module, ...]
 ) -> Iterator[tuple[str, nn.Module]]:
     """As named_modules, but with every name of a shared module; `above` ends a cycle."""
     yield name, module
     for key, child in module._modules.items():
         if child is not None and not any(child is m for m in (*above, module)):
-            yield from _named(child, f"{name}.{key}" if name else key, (*above, module))
+            yield from _walk(child, f"{name}.{key}" if name else key, (*above, module))

@@ -120,13 +120,13 @@ def forward(cell: Cell, layer: Arrays) -> Trace:
             seen[mask] = layer.masks[t, :, k]
         with np.errstate(all="ignore"):
             for action in schedule(cell):
-                seen[action.name] = _value(action, seen, layer, t, rows, shape)
+                seen[action.name] = _value_of_line(action, seen, layer, t, rows, shape)
         trace.seen[t].update(seen)
         states = tuple(seen[state] for state in cell.type.states)
     return trace
 
 
-def _value(
+def _value_of_line(
     action: Action,
     seen: Mapping[str, Array],
     layer: Arrays,

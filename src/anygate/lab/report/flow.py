@@ -93,9 +93,10 @@ def saturation(results: StudyResults) -> Figure | None:
     top = found[label][slot][0]
     k = int(np.nanargmax(top.mean))
     sentence = (
-        f"After training most is saturated in the {_plain(slot)} of {label}: {top.mean[k]:.0%} of "
-        f"its values at {_span(top.edges, k)}. Each row is a slot; the line rises from 0% at its "
-        f"bottom to 100% at its top, and the colour deepens with it.{_absent(results)}"
+        f"After training most is saturated in the {_slot_in_words(slot)} of {label}: "
+        f"{top.mean[k]:.0%} of its values at {_span(top.edges, k)}. Each row is a slot; the line "
+        "rises from 0% at its bottom to 100% at its top, and the colour deepens with it."
+        f"{_absent(results)}"
     )
     return Figure(
         "saturation_over_time",
@@ -143,11 +144,11 @@ def _saturation_panel(
             if np.isfinite(share.mean[k]):
                 parts = {"share": share.mean[k], "low": low.mean[k], "high": high.mean[k]}
                 rows.append(
-                    {"slot": _plain(slot), "from": a + 1, "to": b + 1}
+                    {"slot": _slot_in_words(slot), "from": a + 1, "to": b + 1}
                     | {n: round(float(v), 4) for n, v in parts.items()}
                 )
     steps = next(iter(found.values()))[0].edges[-1]
-    names = [_plain(slot) for slot in slots]
+    names = [_slot_in_words(slot) for slot in slots]
     text = f"Share of values saturated by slot and time step with {label}, after training."
     return Panel(f"saturation_{label}", label, text, lambda _: maps.over_time(rows, names, steps))
 
@@ -162,7 +163,7 @@ def _saturation_table(results: StudyResults) -> Table:
                 cells = [
                     f"{share.mean[k]:.1%}" if np.isfinite(share.mean[k]) else "–" for k in picks
                 ]
-                rows.append([f"{label}, {_plain(slot)}, {text}", *cells])
+                rows.append([f"{label}, {_slot_in_words(slot)}, {text}", *cells])
     caption = "Share of values saturated, mean over the runs that did not diverge"
     return Table(caption, ["slot", *columns], rows)
 
@@ -178,7 +179,7 @@ def _span(edges: tuple[int, ...], k: int) -> str:
     return f"step {a}" if a == b else f"steps {a} to {b}"
 
 
-def _plain(slot: str) -> str:
+def _slot_in_words(slot: str) -> str:
     return slot.replace("_", " ")
 
 

@@ -51,13 +51,13 @@ class Swap:
         """
         self.calls += 1
         try:
-            self._put(model, match, steps, options)
+            self._swap_into(model, match, steps, options)
         except (ValueError, TypeError) as error:
             self.failed = True
             raise ArmError(f"arm {self.arm.label!r}: {error}") from error
         return model
 
-    def _put(
+    def _swap_into(
         self, model: nn.Module, match: Match | None, steps: int | None, options: dict[str, Any]
     ) -> None:
         settings = dict(self.arm.settings)
@@ -128,7 +128,7 @@ class RunningTrial:
         """
         row: dict[str, Any] = {name: as_number(name, v) for name, v in values.items()}
         if self._recording is not None:
-            row |= self._seen(self._recording)
+            row |= self._last_lines(self._recording)
         self.reports.append(row)
         self.log(len(self.reports), row)
 
@@ -142,9 +142,9 @@ class RunningTrial:
                 yield recording
             finally:
                 self._recording = None
-                self._seen(recording)
+                self._last_lines(recording)
 
-    def _seen(self, recording: Recording) -> dict[str, Any]:
+    def _last_lines(self, recording: Recording) -> dict[str, Any]:
         """The last pass in numbers of an epoch; keeps the first and the last for the report."""
         records = recording.records
         if not records:

@@ -43,14 +43,14 @@ def outlook(directory: Path, study: Study | TunedStudy, *, fresh: bool = False) 
     """The parts of a study in the order in which they run, with what its folder holds; fresh: as if
     it held nothing."""
     if isinstance(study, Study):
-        return [_part("training", {directory: study.trials}, fresh)]
+        return [_open_part("training", {directory: study.trials}, fresh)]
     if study.tuner != "grid" and (fresh or study.asked_trials(directory)):
         most = {label: study.tries * len(study.seeds) for label in study.variants}
         tuning = Part("tuning", sum(most.values()), most, open=True)
     elif study.tuner != "grid":
         tuning = Part("tuning", study.tries * len(study.seeds) * len(study.variants), {})
     else:
-        tuning = _part("tuning", {directory / "tuning": study.tuning_trials}, fresh)
+        tuning = _open_part("tuning", {directory / "tuning": study.tuning_trials}, fresh)
     if tuning.left:
         labels, seeds = list(study.variants), len(study.study.seeds)
         own = labels if study.given else labels[1:]  # the shared rate is the best for the first
@@ -63,14 +63,14 @@ def outlook(directory: Path, study: Study | TunedStudy, *, fresh: bool = False) 
         {directory / "rates" / repr(rate): part.trials}
         for rate, part in study.studies(study.choices(directory)).items()
     )
-    parts = [tuning, _part("at the shared rate", shared, fresh)]
+    parts = [tuning, _open_part("at the shared rate", shared, fresh)]
     if others:
         own_rates = {folder: trials for other in others for folder, trials in other.items()}
-        parts.append(_part("at own rates", own_rates, fresh))
+        parts.append(_open_part("at own rates", own_rates, fresh))
     return parts
 
 
-def _part(name: str, planned: Mapping[Path, Sequence[TrialSpec]], fresh: bool) -> Part:
+def _open_part(name: str, planned: Mapping[Path, Sequence[TrialSpec]], fresh: bool) -> Part:
     left = Counter(
         t.label
         for folder, trials in planned.items()

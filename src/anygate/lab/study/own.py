@@ -123,7 +123,9 @@ class OwnTrial:
     def _outcome(
         self, trial: RunningTrial, returned: object, failure: str, seconds: float
     ) -> Outcome:
-        score, others, curves = (math.nan, {}, {}) if failure else self._read(trial, returned)
+        score, others, curves = (
+            (math.nan, {}, {}) if failure else self._read_outcome(trial, returned)
+        )
         try:
             rows = merged_curves(trial.reports, curves)
         except ValueError as error:
@@ -159,7 +161,7 @@ class OwnTrial:
         }
         return result, timing
 
-    def _read(
+    def _read_outcome(
         self, trial: RunningTrial, returned: object
     ) -> tuple[float, dict[str, float], dict[str, list[float]]]:
         """The score, other final numbers, and curves."""

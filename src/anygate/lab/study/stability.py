@@ -52,12 +52,12 @@ class StabilityMap:
         short = replace(settings, epochs=math.ceil(self.steps / per_epoch))
         task = replace(
             study.task,
-            make=partial(_first, study.task.make, kept),
+            make=partial(_first_sequences, study.task.make, kept),
             data=f"{study.task.data} first {kept}".strip(),
         )
         return {
             (arm.label, rate, bias): tuple(
-                _short(spec_of(task, arm, study.slot, seed, short), rate, bias)
+                _short_trial(spec_of(task, arm, study.slot, seed, short), rate, bias)
                 for seed in study.seeds[: self.seeds]
             )
             for arm in study.members
@@ -107,7 +107,7 @@ def map_of(study: Study | TunedStudy) -> StabilityMap:
     return StabilityMap(study if isinstance(study, Study) else study.study)
 
 
-def _short(spec: TrialSpec, rate: float, bias: float) -> TrialSpec:
+def _short_trial(spec: TrialSpec, rate: float, bias: float) -> TrialSpec:
     settings = replace(spec.settings, learning_rate=rate, forget_bias=bias)
     return replace(spec, settings=settings, snapshots=False)
 
@@ -118,7 +118,7 @@ def _seed_by_seed(planned: Mapping[Any, tuple[TrialSpec, ...]]) -> tuple[TrialSp
     return tuple(t[k] for k in range(rounds) for t in planned.values() if k < len(t))
 
 
-def _first(make: Callable[[int], Data], kept: int, seed: int) -> Data:
+def _first_sequences(make: Callable[[int], Data], kept: int, seed: int) -> Data:
     """A part of the data: the first sequences for training, and as many for testing as are
     measured."""
     return make(seed).first(kept, PROBE)

@@ -77,7 +77,7 @@ def choose(
     for missing values unless they are allowed."""
     if table.frame.empty:
         raise TaskError(f"{table.title} has no rows")
-    targets = [_index(table, name) for name in target] or [_only(table)]
+    targets = [_index(table, name) for name in target] or [_only_column(table)]
     grouping = None if group is None else _index(table, group)
     if len(set(targets)) < len(targets) or grouping in targets:
         raise TaskError(f"{table.title}: a column is given twice among --target and --group")
@@ -134,7 +134,7 @@ def _names(table: Table) -> str:
     return names + (", ..." if len(table.names) > 30 else "")
 
 
-def _only(table: Table) -> int:
+def _only_column(table: Table) -> int:
     if len(table.names) == 1:
         return 0
     raise TaskError(

@@ -100,7 +100,7 @@ def frame_task(
 
 def _table_task(table: Table, title: str, stem: str, source: str, given: dict[str, Any]) -> Task:
     target, features = (_texts(given.get(key)) for key in ("target", "features"))
-    missing = _missing(given)
+    missing = _treatment_of_gaps(given)
     columns = choose(table, target or (), features, given.get("group"), missing is not None)
     names = [c.name for c in columns.targets]
     metric = None if "metric" not in given else find_metric(given["metric"])
@@ -122,7 +122,7 @@ def _texts(given: str | Sequence[str] | None) -> tuple[str, ...] | None:
     return given if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
-def _missing(given: dict[str, Any]) -> str | None:
+def _treatment_of_gaps(given: dict[str, Any]) -> str | None:
     how: str | None = given.get("missing")
     if how is not None and how not in MISSING:
         raise TaskError(f"missing is one of {', '.join(MISSING)}, not '{shown(str(how))}'")
@@ -136,7 +136,7 @@ def _sequences(file: Path, given: dict[str, Any]) -> Task:
             f"{options} {'belong' if len(misplaced) > 1 else 'belongs'} to tables (CSV, Parquet); "
             f"{file} says itself what its sequences and targets are"
         )
-    test, title, missing = 0, file.name, _missing(given)
+    test, title, missing = 0, file.name, _treatment_of_gaps(given)
     if file.suffix.lower() == ".npz":
         x, y = read_npz(file)
     else:

@@ -63,13 +63,13 @@ def forecast_columns(
     level, level_name = baseline(asked, judged, test, season)
     gaps = () if inputs.forward is None else (inputs.forward, inputs.next_known)
     arrays = (inputs.rows, train, asked.of(train), test, asked.of(test))
-    notes = (*inputs.notes, *_unused(columns), *_short(series))
+    notes = (*inputs.notes, *_unused_sentence(columns), *_left_out_sentence(series))
     return Task(
         name=name,
-        title=f"{title}, {_ahead(horizon)}",
+        title=f"{title}, {_horizon_in_words(horizon)}",
         description=" ".join(
             [
-                _what(columns, window, horizon, classes),
+                _description(columns, window, horizon, classes),
                 _split(series, train, test),
                 *([] if classes else [_SCALED]),
                 *([_RELATIVE] if judged is RELATIVE_ERROR else []),
@@ -154,11 +154,11 @@ _RELATIVE = (
 )
 
 
-def _ahead(horizon: int) -> str:
+def _horizon_in_words(horizon: int) -> str:
     return "one step ahead" if horizon == 1 else f"1 to {horizon} steps ahead"
 
 
-def _what(columns: Columns, window: int, horizon: int, classes: bool) -> str:
+def _description(columns: Columns, window: int, horizon: int, classes: bool) -> str:
     names = listed([shown(c.name) for c in columns.targets])
     past = f"from the {window} before {'it' if horizon == 1 else 'them'}"
     if classes:
@@ -176,14 +176,14 @@ def _split(series: Series, train: Rows, test: Rows) -> str:
     )
 
 
-def _unused(columns: Columns) -> tuple[str, ...]:
+def _unused_sentence(columns: Columns) -> tuple[str, ...]:
     if not columns.unused:
         return ()
     told = [f"{shown(name)!r} {why}" for name, why in columns.unused.items()]
     return (f"Columns that are not used: {listed(told)}.",)
 
 
-def _short(series: Series) -> tuple[str, ...]:
+def _left_out_sentence(series: Series) -> tuple[str, ...]:
     needed = series.window + series.horizon
     short = [k for k, b in enumerate(series.blocks) if b.stop - b.start < needed]
     if not short or series.columns.group is None:

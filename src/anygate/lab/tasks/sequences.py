@@ -107,7 +107,12 @@ def sequence_task(
         name=name or label(title),
         title=title,
         description=" ".join(
-            [_what(made, marks, names), _drawn(test), *([] if classes else [_SCALED]), *notes]
+            [
+                _description(made, marks, names),
+                _split_sentence(test),
+                *([] if classes else [_SCALED]),
+                *notes,
+            ]
         ),
         metric=judged,
         baseline=level,
@@ -324,7 +329,7 @@ def _scaled(made: Padded, trained: NDArray[np.int64]) -> Features:
 # ---- sentences ------------------------------------------------------------------------------
 
 
-def _what(made: Padded, marks: int, names: tuple[str, ...]) -> str:
+def _description(made: Padded, marks: int, names: tuple[str, ...]) -> str:
     count, steps, features = made.x.shape
     own = features - marks
     long = f"{steps}" if made.lengths is None else f"{made.lengths.min()} to {steps}"
@@ -341,7 +346,7 @@ def _gaps_sentence(given: Padded, missing: str | None) -> tuple[str, ...]:
     return (f"Missing values, treated as '{missing}': {count:,}.",) if count else ()
 
 
-def _drawn(test: int) -> str:
+def _split_sentence(test: int) -> str:
     if test:
         return f"The {test} of the test file are for testing, for every seed."
     return "A fifth, which the seed draws, is for testing."
