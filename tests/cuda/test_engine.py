@@ -185,6 +185,7 @@ def test_recording_says_what_it_says_on_the_cpu(card: EmulatedDriver) -> None:
             np.testing.assert_allclose(found[0][name], values, rtol=1e-4, atol=1e-6, err_msg=name)
     names = [name for name, _ in card.launches]
     assert names.count("measure_forward") == names.count("measure_backward") == 2 * 4
+    assert names.count("forward") == names.count("backward") == 2 * 2  # both directions at once
 
 
 def test_tensors_that_do_not_fit_are_refused(card: EmulatedDriver) -> None:
