@@ -227,10 +227,17 @@ def test_refusals(asked: Request, reason: str) -> None:
     assert reason in str(CUDA(EmulatedDriver()).refuses(asked))
 
 
+def test_old_cards_are_refused() -> None:
+    old = Card((6, 1), 20, 49152, "GTX 1080")
+    assert "7.0" in str(CUDA(EmulatedDriver(old)).refuses(request()))
+    turing = Card((7, 5), 40, 65536, "T4")
+    assert CUDA(EmulatedDriver(turing)).refuses(request()) is None
+
+
 @pytest.mark.skipif(compiler() is None, reason="NVRTC is not installed")
 def test_a_card_that_the_compiler_does_not_know_is_refused() -> None:
-    old = Card((3, 5), 15, 49152, "K40")
-    assert "does not know sm_35" in str(CUDA(EmulatedDriver(old)).refuses(request()))
+    new = Card((99, 9), 300, 300000, "of later years")
+    assert "does not know sm_999" in str(CUDA(EmulatedDriver(new)).refuses(request()))
 
 
 def test_auto_passes_over_it_until_it_was_seen_on_a_card(monkeypatch: Any) -> None:

@@ -76,6 +76,8 @@ class CUDA(Engine):
         )
 
     def _refuses_card(self, card: Card) -> str | None:
+        if card.capability < (7, 0):
+            return f"it needs compute capability 7.0, a V100's; {card.name} has {card.capability}"
         known = compiler()
         major, minor = card.capability
         if known is not None and 10 * major + minor not in known.architectures:
