@@ -250,19 +250,17 @@ def profile(row: Row, kind: str, engine: str) -> str:
     return str(found.key_averages().table(sort_by=by, row_limit=14))
 
 
-def test(seconds: float, quick: bool) -> bool:
-    """The laws on this card, with "auto" taking the engine. True if they hold."""
-    # The name of a test of each law, without the activations one by one
+def laws_hold(seconds: float, quick: bool) -> bool:
+    """The tests on this card, with "auto" taking the engine; quick: without each activation's."""
     chosen = ["-k", "not activation and not cudnns"] if quick else []
     files = [str(ROOT / "tests" / name) for name in ("test_cuda_engine.py", "test_cuda.py")]
     call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest"]
     call += ["-W", "default"]  # another torch has other warnings
     environment = {**os.environ, "ANYGATE_CUDA": "1"}
+    call += ["--durations=8", "--maxfail=12", *chosen, *files[: 1 if EMULATED else 2]]
     try:
-        options = ["--durations=8", "--maxfail=12", *chosen, *files[: 1 if EMULATED else 2]]
-        return not subprocess.run(
-            [*call, *options], env=environment, timeout=seconds, cwd=ROOT
-        ).returncode
+        done = subprocess.run(call, env=environment, timeout=seconds, cwd=ROOT)
+        return done.returncode == 0
     except subprocess.TimeoutExpired:
         print(f"the tests were stopped after {seconds:.0f} s", flush=True)
         return False
@@ -334,7 +332,7 @@ def main() -> None:
         failed = [] if EMULATED else compile_all(card, texts)
         clock.say(f"compiled; failed: {failed or 'none'}")
     if not options.untested:
-        passed = test(min(clock.left() * 0.5, 300), options.quick)
+        passed = laws_hold(min(clock.left() * 0.5, 300), options.quick)
         table.more["tests"] = "passed" if passed else "FAILED"
         clock.say(f"tests: {table.more['tests']}")
     # What comes after the table gets a fifth of the time that is left

@@ -185,6 +185,7 @@ def test_recording_says_what_it_says_on_the_cpu(card: EmulatedDriver) -> None:
             np.testing.assert_allclose(found[0][name], values, rtol=1e-4, atol=1e-6, err_msg=name)
     names = [name for name, _ in card.launches]
     assert names.count("measure_forward") == names.count("measure_backward") == 2 * 4
+    assert names.count("forward") == names.count("backward") == 2 * 2  # both directions at once
 
 
 def test_tensors_that_do_not_fit_are_refused(card: EmulatedDriver) -> None:
@@ -226,10 +227,17 @@ def test_refusals(asked: Request, reason: str) -> None:
     assert reason in str(CUDA(EmulatedDriver()).refuses(asked))
 
 
+def test_old_cards_are_refused() -> None:
+    old = Card((6, 1), 20, 49152, "GTX 1080")
+    assert "7.0" in str(CUDA(EmulatedDriver(old)).refuses(request()))
+    turing = Card((7, 5), 40, 65536, "T4")
+    assert CUDA(EmulatedDriver(turing)).refuses(request()) is None
+
+
 @pytest.mark.skipif(compiler() is None, reason="NVRTC is not installed")
 def test_a_card_that_the_compiler_does_not_know_is_refused() -> None:
-    old = Card((3, 5), 15, 49152, "K40")
-    assert "does not know sm_35" in str(CUDA(EmulatedDriver(old)).refuses(request()))
+    new = Card((99, 9), 300, 300000, "of later years")
+    assert "does not know sm_999" in str(CUDA(EmulatedDriver(new)).refuses(request()))
 
 
 def test_auto_passes_over_it_until_it_was_seen_on_a_card(monkeypatch: Any) -> None:

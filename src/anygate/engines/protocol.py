@@ -189,10 +189,17 @@ class Engine(ABC):
         whose memory is that of [T, B, H]. The states are given in the shapes that they have."""
         return None
 
-    def run_sides(self, key: str, layers: Sequence[Layer], keep: bool = False) -> list[Result]:
+    def run_sides(
+        self,
+        key: str,
+        layers: Sequence[Layer],
+        keep: bool = False,
+        measures: Sequence[Measures] | None = None,
+    ) -> list[Result]:
         """`run` of several layers that do not need each other, of the same sizes and batch sizes:
-        the directions of a bidirectional layer."""
-        return [self.run(key, layer, keep) for layer in layers]
+        the directions of a bidirectional layer. measures: of each."""
+        each: Sequence[Measures | None] = measures or [None] * len(layers)
+        return [self.run(key, layer, keep, m) for layer, m in zip(layers, each, strict=True)]
 
 
 # ---- the registry ------------------------------------------------------------------------------

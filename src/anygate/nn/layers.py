@@ -319,7 +319,7 @@ class RecurrentLayers(Notices, LayerStates):
         each state at every time step if keep. started: the states were given."""
         call = recorded_call(self)
         noisy = self.training and self._design.noisy
-        rare = self.proj_size or noisy or segments is not None or call is not None or ACTIVE
+        rare = self.proj_size or noisy or segments is not None or ACTIVE
         # On the CPU each family has a rule of its own under autocast.
         ruled = x.device.type == "cpu" and autocasting(x.device.type)
         followed = ruled or torch.compiler.is_compiling()
@@ -335,7 +335,14 @@ class RecurrentLayers(Notices, LayerStates):
                 layers = [
                     self._layer(*pair, x, batch_sizes) for pair in zip(names, own, strict=True)
                 ]
-                results = run_sides(designs[0], layers, keep)
+                pieces = None
+                if call is not None:
+                    cell = designs[0].cell
+                    pieces = [
+                        call.measures(cell, name, layer.states[-1], batch_sizes)
+                        for name, layer in zip(names, layers, strict=True)
+                    ]
+                results = run_sides(designs[0], layers, keep, pieces)
             else:
                 results = [
                     self._run_layer(name, x, start, started, batch_sizes, segments, keep, call)

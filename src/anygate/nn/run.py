@@ -90,16 +90,24 @@ def run_layer(
     return Result(result.output, result.states[extra:], kept)
 
 
-def run_sides(design: Design, layers: Sequence[Layer], keep: bool) -> list[Result]:
-    """`run_layer` of the directions of one layer, without noise and measures."""
+def run_sides(
+    design: Design, layers: Sequence[Layer], keep: bool, measures: Sequence[Piece] | None = None
+) -> list[Result]:
+    """`run_layer` of the directions of one layer, without noise."""
     device = layers[0].x.device.type
     if autocasting(device):
         dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
-            return run_sides(design, [_cast(layer, dtype) for layer in layers], keep)
+            return run_sides(design, [_cast(layer, dtype) for layer in layers], keep, measures)
     x, weight = layers[0].x, layers[0].weight_ih
     engine = LOADED[_name(design.key, design.engine, *_circumstances(x, weight))]
-    return engine.run_sides(design.key, layers, keep)
+    units = () if measures is None else measures[0].units
+    results = engine.run_sides(design.key, layers, keep or bool(units), measures)
+    if units:
+        for layer, result, piece in zip(layers, results, measures or (), strict=True):
+            found = unit_values(cell_of(design.key), layer, result, units)
+            piece.values, piece.slopes = found
+    return results
 
 
 def _with_masks(design: Design, layer: Layer) -> Layer:

@@ -76,6 +76,8 @@ class CUDA(Engine):
         )
 
     def _refuses_card(self, card: Card) -> str | None:
+        if card.capability < (7, 0):
+            return f"it needs compute capability 7.0, a V100's; {card.name} has {card.capability}"
         known = compiler()
         major, minor = card.capability
         if known is not None and 10 * major + minor not in known.architectures:
@@ -111,18 +113,18 @@ class CUDA(Engine):
     def run(
         self, key: str, layer: Layer, keep: bool = False, measures: Measures | None = None
     ) -> Result:
-        if measures is not None and needs_operator(layer):
-            return load("eager").run(key, layer, keep, measures)
-        return self._run(key, (layer,), keep, measures)[0]
+        return self.run_sides(key, (layer,), keep, None if measures is None else (measures,))[0]
 
-    def run_sides(self, key: str, layers: Sequence[Layer], keep: bool = False) -> list[Result]:
-        return self._run(key, layers, keep, None)
-
-    def _run(
-        self, key: str, layers: Sequence[Layer], keep: bool, measures: Measures | None
+    def run_sides(
+        self,
+        key: str,
+        layers: Sequence[Layer],
+        keep: bool = False,
+        measures: Sequence[Measures] | None = None,
     ) -> list[Result]:
-        """measures: of one layer."""
         if any(map(needs_operator, layers)):
+            if measures is not None:
+                return load("eager").run_sides(key, layers, keep, measures)
             return [self._run_seen(key, layer, keep) for layer in layers]
         code = self._code(key, layers)
         first = layers[0]

@@ -84,9 +84,9 @@ def forward(
     layers: Sequence[Layer],
     training: bool,
     keep: bool,
-    measures: Measures | None = None,
+    measures: Sequence[Measures] | None = None,
 ) -> list[Forward]:
-    """Layers: one, or two of the same sizes and batch sizes. measures: of one layer."""
+    """Layers: one, or two of the same sizes and batch sizes. measures: of each."""
     with _precision(code):
         return _forward(code, layers, training, keep or measures is not None, measures)
 
@@ -96,7 +96,7 @@ def _forward(
     layers: Sequence[Layer],
     training: bool,
     keep: bool,
-    measures: Measures | None,
+    measures: Sequence[Measures] | None,
 ) -> list[Forward]:
     layout, first = code.layout, layers[0]
     batch, hidden = first.states[0].shape
@@ -151,9 +151,9 @@ def _forward(
     if directions:
         launch(code, "forward", training, directions, steps, batch, measures is not None)
     if measures is not None:
-        nothing = Direction(layout.states, False)
-        (seen,) = directions or [nothing]
-        measures.forward(table_of(code, "forward", seen, steps, batch))
+        nothing = [Direction(layout.states, False)] * len(layers)
+        for receiver, direction in zip(measures, directions or nothing, strict=True):
+            receiver.forward(table_of(code, "forward", direction, steps, batch))
     return found
 
 
@@ -173,9 +173,9 @@ def backward(
     results: Sequence[Forward],
     grads: Sequence[Arriving],
     need_x: bool,
-    measures: Measures | None = None,
+    measures: Sequence[Measures] | None = None,
 ) -> list[Backward]:
-    """results: what `forward` gave with training=True. measures: of one layer."""
+    """results: what `forward` gave with training=True. measures: of each layer."""
     layout, first = code.layout, layers[0]
     batch, hidden = first.states[0].shape
     steps = _steps(first)
@@ -227,8 +227,8 @@ def backward(
     with _precision(code):
         if steps and batch:
             launch(code, "backward", True, directions, steps, batch, measures is not None)
-        if measures is not None:
-            measures.backward(table_of(code, "backward", directions[0], steps, batch))
+        for receiver, direction in zip(measures or (), directions, strict=measures is not None):
+            receiver.backward(table_of(code, "backward", direction, steps, batch))
         for layer, result, direction in zip(layers, results, directions, strict=True):
             found.append(_products(layout, layer, result, direction, need_x))
     return found

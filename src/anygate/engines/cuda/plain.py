@@ -18,15 +18,15 @@ __all__ = ["Call", "apply", "flat", "run", "run_backward"]
 
 
 class Call(NamedTuple):
-    """The arguments of a run besides tensors. code: the kernels; reverse: of each layer; measures:
-    of one layer alone."""
+    """The arguments of a run besides tensors. code: the kernels; reverse, measures: of
+    each layer."""
 
     code: Kernels
     key: str
     reverse: tuple[bool, ...]
     keep: bool
     states: int
-    measures: Measures | None = None
+    measures: Sequence[Measures] | None = None
 
 
 def run(call: Call, layers: Sequence[Layer], training: bool) -> list[Forward]:
