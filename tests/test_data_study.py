@@ -63,6 +63,26 @@ def test_a_table_with_gaps_dates_and_categories_becomes_a_report(
     assert "Nothing is left to run" in capsys.readouterr().out
 
 
+def test_several_files_make_a_study_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shop(tmp_path / "shop.csv")
+    shop(tmp_path / "two  words.csv")
+    (tmp_path / "study.toml").write_text(
+        'activations = ["tanh", "relu"]\ndata = ["shop.csv", "two  words.csv"]\n'
+        'target = "sales"\nmissing = "drop"\nseeds = 2\nepochs = 1\nhidden-size = 3\nout = "out"\n'
+    )
+    assert main(["compare", "--config", "study.toml"]) == Exit.DONE
+    assert "shop.csv: " in capsys.readouterr().err  # what is said of a file names it
+    studies = json.loads((tmp_path / "out" / "grid.json").read_text())["studies"]
+    assert len(studies) == 2 and all(
+        (tmp_path / "out" / s / "report.html").exists() for s in studies
+    )
+    command = json.loads((tmp_path / "out" / "grid.json").read_text())["command"]
+    assert "--data shop.csv 'two  words.csv'" in command
+
+
 def test_uneven_sequences_with_gaps_become_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,14 +163,16 @@ def _kept(
 
 
 def _tasks(request: argparse.Namespace) -> list[Task]:
-    """The tasks that --task names, or that of the file of --data."""
+    """The tasks that --task names, or those of the files of --data."""
     from ..lab.tasks import file_task, find_task
 
     if request.data is not None:
-        task = file_task(request.data, **{name: getattr(request, name) for name in DATA_OPTIONS})
-        for note in task.notes:
-            say(note, to_stderr=True)
-        return [task]
+        given = {name: getattr(request, name) for name in DATA_OPTIONS}
+        tasks = [file_task(path, **given) for path in request.data]
+        for task, path in zip(tasks, request.data, strict=True):
+            for note in task.notes:
+                say(f"{path}: {note}" if len(tasks) > 1 else note, to_stderr=True)
+        return tasks
     return [find_task(name) for name in request.task]
 
 

@@ -44,8 +44,9 @@ OPTIONS: dict[str, Option] = {
     "data": Option(
         str,
         "your own data: a table (CSV, Parquet) of which columns are to be forecast, or "
-        "sequences with classes or values (.npz, .ts)",
+        "sequences with classes or values (.npz, .ts); several make a study each",
         "FILE",
+        many=True,
     ),
     **DATA_OPTIONS,
     "seeds": Option(Bounds(int, 1, 1_000), "seeds 0 to N-1 (default 8)"),
@@ -264,7 +265,7 @@ def _value(option: Option, value: object) -> Any:
 
     from ..lab.study.store.files import Line
 
-    if isinstance(value, str) and option.many:
+    if isinstance(value, str) and option.many and option.metavar != "FILE":
         value = " ".join(value.split())  # a formula may take several lines
     kind: Any = option.kind
     if isinstance(kind, Bounds):

@@ -1,0 +1,46 @@
+"""Checkpoints of models in two processes (gloo): the cell travels with the weights, and those of
+another cell are refused."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from tests.checkpoint_worker import WAYS, WORLD, work
+
+LIMIT = 300.0  # seconds for the pair, of which it needs about ten
+
+if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+    pytest.skip("this torch has no gloo", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the first process found. Ended by force at the limit."""
+    folder = tmp_path_factory.mktemp("gloo")
+    context = mp.spawn(work, (str(folder),), nprocs=WORLD, join=False)
+    end = time.monotonic() + LIMIT
+    try:
+        while not context.join(timeout=1.0):
+            assert time.monotonic() < end, f"two processes took more than {LIMIT} s"
+    finally:
+        for process in context.processes:
+            if process.is_alive():
+                process.kill()
+                process.join(10)
+    content: dict[str, Any] = json.loads((Path(folder) / "found.json").read_text())
+    return content
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_cell_travels(found: dict[str, Any], way: str) -> None:
+    told = found[way]
+    assert isinstance(told, dict), told
+    assert told["entry"] and told["same"], told
+    assert "belong to" in told["other"], told
