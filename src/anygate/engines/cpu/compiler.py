@@ -22,7 +22,16 @@ from . import amx
 from .emit import Target
 from .kernels import emit_kernels, emit_way_back
 
-__all__ = ["Kernels", "compile_module", "kernels", "link", "sweep", "target_for", "tile_target"]
+__all__ = [
+    "Kernels",
+    "compile_module",
+    "kernels",
+    "link",
+    "sweep",
+    "target_for",
+    "third_level_is_far",
+    "tile_target",
+]
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
@@ -73,6 +82,11 @@ def tile_target(dtype: str) -> Target | None:
     target = target_for(dtype)
     there = dtype == "float32" and target.vector_bytes == 64 and _features().get("amx-bf16")
     return replace(target, amx=True) if there and amx.allowed() else None
+
+
+def third_level_is_far() -> bool:
+    """False for processors of which a few cores share a third-level cache of their own."""
+    return not llvm.get_host_cpu_name().startswith("znver")
 
 
 @functools.lru_cache(maxsize=256)
