@@ -41,7 +41,7 @@ llvm.initialize_native_asmprinter()
 class Kernels:
     """Machine code of one cell: forward(arguments, threads), prepared(constants, x, z_x, output,
     saved, others, starts..., lasts...) and, for training, the address of backward_share; and
-    fingerprint(table, count) and sample of weights. by_tiles(): the same with products by tiles,
+    fingerprint(table, count), sample and pack_panels of weights. by_tiles(): the same with products by tiles,
     which alone have split_weights (amx.py); None where there are no tiles. numbers, norms: how many
     a measuring kernel writes for a time step, forward and backward."""
 
@@ -54,6 +54,7 @@ class Kernels:
     prepared: Callable[..., int]
     fingerprint: Callable[[Any, int], int]
     sample: Callable[[Any, int], int]
+    pack_panels: Callable[..., None]
     split_weights: Callable[..., int] | None
     by_tiles: Callable[[], Kernels] | None
     keep: Any
@@ -110,6 +111,9 @@ def kernels(
     fingerprint, sample = (
         ask(engine.get_function_address(name)) for name in ("fingerprint", "sample")
     )
+    pack = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3)(
+        engine.get_function_address("pack_panels")
+    )
     split = None
     if target.amx:
         pointers, numbers = [ctypes.c_void_p] * 2, [ctypes.c_int64] * 4
@@ -130,6 +134,7 @@ def kernels(
         prepared,
         fingerprint,
         sample,
+        pack,
         split,
         by_tiles,
         engine,
