@@ -1,11 +1,12 @@
-"""A call without gradients whose shape was there before goes a prepared way, which no caller can
-tell from the long one."""
+"""A call whose shape was there before goes a prepared way, which no caller can tell from the long
+one."""
 
 from __future__ import annotations
 
 import copy
 import gc
 import pickle
+import weakref
 from typing import Any
 
 import pytest
@@ -39,15 +40,15 @@ def flat(result: Any) -> list[torch.Tensor]:
 
 
 def long_way(module: nn.Module, x: torch.Tensor, hx: Any) -> list[torch.Tensor]:
-    """With gradients there is no shortcut."""
+    """A copy has no shortcuts yet."""
     with torch.enable_grad():
-        return [t.detach() for t in flat(module(x, hx))]
+        return [t.detach() for t in flat(copy.deepcopy(module)(x, hx))]
 
 
-def found(module: nn.Module, x: torch.Tensor) -> Any:
+def found(module: nn.Module, x: torch.Tensor, training: bool = False) -> Any:
     """The shortcut for inputs like x, if the module has one."""
     kept = module.__dict__.get("_shortcuts")
-    return None if kept is None else kept.found.get(x.shape)
+    return None if kept is None else kept.found.get((x.shape, training))
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -197,3 +198,131 @@ def test_machine_code_lives_as_long_as_a_shortcut_to_it() -> None:
         for k in range(3):  # what lies in the freed memory now
             anygate.LSTM(3, 4, candidate=f"tanh(x) + {k}/64*x")(x)
         assert torch.equal(lstm(x)[0], expected)
+
+
+# ---- with gradients ------------------------------------------------------------------------------
+
+
+def state_of(module: nn.Module, x: torch.Tensor) -> Any:
+    """A state for inputs like x, whose gradient is wanted."""
+    with torch.no_grad():
+        result = copy.deepcopy(module)(x)
+    state = result if type(module).__name__.endswith("Cell") else result[1]
+    if isinstance(state, torch.Tensor):
+        return torch.rand_like(state).requires_grad_()
+    return tuple(torch.rand_like(t).requires_grad_() for t in state)
+
+
+def learn(module: nn.Module, x: torch.Tensor, hx: Any) -> list[torch.Tensor]:
+    """Results, and gradients of all that learns, of a loss that uses each result differently."""
+    leaves = [
+        *module.parameters(),
+        *[t for t in flat((x, () if hx is None else hx)) if t.requires_grad],
+    ]
+    results = flat(module(x, hx))
+    loss = sum((k + 1) * r.square().sum() for k, r in enumerate(results))
+    assert isinstance(loss, torch.Tensor)
+    return [*(r.detach() for r in results), *torch.autograd.grad(loss, leaves)]
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("name", [n for n in MODULES if n != "zoneout"])
+def test_training_has_the_bits_of_the_long_way(name: str, given: bool) -> None:
+    """While the weights change from step to step, as an optimizer changes them."""
+    torch.manual_seed(0)
+    module = MODULES[name]()
+    dtype = next(module.parameters()).dtype
+    for shape in SHAPES["Cell" if name.endswith("Cell") else "LSTM"]:
+        x = torch.randn(shape, dtype=dtype, requires_grad=given)
+        hx = state_of(module, x) if given else None
+        for _ in range(4):
+            expected = learn(copy.deepcopy(module), x, hx)
+            assert all(map(torch.equal, learn(module, x, hx), expected))
+            with torch.no_grad():
+                for weight in module.parameters():
+                    weight.mul_(0.9)
+        blocked = "batch first" in name and len(shape) == 3 and min(shape[:2]) > 1
+        assert (found(module, x, training=True) is not None) != blocked
+
+
+@pytest.mark.parametrize("change", [_data, _numpy, _replaced, _turned, _parametrized, _loaded])
+def test_changed_weights_are_seen_in_training(change: Any) -> None:
+    torch.manual_seed(0)
+    module, x = anygate.LSTM(3, 5), torch.randn(6, 2, 3)
+    for _ in range(3):
+        learn(module, x, None)
+    change(module)
+    expected = learn(copy.deepcopy(module), x, None)
+    for _ in range(3):
+        assert all(map(torch.equal, learn(module, x, None), expected))
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+def test_the_output_may_be_changed_and_the_graph_used_again(steps: int) -> None:
+    module, x = anygate.RNN(3, 5), torch.randn(steps, 2, 3, requires_grad=True)
+
+    def twice(change: bool) -> list[torch.Tensor]:
+        output, h = module(x)
+        loss = output.sum() + h.square().sum()
+        if change:
+            output.mul_(3)  # h and the way back have their own
+        leaves = [x, *module.parameters()]
+        first = torch.autograd.grad(loss, leaves, retain_graph=True)
+        assert all(map(torch.equal, first, torch.autograd.grad(loss, leaves)))
+        return list(first)
+
+    expected = twice(False)
+    for _ in range(3):
+        assert all(map(torch.equal, twice(False), expected))
+    assert found(module, x, training=True) is not None
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        module.weight_hh_l0.data, (output, _) = module.weight_hh_l0.data, module(x)
+        with torch.no_grad():
+            module.weight_hh_l0.mul_(2)
+        output.sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:a gradient of a gradient")
+@pytest.mark.parametrize("name", ["LSTM, relu, float64", "LSTMCell"])
+def test_gradients_of_gradients_and_batches_of_gradients(name: str) -> None:
+    torch.manual_seed(0)
+    module = MODULES[name]().double()
+    cell = name.endswith("Cell")
+    x = torch.randn(*((4,) if cell else (3, 4)), 3, dtype=torch.float64, requires_grad=True)
+    hx = state_of(module, x)
+
+    def penalty(module: nn.Module) -> list[torch.Tensor]:
+        loss = sum(t.square().sum() for t in flat(module(x, hx)))
+        slopes = torch.autograd.grad(loss, [x, *hx], create_graph=True)
+        whole = sum(s.square().sum() for s in slopes)
+        assert isinstance(whole, torch.Tensor)
+        return list(torch.autograd.grad(whole, [x, *hx, *module.parameters()]))
+
+    def batched(module: nn.Module) -> torch.Tensor:
+        result = flat(module(x, hx))[0]
+        many = torch.eye(result.numel(), dtype=torch.float64).view(-1, *result.shape)
+        return torch.autograd.grad(result, x, many, is_grads_batched=True)[0]
+
+    for call in (penalty, batched):
+        expected = flat(call(copy.deepcopy(module)))
+        for _ in range(3):
+            for p, q in zip(flat(call(module)), expected, strict=True):
+                torch.testing.assert_close(p, q)
+    assert found(module, x, training=True) is not None
+
+
+def test_frozen_weights_and_what_is_kept_between_calls() -> None:
+    module, x = anygate.LSTM(3, 5), torch.randn(6, 2, 3)
+    for _ in range(3):
+        learn(module, x, None)
+    seen = weakref.ref(x.untyped_storage())
+    del x
+    gc.collect()
+    assert seen() is None  # no batch is kept alive
+    x = torch.randn(6, 2, 3, requires_grad=True)
+    module.requires_grad_(False)
+    expected = torch.autograd.grad(copy.deepcopy(module)(x)[0].sum(), x)[0]
+    for _ in range(3):
+        output = module(x)[0]
+        assert torch.equal(torch.autograd.grad(output.sum(), x)[0], expected)
+    assert not module(x.detach())[0].requires_grad

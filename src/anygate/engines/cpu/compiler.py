@@ -23,7 +23,16 @@ from . import amx
 from .emit import Target
 from .kernels import emit_kernels, emit_way_back
 
-__all__ = ["Kernels", "compile_module", "kernels", "link", "sweep", "target_for", "tile_target"]
+__all__ = [
+    "Kernels",
+    "compile_module",
+    "kernels",
+    "link",
+    "sweep",
+    "target_for",
+    "third_level_is_far",
+    "tile_target",
+]
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
@@ -33,7 +42,7 @@ llvm.initialize_native_asmprinter()
 class Kernels:
     """Machine code of one cell: forward(arguments, threads), prepared(constants, x, z_x, output,
     saved, others, starts..., lasts...) and, for training, the address of backward_share; and
-    fingerprint(table, count) and sample of weights. by_tiles(): the same with products by tiles,
+    fingerprint(table, count), sample and pack_panels of weights. by_tiles(): the same with products by tiles,
     which alone have split_weights (amx.py); None where there are no tiles. numbers, norms: how many
     a measuring kernel writes for a time step, forward and backward."""
 
@@ -46,6 +55,7 @@ class Kernels:
     prepared: Callable[..., int]
     fingerprint: Callable[[Any, int], int]
     sample: Callable[[Any, int], int]
+    pack_panels: Callable[..., None]
     split_weights: Callable[..., int] | None
     by_tiles: Callable[[], Kernels] | None
     keep: Any
@@ -76,6 +86,11 @@ def tile_target(dtype: str) -> Target | None:
     return replace(target, amx=True) if there and amx.allowed() else None
 
 
+def third_level_is_far() -> bool:
+    """False for processors of which a few cores share a third-level cache of their own."""
+    return not llvm.get_host_cpu_name().startswith("znver")
+
+
 @functools.lru_cache(maxsize=256)
 def kernels(
     cell: Cell, dtype: str, training: bool, measuring: bool = False, tiles: bool = False
@@ -97,6 +112,9 @@ def kernels(
     fingerprint, sample = (
         ask(engine.get_function_address(name)) for name in ("fingerprint", "sample")
     )
+    pack = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3)(
+        engine.get_function_address("pack_panels")
+    )
     split = None
     if target.amx:
         pointers, numbers = [ctypes.c_void_p] * 2, [ctypes.c_int64] * 4
@@ -117,6 +135,7 @@ def kernels(
         prepared,
         fingerprint,
         sample,
+        pack,
         split,
         by_tiles,
         engine,

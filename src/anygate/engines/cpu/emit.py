@@ -95,6 +95,37 @@ class Emitter:
         """A vector to any address."""
         self.builder.store(value, pointer, align=self.target.size)
 
+    def load_one(self, pointer: Any) -> Any:
+        """The number at an address."""
+        return self.builder.load(pointer, align=self.target.size, typ=self.scalar)
+
+    def store_one(self, value: Any, pointer: Any) -> None:
+        """A number to an address."""
+        self.builder.store(value, pointer, align=self.target.size)
+
+    def transposed(self, lines: list[Any]) -> list[Any]:
+        """As many vectors as each has numbers, rows and columns exchanged."""
+        lanes, step = len(lines), 1
+        while step < lanes:
+            low = [
+                k % (2 * step) // step * lanes + k - k % (2 * step) // step * step
+                for k in range(lanes)
+            ]
+            high = [place + step for place in low]
+            masks = [
+                ir.Constant(ir.VectorType(I32, lanes), [ir.Constant(I32, p) for p in places])
+                for places in (low, high)
+            ]
+            found = list(lines)
+            for k in range(lanes):
+                if not k & step:
+                    pair = lines[k], lines[k + step]
+                    found[k], found[k + step] = (
+                        self.builder.shuffle_vector(*pair, m) for m in masks
+                    )
+            lines, step = found, 2 * step
+        return lines
+
     def prefetch(self, pointer: Any) -> None:
         """Ask for the cache line at an address, which need not be valid."""
         kind = ir.FunctionType(ir.VoidType(), [PTR, I32, I32, I32])

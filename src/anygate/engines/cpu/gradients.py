@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .compiler import Kernels, sweep
+from .memory import borrowed, give_back
 from .packing import backward_weight, input_weight
 from .products import room_size
 from .sweep import SWEEP_ARGUMENTS
@@ -97,7 +98,8 @@ class WayBack:
         if self.rows:
             rows = min(self.apart, self.most)
             size, turned = room_size(rows, inputs, hidden, code.target.lanes, threads)
-            rooms, met = empty(size + 2 * self.apart * self.width), _Counters()
+            both = size + 2 * self.apart * self.width
+            rooms, met = borrowed(both * x.element_size()), _Counters()
             room = rooms.data_ptr()
             given = _Arguments(
                 0,
@@ -127,11 +129,12 @@ class WayBack:
                 ctypes.addressof(arguments),
                 len(arguments),
                 self.most,
-                room + size * rooms.element_size(),
+                room + size * x.element_size(),
                 self.apart,
                 ctypes.addressof(met),
             )
             self.run_sweep(given, threads)
+            give_back(rooms)
         else:
             for total in (grad_ih, grad_hh, grad_bias):
                 total.zero_()

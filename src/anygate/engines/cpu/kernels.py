@@ -14,6 +14,7 @@ from .emit import I32, I64, PTR, Target, external, function
 from .fingerprint import emit_fingerprints
 from .forward import emit_forward, forward_arguments
 from .loops import integer
+from .panels import emit_pack_panels
 from .sweep import emit_sweep
 
 __all__ = ["emit_kernels", "emit_way_back"]
@@ -21,11 +22,12 @@ __all__ = ["emit_kernels", "emit_way_back"]
 
 def emit_kernels(target: Target, cell: Cell, training: bool, measuring: bool = False) -> ir.Module:
     """A module with `forward(arguments, threads)` and `prepared`, for training also
-    `backward_share` for `sweep`; and `fingerprint` and `sample` of weights; by tiles
-    `split_weights`. measuring: kernels that fill `measures` too."""
+    `backward_share` for `sweep`; and `fingerprint`, `sample` and `pack_panels` of weights; by
+    tiles `split_weights`. measuring: kernels that fill `measures` too."""
     module = ir.Module("anygate")
     _emit_team(module, "forward", emit_forward(module, target, cell, training, measuring))
     emit_fingerprints(module, target)
+    emit_pack_panels(module, target)
     if target.amx:
         emit_split_weights(module, target)
     if training:

@@ -15,7 +15,7 @@ from ..layout import Layout
 from ..openmp import team_size
 from . import amx
 from .backward import backward_arguments
-from .compiler import Kernels
+from .compiler import Kernels, third_level_is_far
 from .forward import forward_arguments
 from .gradients import WayBack, last_rows
 from .memory import large
@@ -48,10 +48,10 @@ _SMALL = 400_000
 _SMALL_STEP = 10_000
 """Multiply-adds in a time step below which waiting for another thread costs more than its help: at
 B=1, two threads need 0.88 of one's time with H=64, 0.74 with H=128, 0.67 with H=256 (Xeon)."""
-LARGE_WEIGHTS = 1 << 22
+LARGE_WEIGHTS = 1 << 22 if third_level_is_far() else 1 << 62
 """Bytes of weights above which, in inference, each thread keeps to its own hidden units: [100 64
 256 512] takes 60.1 ms then, 65.4 by rows (Xeon, 2 MiB of second-level cache a core). Training is
-slower so, 212 ms for 188."""
+slower so, 212 ms for 188. On Zen 4, whose third level is near, it takes 100 and by rows 95."""
 _TILE_ROWS = 16
 """With fewer batch rows for a thread than this, or half of it where few weights are read, tiles are
 not faster than vectors: one thread takes 0.79 of the time at [100 8 64 128], but 1.12 at

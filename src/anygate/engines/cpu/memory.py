@@ -1,13 +1,14 @@
-"""Memory for what a training forward keeps."""
+"""Memory for what a training forward keeps, and for what a backward needs meanwhile."""
 
 from __future__ import annotations
 
 import ctypes
 from typing import Any
 
+import torch
 from torch import Tensor
 
-__all__ = ["large"]
+__all__ = ["borrowed", "give_back", "large"]
 
 _LARGE = 1 << 22
 
@@ -27,6 +28,30 @@ def large(shape: Any, like: Tensor) -> Tensor:
         if stop > start:
             _madvise(start, stop - start, 14)  # MADV_LARGEPAGE; a refusal changes nothing
     return tensor
+
+
+_spare: list[Tensor] = []
+_MOST_SPARE = 4
+_LARGEST_SPARE = 1 << 26
+
+
+def borrowed(size: int) -> Tensor:
+    """So many bytes, until `give_back`.
+
+    They are kept for the next call: freed with all else at the end of a training step they made the
+    C library return the heap's end to the system, and 200 to 800 pages were new in each step of
+    a small model, 0.3 to 0.8 ms of 13 (Zen 4, a virtual machine).
+    """
+    try:
+        room = _spare.pop()  # no other thread gets the same
+    except IndexError:
+        return torch.empty(size, dtype=torch.uint8)
+    return room if len(room) >= size else torch.empty(size, dtype=torch.uint8)
+
+
+def give_back(room: Tensor) -> None:
+    if len(_spare) < _MOST_SPARE and len(room) <= _LARGEST_SPARE:
+        _spare.append(room)
 
 
 def _find_madvise() -> Any:

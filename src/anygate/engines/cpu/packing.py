@@ -134,7 +134,7 @@ def _versions(tensors: Sequence[Tensor]) -> list[int]:
 
 
 def _forward_weights(code: Kernels, *weights: Tensor) -> Packed:
-    layout, target = code.layout, code.target
+    layout = code.layout
     _check_shapes(layout, *weights)
     weight_ih, weight_hh, *biases = (w.detach() for w in weights)
     hidden = weight_hh.shape[1]
@@ -143,9 +143,9 @@ def _forward_weights(code: Kernels, *weights: Tensor) -> Packed:
         bias_ih, bias_hh = (b.view(-1, hidden) for b in biases)
         bias, bias_of_x = _sum_biases(layout, bias_ih, bias_hh)
     return (
-        pack_panels(weight_ih, layout.from_x, hidden, target),
-        pack_panels(weight_hh, layout.from_h, hidden, target),
-        pack_panels(bias.view(-1, 1), tuple(range(layout.panels)), hidden, target),
+        pack_panels(code, weight_ih, layout.from_x, hidden),
+        pack_panels(code, weight_hh, layout.from_h, hidden),
+        pack_panels(code, bias.view(-1, 1), tuple(range(layout.panels)), hidden),
         bias_of_x,
     )
 
@@ -154,6 +154,9 @@ def _sum_biases(layout: Layout, bias_ih: Tensor, bias_hh: Tensor) -> tuple[Tenso
     """The bias of each panel [P, H]; and of the products that see x, in the order of weight_ih,
     [n_x*H]."""
     first, count = layout.first_from_h, len(layout.from_x)
+    if layout.from_x == layout.from_h == tuple(range(layout.panels)):
+        both = bias_ih + bias_hh
+        return both, both.flatten()
     from_x, from_h = bias_ih[list(layout.from_x)], bias_hh[list(layout.from_h)]
     both = from_x[first:] + from_h[: count - first]
     bias = torch.cat([from_x[:first], both, from_h[count - first :]])
@@ -280,17 +283,16 @@ def in_order(weight: Tensor, blocks: tuple[int, ...]) -> Tensor:
     return apart[list(blocks)].flatten(0, 1)
 
 
-def pack_panels(weight: Tensor, blocks: tuple[int, ...], hidden: int, target: Target) -> Tensor:
+def pack_panels(code: Kernels, weight: Tensor, blocks: tuple[int, ...], hidden: int) -> Tensor:
     """[n*H, K] to [group, K, n, lane], the n blocks of H rows in the order given: one row of a
     group of units is what a tile multiplies at once. Units beyond H are zeros."""
-    count, lanes, depth = len(blocks), target.lanes, weight.shape[1]
-    groups = -(-hidden // lanes)
-    weight = in_order(weight, blocks)
-    if groups * lanes != hidden:
-        padded = weight.new_zeros(count, groups * lanes, depth)
-        padded[:, :hidden] = weight.view(count, hidden, depth)
-        weight = padded
-    return weight.reshape(count, groups, lanes, depth).permute(1, 3, 0, 2).contiguous()
+    count, lanes, depth = len(blocks), code.target.lanes, weight.shape[1]
+    weight = weight.contiguous()
+    packed = weight.new_empty(-(-hidden // lanes), depth, count, lanes)
+    order = (ctypes.c_int64 * count)(*blocks)
+    places = weight.data_ptr(), ctypes.addressof(order), packed.data_ptr()
+    code.pack_panels(*places, count, hidden, depth)
+    return packed
 
 
 def pack_units(weight: Tensor, target: Target) -> Tensor:

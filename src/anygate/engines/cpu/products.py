@@ -270,14 +270,9 @@ def _give(
                             e.store(b.fadd(e.load(own), other), own)
                     with otherwise, counted(b, integer(0), size) as j:
                         own = e.at(sums, j)
-                        other = _one(e, e.at(place, j))
-                        b.store(b.fadd(_one(e, own), other), own, align=loop.target.size)
+                        other = e.load_one(e.at(place, j))
+                        e.store_one(b.fadd(e.load_one(own), other), own)
         e.copy_line(sums, place, size, WIDTH)
-
-
-def _one(e: Emitter, place: Any) -> Any:
-    """The number at an address."""
-    return e.builder.load(place, align=e.target.size, typ=e.scalar)
 
 
 def _pack(
@@ -319,7 +314,7 @@ def _turn(loop: Loop, first: Any, count: Any, to: Any, lda: Any) -> None:
                 pairs = zip(sums[::2], sums[1::2], strict=True)
                 sums = [b.fadd(p, q) for p, q in pairs]
             e.store(b.fadd(e.load(total), sums[0]), total)
-            for r, turned in enumerate(_transposed(e, lines)):
+            for r, turned in enumerate(e.transposed(lines)):
                 e.store(turned, loop.element(to, (b.add(i, integer(r)), lda), (k, integer(1))))
         with counted(b, whole_rows, rows) as k:
             line = e.load(loop.element(source, (k, width), (i, integer(1))))
@@ -327,36 +322,15 @@ def _turn(loop: Loop, first: Any, count: Any, to: Any, lda: Any) -> None:
             for r in range(lanes):
                 place = loop.element(to, (b.add(i, integer(r)), lda), (k, integer(1)))
                 one = b.extract_element(line, ir.Constant(I32, r))
-                b.store(one, place, align=loop.target.size)
+                e.store_one(one, place)
         with b.if_then(keep):
             e.store(b.fadd(e.load(total), e.load(e.at(bias, i))), total)
         e.store(e.load(total), e.at(bias, i))
     with counted(b, whole_columns, count) as i:
         place = e.at(bias, i)
         with b.if_then(b.not_(keep)):
-            b.store(ir.Constant(e.scalar, 0.0), place, align=loop.target.size)
+            e.store_one(ir.Constant(e.scalar, 0.0), place)
         with counted(b, integer(0), rows) as k:
-            one = _one(e, loop.element(source, (k, width), (i, integer(1))))
-            b.store(one, loop.element(to, (i, lda), (k, integer(1))), align=loop.target.size)
-            b.store(b.fadd(_one(e, place), one), place, align=loop.target.size)
-
-
-def _transposed(e: Emitter, lines: list[Any]) -> list[Any]:
-    """As many vectors as each has numbers, rows and columns exchanged."""
-    lanes, step = len(lines), 1
-    while step < lanes:
-        low = [
-            k % (2 * step) // step * lanes + k - k % (2 * step) // step * step for k in range(lanes)
-        ]
-        high = [place + step for place in low]
-        masks = [
-            ir.Constant(ir.VectorType(I32, lanes), [ir.Constant(I32, p) for p in places])
-            for places in (low, high)
-        ]
-        found = list(lines)
-        for k in range(lanes):
-            if not k & step:
-                pair = lines[k], lines[k + step]
-                found[k], found[k + step] = (e.builder.shuffle_vector(*pair, m) for m in masks)
-        lines, step = found, 2 * step
-    return lines
+            one = e.load_one(loop.element(source, (k, width), (i, integer(1))))
+            e.store_one(one, loop.element(to, (i, lda), (k, integer(1))))
+            e.store_one(b.fadd(e.load_one(place), one), place)
