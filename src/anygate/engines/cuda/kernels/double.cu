@@ -13,6 +13,7 @@ __device__ __forceinline__ double held(double x, double low, double high) {
   return x > high ? high : x;
 }
 __device__ __forceinline__ double f_sign(double x) { return x > 0. ? 1. : x < 0. ? -1. : x + 0.; }
+__device__ __forceinline__ double f_rounded(double x) { return rint(x); }
 __device__ __forceinline__ double f_absolute(double x) { return fabs(x); }
 __device__ __forceinline__ double f_sqrt(double x) { return sqrt(x); }
 __device__ __forceinline__ double f_exp(double x) { return exp(x); }
