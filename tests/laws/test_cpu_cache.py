@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
+from anygate.cells import ELMAN, make
 from anygate.engines import cache
 from anygate.engines.cpu import compiler
 from anygate.engines.cpu.emit import Target
-from anygate.engines.cpu.kernels import emit_products
+from anygate.engines.cpu.kernels import emit_kernels
 
 KEY, OTHER = "a" * 64, "b" * 64
 CODE = bytes(range(256)) * 40
@@ -214,6 +215,7 @@ def test_a_full_disk_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch
 
 WRITER = """
 import random
+from anygate.cells import ELMAN, make
 from anygate.engines import cache
 for k in range(50):
     code = bytes([k]) * 5000
@@ -291,7 +293,7 @@ def test_compiling_keeps_no_memory() -> None:
     """LLVM's passes once stayed for ever: 280 kB a module, 723 MB after 1,100 formulas and more."""
     if not hasattr(ctypes.CDLL(None), "mallinfo2"):
         pytest.skip("this C library does not tell how much memory it handed out")
-    source = emit_products(Target("float32", 16, 2))
+    source = emit_kernels(Target("float32", 16, 2), make(ELMAN), False, False)
     before = 0
     for k in range(6):
         if k == 2:
