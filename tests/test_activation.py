@@ -26,6 +26,15 @@ def test_value_is_right_to_the_last_digit() -> None:
     assert math.isnan(Activation("log", "log(x)").value(-1.0))
 
 
+def test_functions_of_the_catalogue_inside() -> None:
+    """The message for an unknown function leads to `anygate list`: what stands there is known."""
+    ours = Activation("mine", "x*gelu(x) + leaky_relu(x, k=0.2)/a", a=2.0)
+    same = resolve("x*gelu(x) + leaky_relu(x, k=0.2)/2")
+    assert ours.value(0.3) == pytest.approx(same.value(0.3))
+    assert ours.value(-1.0) == pytest.approx(0.15865525393145707 - 0.1)
+    assert Activation("own", "x*threshold", threshold=2.0).value(3.0) == 6.0  # also a function's
+
+
 def test_parameters_by_call() -> None:
     half = elu(a=0.5)
     assert dict(half.parameters) == {"a": 0.5}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, overload
@@ -31,8 +32,9 @@ _DIGITS = 30
 class Activation:
     """An elementwise function f(x; parameters) that any slot of an LSTM accepts.
 
-    name: what it is called. expression: formula text ("where(x > 0, x, a*expm1(x))") or a SymPy
-    expression; x (or z) is the variable, every other symbol a parameter that needs a default.
+    name: what it is called. expression: formula text ("where(x > 0, x, a*expm1(x))", "x*gelu(x)")
+    or a SymPy expression; x (or z) is the variable, every other symbol a parameter that needs a
+    default.
     source: where the formula comes from. note: traps, such as other functions of the same name.
     aliases: other names. parameters: the parameters with their defaults, whatever they are called;
     those with other names than these may as well be given as keywords.
@@ -67,7 +69,8 @@ class Activation:
         _check_name(name)
         given = _all_parameters(name, parameters, keywords)
         _check_texts(name, source=source, note=note)
-        read = settle(parse(expression) if isinstance(expression, str) else normalise(expression))
+        is_text = isinstance(expression, str)
+        read = settle(parse(expression, _catalogue(given)) if is_text else normalise(expression))
         values = {key: _number(name, key, value) for key, value in given.items()}
         self._set(name, read, source, note, tuple(aliases), values, values)
         free = {s.name for s in read.free_symbols} - {VARIABLE.name}
@@ -305,6 +308,16 @@ def _value_program(expression: Expr, inputs: tuple[str, ...]) -> Program:
 
 _TAKEN = ("source", "note", "aliases", "parameters")
 """Keywords of Activation that are no parameters of the formula."""
+
+
+def _catalogue(parameters: Collection[str]) -> Mapping[str, Callable[..., Expr]]:
+    """The functions of the catalogue inside formulas, as `resolve` reads them, but for those that
+    have a parameter's name; none while the catalogue itself is being made."""
+    if not hasattr(sys.modules.get(f"{__package__}.catalogue"), "ACTIVATIONS"):
+        return {}
+    from .lookup import functions
+
+    return {name: apply for name, apply in functions().items() if name not in parameters}
 
 
 def _all_parameters(
