@@ -134,11 +134,13 @@ were written before all data: read first
 def _cell() -> str:
     return """## The cell in five lines
 
-    i = input_gate(W_i x + R_i h + b_i)       what of the candidate is written
-    f = forget_gate(W_f x + R_f h + b_f)      what of the memory is kept
-    g = candidate(W_g x + R_g h + b_g)        what could be written
-    o = output_gate(W_o x + R_o h + b_o)      what of the memory is shown
-    c' = f*c + i*g                            h' = o*cell_output(c')
+```text
+i = input_gate(W_i x + R_i h + b_i)       what of the candidate is written
+f = forget_gate(W_f x + R_f h + b_f)      what of the memory is kept
+g = candidate(W_g x + R_g h + b_g)        what could be written
+o = output_gate(W_o x + R_o h + b_o)      what of the memory is shown
+c' = f*c + i*g                            h' = o*cell_output(c')
+```
 
 The question's sigmoid stands in i, f and o, its tanh in g ("input") and in cell_output ("output").
 Both can be changed one at a time: `anygate compare tanh relu --slot candidate --task adding` does,
