@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from pages import blocks
 
+from anygate import explorer
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -43,7 +45,9 @@ def test_the_site_builds(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     pages = list(tmp_path.rglob("*.html"))
-    assert len(pages) > 50 and tmp_path / "explorer.html" in pages
+    assert len(pages) > 50
+    assert (tmp_path / "explore.html").read_text("utf-8") == explorer.page()
+    assert 'href="explore.html"' in (tmp_path / "explorer.html").read_text("utf-8")
     loads = re.compile(
         r'<(?:script|img|iframe)[^>]*\ssrc="(?:https?:)?//|<link[^>]*href="https?://'
     )
