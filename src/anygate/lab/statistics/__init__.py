@@ -42,6 +42,12 @@ A claim
     and a missing claim is never called equality: see :class:`Evidence`. Difference, equivalence and
     time to solve are three questions, each corrected over the rivals on its own.
 
+A family, looks, several tasks
+    :func:`max_t` corrects a family of comparisons without giving away what binds them.
+    :func:`spending` says what p value a study needs that looks at its results while seeds are still
+    to come. :func:`random_effects` sets the effects of several tasks in one mean, with its spread
+    from task to task and what it predicts for a new one.
+
 What the intervals cover
     Simulated by ``benchmarks/coverage.py`` (4000 repetitions, so a share of .95 has a standard
     error of .003; ``benchmarks/results/coverage.json``). Share of intervals that hold the true
@@ -118,7 +124,9 @@ from .evidence import (
     seeds_needed,
     smallest_reachable_p,
 )
-from .proportions import probability_of_improvement, wilson
+from .family import max_t
+from .looks import spending
+from .proportions import clopper_pearson, probability_of_improvement, wilson
 from .signflips import (
     ENUMERATE_UP_TO,
     PairedDifference,
@@ -126,6 +134,7 @@ from .signflips import (
     paired_difference,
     sign_flip_p,
 )
+from .tasks import RandomEffects, random_effects
 from .values import Array, Estimate, Interval, NominalInterval, Scores, Values
 
 if TYPE_CHECKING:
@@ -145,11 +154,13 @@ __all__ = [
     "NominalInterval",
     "PairedDifference",
     "PairedTimes",
+    "RandomEffects",
     "Scores",
     "TimeToSolve",
     "Values",
     "aggregate_iqm",
     "bootstrap_interval",
+    "clopper_pearson",
     "common_horizon",
     "equivalence",
     "evidence",
@@ -158,6 +169,7 @@ __all__ = [
     "iqm_difference",
     "is_equivalent",
     "kaplan_meier",
+    "max_t",
     "mean_interval",
     "median_interval",
     "normalised",
@@ -166,9 +178,11 @@ __all__ = [
     "paired_times",
     "performance_profile",
     "probability_of_improvement",
+    "random_effects",
     "seeds_needed",
     "sign_flip_p",
     "smallest_reachable_p",
+    "spending",
     "time_to_solve",
     "wilson",
 ]

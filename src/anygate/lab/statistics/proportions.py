@@ -6,6 +6,7 @@ import math
 from statistics import NormalDist
 
 import numpy as np
+from scipy import stats
 
 from .values import Estimate, Interval, Scores, check_confidence, matrix
 
@@ -26,6 +27,25 @@ def wilson(successes: float, trials: int, *, confidence: float = 0.95) -> Interv
     half = z * math.sqrt(spread) / (trials + z * z)
     high = 1.0 if successes == trials else min(1.0, centre + half)  # else 1 - 1e-16 for 9 of 9
     return Interval(max(0.0, centre - half), high, confidence)
+
+
+def clopper_pearson(successes: int, trials: int, *, confidence: float = 0.95) -> Interval:
+    """The exact interval for a rate of ``successes`` in ``trials``: Clopper and Pearson (1934).
+
+    All rates p at which neither ``P(X >= successes)`` nor ``P(X <= successes)`` is below half of
+    ``1 - confidence``, for binomial X; from SciPy. It covers at least ``confidence`` at every rate,
+    where Wilson's does so on average: for 0 of n divergences it ends at about ``3.7/n``. Raises
+    ``ValueError`` unless both are whole, ``0 <= successes <= trials`` and ``trials >= 1``.
+    """
+    whole = successes == int(successes) and trials == int(trials)
+    if not whole or not 0 <= successes <= trials or trials < 1:
+        raise ValueError(
+            "clopper_pearson: need whole numbers 0 <= successes <= trials >= 1, "
+            f"got {successes}/{trials}"
+        )
+    check_confidence(confidence)
+    found = stats.binomtest(int(successes), int(trials)).proportion_ci(confidence, method="exact")
+    return Interval(float(found.low), float(found.high), confidence)
 
 
 def probability_of_improvement(
