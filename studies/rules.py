@@ -1,6 +1,6 @@
 """The rules are frozen: the files that decide what is run and how it is judged, their digest, and
-the commit that holds them. Confirming runs are made by one set of rules, but for amendments that are
-listed here."""
+the commit that holds them. Confirming runs are made by one set of rules, but for amendments, which
+are listed here."""
 
 from __future__ import annotations
 
