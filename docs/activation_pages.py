@@ -4,16 +4,20 @@ measured, and a link into the explorer. Made when the site is built; not kept in
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from anygate.formulas import ACTIVATIONS, Activation, describe
+from anygate.formulas import ACTIVATIONS, Activation
+from anygate.formulas.describe import KEY, rows
 from anygate.formulas.display import picture
 from anygate.lab.answer import measured
 from anygate.lab.report.formulas import to_mathml
 
 __all__ = ["write_pages"]
+
+_SPECIAL = re.compile(r"[|*_<`]")
 
 
 def write_pages(folder: Path) -> None:
@@ -36,7 +40,27 @@ def write_pages(folder: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+
+
+def _sheet(activation: Activation) -> Iterator[str]:
+    """The property sheet as two tables: the function, and what it means in each slot."""
+    _, head, properties, (_, *slots) = rows(activation)
+    for titles, part in (
+        ("property | |", head[2:] + properties),
+        ("slot | what it means there |", slots),
+    ):
+        yield f"| {titles}"
+        yield "|---|---|"
+        yield from (f"| {name} | {_plain(text)} |" for name, text in part)
+        yield ""
+    yield KEY + "."
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown must not read as its own signs."""
+    return _SPECIAL.sub(r"\\\g<0>", text)
 
 
 def _page(activation: Activation) -> Iterator[str]:
@@ -49,7 +73,7 @@ def _page(activation: Activation) -> Iterator[str]:
     yield "```"
     yield ""
     state = quote(json.dumps({"slots": {"candidate": activation.name}, "slot": "candidate"}))
-    link = f"../explorer.html#{state}"
+    link = f"../explore.html#{state}"
     yield "```{raw} html"
     yield f'<p><a href="{link}">See it inside an LSTM, in the explorer</a></p>'
     yield "```"
@@ -58,11 +82,9 @@ def _page(activation: Activation) -> Iterator[str]:
     yield f'anygate.LSTM(64, 128, candidate="{activation.name}")'
     yield "```"
     yield ""
-    yield "## Its properties"
+    yield "## Properties"
     yield ""
-    yield "```text"
-    yield describe(activation)
-    yield "```"
+    yield from _sheet(activation)
     yield ""
     yield "## Measured in an LSTM"
     yield ""

@@ -37,14 +37,14 @@ suppress_warnings = ["myst.strikethrough"]
 
 
 ANCHOR = re.compile(r'<a id="([\w-]+)"></a>')
+(HERE / "_explorer").mkdir(exist_ok=True)  # Sphinx looks for it before anything else
 SPECIAL = re.compile(r"([*|_\\\\])")
-(HERE / "_explorer").mkdir(exist_ok=True)
 
 
 def prepare(app: Any) -> None:
     """The pages that are made of the library: an activation each, and the explorer."""
     write_pages(HERE / "activations")
-    (HERE / "_explorer" / "explorer.html").write_text(page(), encoding="utf-8")
+    (HERE / "_explorer" / "explore.html").write_text(page(), encoding="utf-8")
 
 
 def anchors(app: Any, name: str, source: list[str]) -> None:

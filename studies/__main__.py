@@ -1,210 +1,241 @@
-"""`python -m studies`: run, judge, write the page, publish."""
+"""`python -m studies`: run, judge, list, measure, publish."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
-from collections.abc import Sequence
-from enum import IntEnum
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from .claims import CLAIMS
-from .findings import Findings, load
-from .grid import FULL, QUICK
-from .lab import (
-    ExecutorGone,
-    FolderInUse,
-    StudyConflict,
-    StudyError,
-    WriteError,
-    printable,
-    progress_bar,
-    waiting,
-)
-from .model import Claim
-from .page import summary, verdict_table, write_page
+from .costs import add_rounds, load_costs
+from .effects import LOOKS
+from .experiments import SCHEDULE, STAGES, trials
+from .judge import JudgedClaim, judged
+from .lab import cores, printable, progress_bar
 from .publish import PUBLISHED, publish
-from .runner import Plan, plan, run
+from .results import COMMITTED, CONFIRMING, QUICK_SEEDS, SEEDS, Results, load
+from .rules import RulesChanged
+from .runner import run
+from .store import Store, StoreError
 
-__all__ = ["Exit", "main", "parser"]
+__all__ = ["main"]
 
-RESULTS = Path(__file__).parents[1] / "docs" / "claims.json"
-"""The committed results."""
-
-
-class Exit(IntEnum):
-    """The codes that the process returns, as anygate's own."""
-
-    DONE = 0
-    USAGE = 2
-    INTERRUPTED = 130
-
-
-class UsageError(ValueError):
-    """The command cannot be run as it was given; the message says what to do."""
-
-
-MENDABLE = (ExecutorGone, FolderInUse, StudyConflict, StudyError, UsageError, WriteError)
-"""Errors whose message says what to do."""
+QUICK = Path("runs") / "answer" / "quick.jsonl"
+QUICK_MINUTES = 14.0
+QUICK_SCHEDULE = (("core", 4), ("map", 4), ("core", 8), ("map", 8), *SCHEDULE)
+"""Breadth first: a quarter of an hour sees few seeds of everything that matters most."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """All options."""
+    """All commands."""
     made = argparse.ArgumentParser(
         prog="python -m studies",
-        description="Test what is said about activations in LSTMs and write the page of evidence.",
+        description="Test what is said about activations in LSTMs.",
     )
-    add = made.add_argument
-    what = made.add_mutually_exclusive_group(required=True)
-    what.add_argument(
+    commands = made.add_subparsers(dest="command", required=True)
+
+    def command(name: str, function: Callable[[argparse.Namespace], int], help: str) -> Any:
+        found = commands.add_parser(name, help=help, description=help)
+        found.set_defaults(function=function)
+        return found
+
+    run_ = command("run", _run, "make the next runs; stopped at any moment, what is done is kept")
+    run_.add_argument("--minutes", type=float, metavar="N", help="how long (default 60)")
+    run_.add_argument("--jobs", type=int, metavar="N", help="processes (default: one a core)")
+    run_.add_argument("--device", default="cpu", help="where runs train: cpu or cuda")
+    run_.add_argument("--stage", metavar="NAME", help="this stage only (see status)")
+    run_.add_argument(
         "--quick",
         action="store_true",
-        help="small networks and short sequences: a quarter of an hour on two cores",
+        help=f"a quarter of an hour into {QUICK}, and judge it; not part of the confirming run",
     )
-    what.add_argument("--full", action="store_true", help="the whole study: a night")
-    what.add_argument(
-        "--list", action="store_true", help="list the claims and what would refute them"
-    )
-    what.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        metavar="FILE",
-        help="run nothing: judge this results.json and write its page (into its folder, or --out)",
-    )
-    what.add_argument(
-        "--publish",
-        type=Path,
-        nargs="?",
-        const=RESULTS,
-        metavar="FILE",
-        help="run nothing: write what `anygate show` quotes from these results "
-        "(default docs/claims.json) into the package",
-    )
-    add("--only", nargs="+", metavar="CLAIM", help="these claims, by name or number (--list)")
-    add("--out", type=Path, metavar="DIR", help="folder (default runs/claims[-quick])")
-    add("--fresh", action="store_true", help="forget results that the folder already holds")
-    add("--jobs", type=_processes, metavar="N", help="processes (default: one for each core)")
-    add("--json", action="store_true", help="print one JSON document")
+    for each in (
+        command("status", _status, "how far the confirming run is, stage by stage"),
+        command("judge", _judge, "the verdicts on the committed results"),
+    ):
+        each.add_argument("--file", type=Path, metavar="FILE", help="another file of runs")
+        each.add_argument("--json", action="store_true", help="print one JSON document")
+    command("list", _list, "the claims, part by part")
+    costs = command("costs", _costs, "time activations, each in processes of its own")
+    costs.add_argument("--rounds", type=int, default=5, metavar="N", help="to add (default 5)")
+    published = command("publish", _publish, "write what `anygate show` quotes into the package")
+    published.add_argument("--file", type=Path, metavar="FILE", help="another file of runs")
     return made
 
 
-def _processes(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number above 0 is needed, not {text[:40]!r}")
-    return int(text)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the options ask; returns an `Exit` code."""
+    """Do what the options ask; returns the process's code."""
     options = parser().parse_args(arguments)
+    function: Callable[[argparse.Namespace], int] = options.function
     try:
-        return _dispatch(options)
-    except MENDABLE as error:
-        _say(f"studies: {error}", to_stderr=True)
-        return Exit.USAGE
+        return function(options)
+    except (RulesChanged, StoreError, ValueError) as error:
+        print(printable(f"studies: {error}"), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; what is done is kept, the same command goes on", file=sys.stderr)
+        return 130
 
 
-def _dispatch(options: argparse.Namespace) -> int:
-    if options.list:
-        return _list(options)
-    if options.publish is not None:
-        publish(load(options.publish), PUBLISHED)
-        _say(f"written: {PUBLISHED}", to_stderr=options.json)
-        return Exit.DONE
-    if options.source is not None:
-        return _finish(load(options.source), options.out or options.source.parent, options.json)
-    scale = QUICK if options.quick else FULL
-    planned = plan(_chosen(options.only), scale)
-    directory = options.out or Path("runs") / ("claims-quick" if options.quick else "claims")
-    found = _run(planned, directory, _command(options), options)
-    return Exit.INTERRUPTED if found is None else _finish(found, directory, options.json)
+def _run(options: argparse.Namespace) -> int:
+    path = QUICK if options.quick else CONFIRMING
+    minutes = options.minutes or (QUICK_MINUTES if options.quick else 60.0)
+    schedule = QUICK_SCHEDULE if options.quick else SCHEDULE
+    if options.stage is not None:
+        schedule = tuple(each for each in schedule if each[0] == options.stage)
+        if not schedule:
+            raise ValueError(f"no stage {options.stage!r}; there are: {_stages()}")
+    seeds = QUICK_SEEDS if options.quick else SEEDS
+    plan = list(trials(schedule, seeds))
+    store = Store(path)
+    before = store.load().count
+    with progress_bar("runs") as bar:
+        done = run(
+            store,
+            plan,
+            minutes=minutes,
+            jobs=options.jobs or cores(),
+            confirming=not options.quick,
+            device=options.device,
+            progress=lambda count: bar(before + count, len(plan), ""),
+        )
+    print(f"{done} runs in {path}, {before} before", file=sys.stderr)
+    return _print_verdicts(load(path, seeds)) if options.quick else 0
 
 
-def _chosen(only: list[str] | None) -> list[Claim]:
-    """The claims asked for, by key or row; all without --only."""
-    if only is None:
-        return list(CLAIMS.values())
-    names = {**CLAIMS, **{claim.row: claim for claim in CLAIMS.values()}}
-    for name in only:
-        if name not in names:
-            raise UsageError(f"no claim is called '{name}'; there are: {', '.join(CLAIMS)}")
-    return [claim for claim in CLAIMS.values() if claim in [names[name] for name in only]]
+def _stages() -> str:
+    return ", ".join(stage.name for stage in STAGES)
 
 
-def _list(options: argparse.Namespace) -> int:
-    found = _chosen(options.only)
+def _results(options: argparse.Namespace) -> Results:
+    return load() if options.file is None else load(options.file, _seeds(options.file))
+
+
+def _seeds(path: Path) -> tuple[int, ...]:
+    """A file of a quick run has the seeds of quick runs."""
+    held = Store(path).load().runs.values()
+    quick = any(seed in QUICK_SEEDS for runs in held for seed in runs)
+    return QUICK_SEEDS if quick else SEEDS
+
+
+def _status(options: argparse.Namespace) -> int:
+    found = status(_results(options))
     if options.json:
-        _print_json({"schema": 1, "claims": [_described(claim) for claim in found]})
-        return Exit.DONE
-    for claim in found:
-        _say(f"{claim.row:>2}  {claim.key}: {claim.sentence}")
-        _say(f"      refuted if {claim.refuted_if}")
-    return Exit.DONE
+        print(json.dumps(found, indent=1))
+        return 0
+    print(f"{found['runs']} of {found['planned']} runs, in {found['stretches']} stretches")
+    print(f"rules: commit {', '.join(found['rules']) or 'none yet'}")
+    for stage in found["stages"]:
+        print(
+            f"{stage['name']:9} {stage['arms']:3} arms, {stage['seeds']:2} of {LOOKS[-1]} seeds "
+            f"complete, {stage['runs']:4} runs, {stage['diverged']} diverged: {stage['title']}"
+        )
+    return 0
 
 
-def _described(claim: Claim) -> dict[str, Any]:
+def status(results: Results) -> dict[str, Any]:
+    """How far the run is. seeds: with how many all arms of the stage ran."""
+    stages = []
+    for stage in STAGES:
+        bad, runs = results.diverged(stage.arms)
+        stages.append(
+            {
+                "name": stage.name,
+                "title": stage.title,
+                "arms": len(stage.arms),
+                "seeds": len(results.common(*stage.arms)),
+                "runs": runs,
+                "diverged": bad,
+            }
+        )
     return {
-        "row": claim.row,
-        "claim": claim.key,
-        "sentence": claim.sentence,
-        "held_if": claim.held_if,
-        "refuted_if": claim.refuted_if,
-        "margin": claim.margin,
-        "experiments": [experiment.name for experiment in claim.experiments],
-        "said_by": list(claim.said_by),
+        "runs": results.held.count,
+        "planned": sum(1 for _ in trials()),
+        "stretches": len(results.stretches),
+        "rules": sorted({stretch["rules"] for stretch in results.stretches}),
+        "stages": stages,
     }
 
 
-def _command(options: argparse.Namespace) -> str:
-    """The command that repeats or resumes this one."""
-    words = ["python", "-m", "studies", "--quick" if options.quick else "--full"]
-    words += ["--only", *options.only] if options.only else []
-    words += ["--out", str(options.out)] if options.out else []
-    return shlex.join(words)
+def _judge(options: argparse.Namespace) -> int:
+    results = _results(options)
+    if not options.json:
+        return _print_verdicts(results)
+    print(json.dumps([_plain(c) for c in judged(results, load_costs())], indent=1))
+    return 0
 
 
-def _run(
-    planned: Plan, directory: Path, command: str, options: argparse.Namespace
-) -> Findings | None:
-    """Run with a progress bar on stderr; None if interrupted."""
-    try:
-        with progress_bar("claims") as progress:
-            return run(
-                planned,
-                directory,
-                command=command,
-                fresh=options.fresh,
-                jobs=options.jobs,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        _say(f"\ninterrupted; what is done is kept. Go on with:\n  {command}", to_stderr=True)
-        return None
+def _print_verdicts(results: Results) -> int:
+    for line in verdict_lines(judged(results, load_costs())):
+        print(printable(line))
+    return 0
 
 
-def _finish(found: Findings, directory: Path, as_json: bool) -> int:
-    """Write the page and its pictures, then print the verdicts."""
-    with waiting("writing the page"):
-        page = write_page(found, directory)
-    if as_json:
-        _print_json(summary(found))
-    else:
-        for row, key, verdict in verdict_table(found):
-            _say(f"{row:>2}  {key:<24}  {verdict}")
-    _say(f"\npage: {page}", to_stderr=as_json)
-    return Exit.DONE
+def verdict_lines(claims: Sequence[JudgedClaim]) -> Iterator[str]:
+    """The verdicts, with every effect and what diverged."""
+    for each in claims:
+        yield f"\n{each.claim.title}"
+        if each.claim.quotation:
+            yield f'  "{each.claim.quotation}"'
+        for part in each.parts:
+            whose = "said" if part.part.said else "our reading"
+            yield f"  [{part.part.key}] {part.part.text} ({whose}): {part.words}"
+            if part.check is not None:
+                yield f"      {part.check.says}"
+            for e in part.effects:
+                if e is not None:
+                    p = "" if e.p is None else f", p = {e.p:.2g}, same {e.p_same:.2g}"
+                    yield (
+                        f"      {e.comparison.task:9} x{e.ratio:.2f} ({e.low:.2f} to {e.high:.2f})"
+                        f", n = {e.n}{p}: {e.outcome}; reached {e.reached.count} of {e.reached.n}"
+                        f", other {e.reference_reached.count}; diverged {e.diverged}, other "
+                        f"{e.reference_diverged.count} of {e.reference_diverged.n}"
+                    )
+            if part.over is not None:
+                o = part.over
+                yield (
+                    f"      over {o.tasks} tasks x{o.ratio:.2f} ({o.low:.2f} to {o.high:.2f}), tau "
+                    f"{o.tau:.2f}, a new task {o.new_low:.2f} to {o.new_high:.2f}"
+                )
 
 
-def _say(text: str, *, to_stderr: bool = False) -> None:
-    print(printable(text), file=sys.stderr if to_stderr else sys.stdout)
+def _plain(claim: JudgedClaim) -> dict[str, Any]:
+    return {
+        "claim": claim.claim.key,
+        "quotation": claim.claim.quotation,
+        "said_by": claim.claim.said_by,
+        "of": claim.claim.of,
+        "parts": [
+            {"part": p.part.key, "text": p.part.text, "said": p.part.said, "verdict": p.words}
+            for p in claim.parts
+        ],
+    }
 
 
-def _print_json(content: object) -> None:
-    print(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+def _list(options: argparse.Namespace) -> int:
+    for claim in CLAIMS:
+        print(f"\n{claim.title}")
+        if claim.quotation:
+            print(printable(f'  "{claim.quotation}" ({claim.said_by}; of {claim.of})'))
+        for part in claim.parts:
+            whose = "said" if part.said else "our reading"
+            print(printable(f"  [{part.key}] {part.text} ({whose})"))
+    return 0
+
+
+def _costs(options: argparse.Namespace) -> int:
+    found = add_rounds(options.rounds)
+    print(f"{len(found.rounds)} rounds in {COMMITTED / 'costs.json'}")
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    publish(_results(options), load_costs())
+    print(f"written: {PUBLISHED}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
-"""Numbers that follow from formulas, and small runs that confirm them: seconds, no training."""
+"""The derived parts of claims: what follows from formulas, computed here and, where it speaks of a
+running LSTM, seen in one. Seconds, no training, the same on every machine but for the last digits.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,15 +21,22 @@ from anygate.formulas.program import evaluate, lower
 from anygate.nn import LSTM, LSTMCell
 from anygate.nn.init import chrono_, forget_bias_, identity_
 
-from .grid import Scale
-from .survey import FUNCTIONS
+__all__ = ["Check", "check"]
 
-__all__ = ["formulas", "limits"]
+
+@dataclass(frozen=True)
+class Check:
+    """A derivation. holds: True if what the part says follows. says: why, in words with numbers.
+    numbers: behind it."""
+
+    holds: bool
+    says: str
+    numbers: Mapping[str, Any]
+
 
 DEAD = 0.01
 """A second derivative is called dead where it stays below this, or this share of its peak."""
-SECOND = ("tanh", "sigmoid", "softsign", "lecun_tanh", "erf", "arctan")
-UNITS = ("tanh", "sigmoid", "hard_tanh", "relu", "leaky_relu")
+SECOND = ("tanh", "sigmoid", "softsign")
 CHRONO = (100, 784)
 SLOPES = {"hard_sigmoid_onnx": 0.2, "hard_sigmoid": 1 / 6}
 FOLLOWED = 1000
@@ -34,16 +46,6 @@ DRAWN = (20, 512)
 
 
 # ---- formulas -------------------------------------------------------------------------------
-
-
-def formulas(scale: Scale) -> dict[str, Any]:
-    """Derivatives and second derivatives; the same at every scale."""
-    return {
-        "second": {name: _second(name) for name in SECOND},
-        "sigmoid": _sigmoid(),
-        "units": {name: _unit(name) for name in UNITS},
-        "sheets": {name: _properties(name) for name in FUNCTIONS},
-    }
 
 
 def _second(name: str) -> dict[str, float]:
@@ -77,69 +79,21 @@ def _last_above(size: Any, level: float) -> float:
     return high
 
 
-def _sigmoid() -> dict[str, Any]:
-    """The derivative by limit, by our formula, as printed, and as meant, at some points."""
-    rows = []
-    derivative = resolve("sigmoid").derivative()
-    with mp.workdps(30):
-        for z in (-2.0, 0.0, 1.0, 3.0):
-            e = mp.exp(-z)
-            rows.append(
-                {
-                    "z": z,
-                    "limit": _short(mp.diff(lambda x: 1 / (1 + mp.exp(-x)), z)),
-                    "derived": _short(
-                        evaluate(derivative.program, PRECISE, {"x": mp.mpf(z)})["value"]
-                    ),
-                    "right": _short(e / (1 + e) ** 2),
-                    "printed": _short(-e / 1 + e**2),
-                    "printed_in_brackets": _short(-e / (1 + e) ** 2),
-                }
-            )
-    return {"rows": rows, "formula": derivative.formula}
-
-
-def _unit(name: str) -> dict[str, Any]:
-    """The intervals where f' is zero and where it is small, and f' at +-0.5, +-2 and +-10."""
-    found = sheet(name)
+def _slope(name: str, *points: float) -> dict[str, float]:
+    """f' at some points."""
     slope = resolve(name).derivative()
     with mp.workdps(25):
-        at = {
-            str(x): _short(
+        return {
+            f"{x:g}": _short(
                 evaluate(slope.program, PRECISE, {"x": mp.mpf(x), **slope.parameters})["value"]
             )
-            for x in (-10, -2, -0.5, 0.5, 2, 10)
+            for x in points
         }
-    return {
-        "dead": [[_end(a), _end(b)] for a, b in found.dead_region.value],
-        "saturated": [[_end(a), _end(b)] for a, b in found.saturated],
-        "slope": at,
-        "bounded": bool(found.bounded.value),
-    }
 
 
-def _properties(name: str) -> dict[str, Any]:
-    """The properties that the survey's regressions take as given, from the property sheet."""
-    found = sheet(name)
-    second = found.second_dies.value
-    return {
-        "bounded": bool(found.bounded.value),
-        "differentiable": not found.kinks.value,
-        "monotone": found.monotone.value != "no",
-        "second_dies": None if second is None else _short(second),
-        "second_peak": _short(found.second_peak.value[0]),
-        "saturated_from": _saturated_from(found.saturated),
-    }
-
-
-def _saturated_from(intervals: Any) -> float | None:
-    """The smallest |x| with a saturated slope; None where nothing saturates."""
-    nearest = [0.0 if a <= 0 <= b else min(abs(a), abs(b)) for a, b in intervals]
-    return _short(min(nearest)) if nearest else None
-
-
-def _end(x: float) -> float | str:
-    return _short(x) if math.isfinite(x) else str(x)
+def _value(name: str, x: float) -> Any:
+    with mp.workdps(400):
+        return evaluate(resolve(name).program, PRECISE, {"x": mp.mpf(x)})["value"]
 
 
 def _short(x: Any) -> float:
@@ -147,17 +101,6 @@ def _short(x: Any) -> float:
 
 
 # ---- limits of the recurrence ---------------------------------------------------------------
-
-
-def limits(scale: Scale) -> dict[str, Any]:
-    """Points (c), (d) and (e): biases, growth and forgetting, by formula and in a running LSTM."""
-    torch.manual_seed(0)
-    return {
-        "chrono": {f"{name} {t}": _chrono(name, t) for name in SLOPES for t in CHRONO},
-        "growth": {str(b): _growth(b) for b in (0.0, 1.0, 1.2, 2.0)},
-        "stable_below": _short(math.log(3)),  # sigmoid(b) + 1/4 = 1
-        "forget": {str(b): _forget(b, 100) for b in (0.0, 1.0, 2.0, 5.0)},
-    }
 
 
 def _chrono(name: str, t_max: int) -> dict[str, float]:
@@ -231,3 +174,193 @@ def _forget(bias: float, steps: int) -> dict[str, float]:
         "by_formula": _short((1 / (1 + math.exp(-bias))) ** steps),
         "seen": _short(slope.item()),
     }
+
+
+# ---- checks -------------------------------------------------------------------------------------
+
+AGREES = 1e-3
+"""Relative: a running LSTM agrees with a formula."""
+COUNTED = 0.02
+"""A share that is counted over drawn biases agrees with its expectation."""
+BIASES = (0.0, 1.0, 1.2, 2.0, 5.0)
+
+
+def sigmoid_range() -> Check:
+    """0 < sigmoid < 1."""
+    found = sheet("sigmoid")
+    low, high = float(found.low.value), float(found.high.value)
+    return Check((low, high) == (0, 1), "Its range is (0, 1).", {"low": low, "high": high})
+
+
+def sigmoid_ends() -> Check:
+    """Neither 0 nor 1 is reached, but for rounding."""
+    with mp.workdps(400):
+        ends = [_value("sigmoid", x) for x in (-500.0, 500.0)]
+        inside = all(0 < end < 1 for end in ends)
+    return Check(
+        inside,
+        "In exact arithmetic neither end is ever reached; in float32 1 is, from z = 17 on, and 0 "
+        "below z = -104.",
+        {"sigmoid(-500)": float(ends[0]), "1 - sigmoid(500)": float(1 - ends[1])},
+    )
+
+
+def second_derivative() -> Check:
+    """tanh'' is the last of three to die; it is the first."""
+    found = {name: _second(name) for name in SECOND}
+    last = all(
+        found["tanh"][key] >= max(found[n][key] for n in SECOND)
+        for key in ("dies", "dies_relative")
+    )
+    ends = ", ".join(f"{name} {row['dies']:.2f}" for name, row in found.items())
+    shares = ", ".join(f"{name} {row['dies_relative']:.2f}" for name, row in found.items())
+    return Check(
+        last,
+        f"|f''| stays below 0.01 beyond |z| = {ends}; below a hundredth of its own peak beyond "
+        f"{shares}. tanh is the first to die by both, though its peak is the highest but one.",
+        found,
+    )
+
+
+def forgetting_check() -> Check:
+    """The forget gates' product is all that the direct path lets through."""
+    found = {f"{bias:g}": _forget(bias, 100) for bias in BIASES}
+    agrees = all(
+        math.isclose(row["by_formula"], row["seen"], rel_tol=AGREES) for row in found.values()
+    )
+    return Check(
+        agrees,
+        "dc_t/dc_(t-1) along the cell is f_t. After 100 steps sigmoid(b)^100 is left: "
+        + ", ".join(f"{row['by_formula']:.2g} at b = {b}" for b, row in found.items())
+        + "; an LSTM's gradient agrees.",
+        found,
+    )
+
+
+def relu_qualities() -> Check:
+    """Bounded, differentiable, monotonic: ReLU is the last alone."""
+    found = sheet("relu")
+    numbers = {
+        "bounded": bool(found.bounded.value),
+        "differentiable": not found.kinks.value,
+        "monotonic": found.monotone.value != "no",
+    }
+    return Check(
+        all(numbers.values()),
+        "ReLU is monotonic, not bounded above, and has a kink at 0.",
+        numbers,
+    )
+
+
+def hard_tanh_saturates() -> Check:
+    """The slope outside [-1, 1] is zero."""
+    found = _slope("hard_tanh", -10, -2, -0.5, 0.5, 2, 10)
+    flat = all((slope == 0) == (abs(float(x)) > 1) for x, slope in found.items())
+    return Check(flat, "Its slope is 1 inside [-1, 1] and exactly 0 outside.", found)
+
+
+def relu_slope() -> Check:
+    """The slope for z > 0 is 1."""
+    found = _slope("relu", 0.5, 2, 10, 1000)
+    return Check(all(v == 1 for v in found.values()), "Its slope is 1 for every z > 0.", found)
+
+
+def relu_dead_half() -> Check:
+    """The slope for z < 0 is 0."""
+    found = _slope("relu", -1000, -10, -2, -0.5)
+    return Check(
+        all(v == 0 for v in found.values()),
+        "For every z < 0 value and slope are 0, as saturated as a unit can be.",
+        found,
+    )
+
+
+def leaky_slope() -> Check:
+    """The slope for z < 0 is k for leaky ReLU and 0 for ReLU."""
+    found = {name: _slope(name, -2, -10) for name in ("leaky_relu", "relu")}
+    k = found["leaky_relu"]["-2"]
+    return Check(
+        k > 0 and found["relu"]["-2"] == 0,
+        f"For z < 0 the slope of leaky ReLU is k (here {k:g}), that of ReLU 0.",
+        found,
+    )
+
+
+def growth_check() -> Check:
+    """Growth by sigmoid(b) + 1/4 a step, with its border at ln 3."""
+    found = {f"{bias:g}": _growth(bias) for bias in BIASES}
+    agrees = all(
+        math.isclose(row["factor"], row["seen"], rel_tol=AGREES)
+        and (row["factor"] < 1) == (float(bias) < math.log(3))
+        for bias, row in found.items()
+    )
+    overflow = found["2"]
+    return Check(
+        agrees,
+        "A running LSTM grows by the same factor: "
+        + ", ".join(f"{row['seen']:.3f} at b = {b}" for b, row in found.items())
+        + f". At b = 2 float32 overflowed after {overflow['overflow_seen']} steps.",
+        found,
+    )
+
+
+def sigmoid_derivative() -> Check:
+    """The printed formula against the limit of the difference quotient at four points."""
+    rows = {}
+    derived = resolve("sigmoid").derivative()
+    with mp.workdps(30):
+        for z in (-2.0, 0.0, 1.0, 3.0):
+            e = mp.exp(-z)
+            rows[f"{z:g}"] = {
+                "limit": _short(mp.diff(lambda x: 1 / (1 + mp.exp(-x)), z)),
+                "derived": _short(evaluate(derived.program, PRECISE, {"x": mp.mpf(z)})["value"]),
+                "printed": _short(-e / 1 + e**2),
+                "printed with brackets": _short(-e / (1 + e) ** 2),
+            }
+    off = {
+        name: max(abs(row[name] - row["limit"]) for row in rows.values())
+        for name in ("derived", "printed", "printed with brackets")
+    }
+    assert off["derived"] < 1e-5
+    return Check(
+        off["printed"] < 1e-5,
+        "At four points the printed formula is wrong by up to "
+        f"{off['printed']:.2g}, with brackets put in by {off['printed with brackets']:.2g} (its "
+        "sign); exp(-z) / (1 + exp(-z))^2 agrees with the limit of the difference quotient.",
+        rows,
+    )
+
+
+def chrono_check() -> Check:
+    """More than half of the hard forget gates without a gradient, counted and by formula."""
+    found = {f"{name}, T = {t}": _chrono(name, t) for name in SLOPES for t in CHRONO}
+    holds = all(
+        row["by_formula"] > 0.5
+        and abs(row["by_formula"] - row["forget_without_gradient"]) < COUNTED
+        and abs(row["by_formula"] - row["input_closed"]) < COUNTED
+        for row in found.values()
+    )
+    shares = ", ".join(f"{row['by_formula']:.1%} ({name})" for name, row in found.items())
+    return Check(holds, f"Without gradient start {shares}; counts of drawn biases agree.", found)
+
+
+_CHECKS: Mapping[str, Callable[[], Check]] = {
+    "sigmoid range": sigmoid_range,
+    "sigmoid ends": sigmoid_ends,
+    "second derivative": second_derivative,
+    "forgetting": forgetting_check,
+    "relu qualities": relu_qualities,
+    "hard tanh saturates": hard_tanh_saturates,
+    "relu slope": relu_slope,
+    "relu dead half": relu_dead_half,
+    "leaky slope": leaky_slope,
+    "growth": growth_check,
+    "sigmoid derivative": sigmoid_derivative,
+    "chrono": chrono_check,
+}
+
+
+@cache
+def check(name: str) -> Check:
+    """The check of this name. Raises KeyError for an unknown one."""
+    return _CHECKS[name]()

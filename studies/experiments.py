@@ -1,222 +1,280 @@
-"""The experiments that several claims share, or that stand beside published figures: what is
-trained, and what is computed or timed without training."""
+"""The experiments: which arms are trained, and in which order.
+
+Within a stage the seeds are the outermost loop, so that whenever a stretch ends all arms of the
+stage have the same seeds, or one more.
+"""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from . import exact, speed
-from .flow import flow
-from .grid import Arm, Scale, arms, spec_of
-from .lab import PROBE, Model
-from .model import Experiment
-from .survey import FUNCTIONS, PLACES
+from .arms import BOTH, Arm, arm
+from .results import SEEDS
+from .setups import CORE, FACTORED, FURTHER, LONG
 
 __all__ = [
     "ABLATIONS",
-    "FORGET",
-    "INSIDE",
-    "OUTSIDE",
-    "PAIR",
-    "REPRODUCED",
-    "SINGLE_GATES",
-    "STABILITY",
-    "TASKS",
-    "on",
-    "plain",
+    "FACTORIAL",
+    "FACTORS",
+    "GATES",
+    "HIGH_RATES",
+    "MAP_BIASES",
+    "MAP_CLIPS",
+    "MAP_RATES",
+    "MAP_SETUPS",
+    "PLACES",
+    "RATES",
+    "SCHEDULE",
+    "STAGES",
+    "TUNED",
+    "Stage",
+    "ablation",
+    "crossings",
+    "factorial",
+    "grid",
+    "map_arm",
+    "rated",
+    "trials",
 ]
 
-TASKS = ("adding", "reber", "rows")
-"""The three tasks of replacements and ablations."""
-OUTSIDE = ("penalized_tanh", "relu", "exponential")
-"""Gates whose range is not (0, 1): (-1/4, 1), [0, inf), (0, inf)."""
-INSIDE = ("hard_sigmoid", "elliott")
-SINGLE_GATES = ("input_gate", "forget_gate", "output_gate")
-PAIR = ("activation", "candidate", "cell_output")
-"""Both slots that tanh usually stands in, and each alone."""
-FORGET = (0.0, 1.0, 3.0)
-"""Forget biases whose gradient is measured at the start."""
+PLACES = ("candidate", "cell_output", BOTH)
 
+# ---- centring, slope, amplitude -----------------------------------------------------------------
 
-def plain(task: str, **changes: Any) -> Arm:
-    """The LSTM as it is: tanh and sigmoid."""
-    return Arm(task, changes=tuple(sorted(changes.items())))
-
-
-def both_rates(found: tuple[Arm, ...]) -> tuple[Arm, ...]:
-    """Each at the shared rate and at its own."""
-    return (*found, *(arm.own for arm in found))
-
-
-def gates() -> tuple[Arm, ...]:
-    """Other gates: all three on two tasks, and one at a time."""
-    every = (*INSIDE, *OUTSIDE)
-    return (
-        plain("adding"),
-        plain("reber"),
-        *arms("adding", "gate_activation", every),
-        *arms("reber", "gate_activation", every),
-        *arms("adding", SINGLE_GATES, ("penalized_tanh", "relu")),
-    )
-
-
-STABILITY = tuple(
-    Arm(
-        "adding",
-        "activation",
-        name,
-        (("clip", 0.0), ("epochs", 5), ("forget_bias", bias), ("learning_rate", rate)),
-    )
-    for name in ("tanh", "relu")
-    for bias in (1.0, 3.0)
-    for rate in (0.01, 0.03, 0.1)
-)
-"""Short trainings without clipping."""
-
-ABLATIONS: dict[str, Arm] = {
-    "no input gate (NIG)": Arm("", "input_gate", "1"),
-    "no forget gate (NFG)": Arm("", "forget_gate", "1"),
-    "no output gate (NOG)": Arm("", "output_gate", "1"),
-    "no input activation (NIAF)": Arm("", "candidate", "identity"),
-    "no output activation (NOAF)": Arm("", "cell_output", "identity"),
-    "coupled gates (CIFG)": Arm("", changes=(("variant", "coupled"),)),
-    "peepholes": Arm("", changes=(("variant", "peephole"),)),
+FACTORS = ("centring", "slope", "amplitude")
+"""Of a*(sigmoid(k*x) - m): m is 1/2 or 0, k is 2 or 1, a is 2 or 1. All high is tanh, all low the
+logistic sigmoid."""
+FACTORIAL: dict[tuple[bool, bool, bool], str] = {
+    (True, True, True): "tanh",
+    (True, True, False): "sigmoid(2*x)-1/2",
+    (True, False, True): "2*sigmoid(x)-1",
+    (True, False, False): "sigmoid(x)-1/2",
+    (False, True, True): "2*sigmoid(2*x)",
+    (False, True, False): "sigmoid(2*x)",
+    (False, False, True): "2*sigmoid(x)",
+    (False, False, False): "sigmoid",
 }
-"""Greff's variants by slot; the plain LSTM here is his NP, without peepholes."""
+"""(centred, steep, wide) -> the formula."""
+STEEPER = "sigmoid(4*x)"
+"""Off-centre with tanh's slope of 1 at the origin."""
 
 
-def on(task: str, arm: Arm) -> Arm:
-    """An arm on another task."""
-    return Arm(task, arm.slot, arm.activation, arm.changes, arm.rate)
+def factorial(setup: str, place: str, levels: tuple[bool, bool, bool]) -> Arm:
+    """The arm of one cell of the factorial; tanh's is the usual LSTM."""
+    if all(levels):
+        return arm(setup)
+    return arm(setup, f"{place}={FACTORIAL[levels]}")
 
 
-def starts(place: str, scale: Scale) -> dict[str, Any]:
-    """Gradients at initialisation on the adding problem, no training: every function of the survey
-    in one place; a list of models for each."""
-    return {name: _starts(Arm("adding", place, name), scale) for name in FUNCTIONS}
+def _factorials(setups: Iterable[str], places: Iterable[str]) -> Iterator[Arm]:
+    for setup in setups:
+        for place in places:
+            yield from (factorial(setup, place, levels) for levels in FACTORIAL)
 
 
-def forget_starts(scale: Scale) -> dict[str, Any]:
-    """The same for tanh with several forget biases."""
-    return {f"{b:g}": _starts(plain("adding", forget_bias=b), scale) for b in FORGET}
+# ---- slot and activation ------------------------------------------------------------------------
+
+QUESTION = ("relu", "leaky_relu", "hard_tanh")
+"""The activations of the question, besides sigmoid, which stands in the factorial."""
+OTHERS = ("softsign", "identity", "sine", "leaky_relu(k=0.3)", "softplus")
+GATES = ("hard_sigmoid", "relu", "tanh")
+SINGLE_GATES = ("input_gate", "forget_gate", "output_gate")
 
 
-def _starts(arm: Arm, scale: Scale) -> list[dict[str, Any]]:
-    return [_start(arm, seed, scale) for seed in range(scale.starts)]
+def grid(setup: str, place: str, activation: str) -> Arm:
+    """One cell of slot x activation."""
+    return arm(setup, f"{place}={activation}")
 
 
-def _start(arm: Arm, seed: int, scale: Scale) -> dict[str, Any]:
-    spec = spec_of(arm, seed, scale)
-    torch.manual_seed(seed)
-    data = spec.task.load(seed)
-    model = Model(spec, data.train_x.size(-1), data.every_step)
-    x = data.test_x[:PROBE].transpose(0, 1)
-    found = flow(model, spec.task.loss, x, data.test_y[:PROBE])
-    return {k: None if v is None else float(f"{v:.6g}") for k, v in found.items()}
+ABLATIONS: dict[str, tuple[tuple[str, ...], dict[str, bool]]] = {
+    "NFG": (("forget_gate=1",), {}),
+    "NIG": (("input_gate=1",), {}),
+    "NOG": (("output_gate=1",), {}),
+    "NIAF": (("candidate=identity",), {}),
+    "NOAF": (("cell_output=identity",), {}),
+    "CIFG": ((), {"coupled": True}),
+    "peepholes": ((), {"peephole": True}),
+}
+"""Greff's variants. The usual LSTM here is his NP, without peepholes."""
 
 
-FORMULAS = Experiment(
-    "formulas", "derivatives, second derivatives, properties", compute=exact.formulas
+def ablation(setup: str, name: str) -> Arm:
+    """One part left out, or added."""
+    slots, changes = ABLATIONS[name]
+    return arm(setup, *slots, **changes)
+
+
+# ---- the learning rate --------------------------------------------------------------------------
+
+RATES = (1 / 3, 1.0, 3.0)
+"""Of the setup's rate. An arm's own rate is chosen among these."""
+HALF = 0.5
+"""tanh at half its rate: a change that nobody would call a change of the network."""
+TUNED = ("tanh", "sigmoid", "relu", "leaky_relu", "hard_tanh")
+
+
+def rated(setup: str, activation: str, rate: float) -> Arm:
+    """An activation in both places at a factor of the rate."""
+    return arm(setup, *([] if activation == "tanh" else [f"{BOTH}={activation}"]), rate=rate)
+
+
+# ---- the divergence map -------------------------------------------------------------------------
+
+MAP_RATES = (1 / 3, 1.0, 3.0)
+HIGH_RATES = (1.0, 3.0)
+"""Those at which ReLU is compared with tanh."""
+MAP_BIASES = (1.0, 3.0)
+MAP_CLIPS = (1.0, 0.0)
+MAP_SETUPS = ("adding", LONG)
+
+
+def map_arm(setup: str, activation: str, rate: float, bias: float, clip: float) -> Arm:
+    """One cell of the map: `rate` as a factor of the setup's, `clip` 0 for none. At the setup's own
+    forget bias and clipping it is the arm of the other experiments."""
+    own = SETTINGS_OF_MAP
+    changes = {
+        name: value
+        for name, value in (("forget_bias", bias), ("gradient_clip", clip))
+        if value != own[name]
+    }
+    return arm(
+        setup, *([] if activation == "tanh" else [f"{BOTH}={activation}"]), rate=rate, **changes
+    )
+
+
+SETTINGS_OF_MAP = {"forget_bias": 1.0, "gradient_clip": 1.0}
+
+
+def _map(activations: Iterable[str], rates: Iterable[float]) -> Iterator[Arm]:
+    for activation in activations:
+        for setup in MAP_SETUPS:
+            for rate in rates:
+                for bias in MAP_BIASES:
+                    for clip in MAP_CLIPS:
+                        yield map_arm(setup, activation, rate, bias, clip)
+
+
+# ---- other settings -----------------------------------------------------------------------------
+
+CROSSED: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("orthogonal", {"init": "orthogonal"}),
+    ("identity", {"init": "identity"}),
+    ("chrono", {"init": "chrono"}),
+    ("unclipped", {"gradient_clip": 0.0}),
+    ("layer norm", {"layer_norm": True}),
+    ("two layers", {"layers": 2}),
+    ("64 units", {"hidden_size": 64}),
 )
-LIMITS = Experiment(
-    "limits", "biases, growth and forgetting, by formula and in an LSTM", compute=exact.limits
-)
-FUNCTIONS_COST = Experiment(
-    "functions", "cost of f and f' an element", compute=speed.functions, alone=True
-)
-LAYERS_COST = Experiment("layers", "cost of a whole LSTM", compute=speed.layers, alone=True)
-STARTS = (
-    *(
-        Experiment(
-            f"starts-{place}",
-            f"gradients over lag before training, by {place.replace('_', ' ')}",
-            compute=partial(starts, place),
-        )
-        for place in PLACES
-    ),
-    Experiment(
-        "starts-forget",
-        "gradients over lag before training, by forget bias",
-        compute=forget_starts,
-    ),
-)
-GATES = Experiment("gates", "other gates", arms=gates(), inspected=gates())
-CONVERGENCE = Experiment(
-    "convergence",
-    "tanh against other units, as candidate and output, in both and in each",
-    arms=(
-        *both_rates((plain("adding"), *arms("adding", "activation", ("sigmoid", "relu")))),
-        *arms("adding", "activation", ("softsign", "lecun_tanh")),
-        *arms("adding", PLACES, ("sigmoid",)),
-    ),
-)
-HARD_TANH = Experiment(
-    "hard-tanh",
-    "hard tanh on digits",
-    arms=(plain("rows"), *arms("rows", "activation", ("hard_tanh",))),
-    snapshots=arms("rows", "activation", ("hard_tanh",)),
-)
-REPLACEMENT = Experiment(
-    "replacement",
-    "ReLU for tanh: as candidate, as cell output, as both",
-    arms=both_rates(
-        tuple(arm for task in TASKS for arm in (plain(task), *arms(task, PAIR, ("relu",))))
-    ),
-    snapshots=(plain("adding"), *arms("adding", "activation", ("relu",))),
-)
-VISION = Experiment(
-    "vision",
-    "ReLU on images, plain and with the identity as recurrent matrix",
-    arms=both_rates(
+"""Name -> changes, crossed with tanh, ReLU and sigmoid in both places on the adding problem."""
+
+
+def crossings(activation: str, changes: dict[str, Any]) -> Arm:
+    """An activation in both places with other settings."""
+    return arm("adding", *([] if activation == "tanh" else [f"{BOTH}={activation}"]), **changes)
+
+
+# ---- stages -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Arms that are run together."""
+
+    name: str
+    title: str
+    arms: tuple[Arm, ...]
+
+
+def _stage(name: str, title: str, arms: Iterable[Arm]) -> Stage:
+    return Stage(name, title, tuple(dict.fromkeys(arms)))
+
+
+STAGES = (
+    _stage(
+        "core",
+        "centring, slope and amplitude; the activations of the question",
         (
-            plain("pixels"),
-            *arms("pixels", "activation", ("relu",)),
-            *arms("pixels", "activation", ("relu",), initial="identity"),
-        )
-    ),
-)
-LEAKY = Experiment(
-    "leaky",
-    "leaky ReLU against ReLU",
-    arms=(
-        *arms("adding", "activation", ("relu", "leaky_relu", "leaky_relu(k=0.3)")),
-        *arms("rows", "activation", ("relu", "leaky_relu", "leaky_relu(k=0.3)")),
-    ),
-    snapshots=arms("adding", "activation", ("relu", "leaky_relu", "leaky_relu(k=0.3)")),
-)
-UNCLIPPED = Experiment("stability", "forget bias x learning rate without clipping", arms=STABILITY)
-SURVEY = Experiment(
-    "survey",
-    "many functions as candidate and as cell output",
-    arms=(plain("adding"), *arms("adding", PLACES, [f for f in FUNCTIONS if f != "tanh"])),
-    survey=True,
-)
-COUNTEREXAMPLES = Experiment(
-    "counterexamples",
-    "units that are not bounded, not differentiable, not monotone",
-    arms=(plain("adding"), *arms("adding", PLACES, ("relu", "hard_tanh", "sine"))),
-)
-REPRODUCED = (
-    Experiment(
-        "ablations",
-        "one part of the LSTM left out",
-        arms=tuple(
-            arm
-            for task in TASKS
-            for arm in (plain(task), *(on(task, a) for a in ABLATIONS.values()))
+            *(arm(setup) for setup in CORE),
+            *_factorials(FACTORED, ("candidate", "cell_output")),
+            *(grid(s, BOTH, a) for s in CORE for a in ("sigmoid", *QUESTION)),
+            *(grid(s, p, "relu") for s in CORE for p in PLACES),
         ),
     ),
-    Experiment(
-        "chrono",
-        "chrono initialisation; ReLU on a longer adding problem",
-        arms=(
-            plain("long"),
-            plain("long", initial="chrono"),
-            *arms("long", "activation", ("relu",)),
+    _stage(
+        "map",
+        "where ReLU diverges: steps, rate, forget bias, clipping",
+        (*_map(("relu",), MAP_RATES), *_map(("tanh",), HIGH_RATES)),
+    ),
+    _stage(
+        "slots",
+        "the rest of slot and activation, gates, and Greff's ablations",
+        (
+            *(grid(s, "gate_activation", g) for s in CORE for g in GATES),
+            *(ablation(s, name) for s in CORE for name in ABLATIONS),
+            *(grid(s, p, a) for s in CORE for p in PLACES[:2] for a in ("hard_tanh", "leaky_relu")),
+            *(grid(s, "candidate", "sine") for s in CORE),
+        ),
+    ),
+    _stage(
+        "rates",
+        "the five activations of the question at three rates; tanh at half its rate",
+        (
+            *(rated(s, a, r) for s in CORE for a in TUNED for r in RATES),
+            *(rated(s, "tanh", HALF) for s in CORE),
+        ),
+    ),
+    _stage(
+        "tasks",
+        "further tasks",
+        (
+            *(arm(s) for s in FURTHER),
+            *(grid(s, p, a) for s in FURTHER for a in ("sigmoid", *QUESTION) for p in PLACES),
+            *_factorials(FURTHER, ("candidate",)),
+        ),
+    ),
+    _stage(
+        "wide map",
+        "leaky ReLU and hard tanh where ReLU diverges",
+        (*_map(("leaky_relu", "hard_tanh"), MAP_RATES), *_map(("tanh",), MAP_RATES)),
+    ),
+    _stage(
+        "others",
+        "other functions, single gates, the functions of 1997, other settings",
+        (
+            *(grid(s, p, a) for s in CORE for p in PLACES for a in OTHERS),
+            *(grid(s, g, "relu") for s in CORE for g in SINGLE_GATES),
+            *(grid(s, p, STEEPER) for s in CORE for p in PLACES[:2]),
+            *(arm(s, "candidate=lstm97_input", "cell_output=lstm97_output") for s in CORE),
+            *(crossings(a, c) for _, c in CROSSED for a in ("tanh", "relu", "sigmoid")),
         ),
     ),
 )
-"""Beside published figures, not of any claim: run with all claims."""
+SCHEDULE = (
+    ("core", 8),
+    ("map", 8),
+    ("core", 16),
+    ("map", 16),
+    ("slots", 16),
+    ("rates", 16),
+    ("tasks", 16),
+    ("wide map", 16),
+    ("others", 16),
+    *((stage.name, 32) for stage in STAGES),
+)
+"""Stages, and up to how many seeds each is run, in this order."""
+
+
+def trials(
+    schedule: Iterable[tuple[str, int]] = SCHEDULE, seeds: tuple[int, ...] = SEEDS
+) -> Iterator[tuple[Arm, int]]:
+    """Every run in its order."""
+    arms = {stage.name: stage.arms for stage in STAGES}
+    done: set[tuple[str, int]] = set()
+    for stage, count in schedule:
+        for seed in seeds[:count]:
+            for each in arms[stage]:
+                if (each.name, seed) not in done:
+                    done.add((each.name, seed))
+                    yield each, seed

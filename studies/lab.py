@@ -1,94 +1,51 @@
-"""Everything that the studies use of the lab, named once: a change of its house is felt here only.
-
-The report's figures are imported where they are drawn (pictures.py), for Altair takes a second.
-"""
+"""All that the studies use of the lab, named once: a change of its house is felt here only."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from anygate.lab import answer
+from anygate.lab.settings import changed
 from anygate.lab.statistics import (
-    LEVEL,
-    MIN_SEEDS_FOR_CLAIM,
     Array,
-    Equivalence,
-    PairedDifference,
-    equivalence,
-    holm,
+    Interval,
+    clopper_pearson,
+    max_t,
+    mean_interval,
     median_interval,
-    paired_difference,
-    sign_flip_p,
-    smallest_reachable_p,
-    wilson,
+    random_effects,
+    spending,
 )
-from anygate.lab.study.executors import (
-    Executor,
-    ExecutorGone,
-    Progress,
-    in_processes,
-    missing,
-    on_this_machine,
-    result_of,
-    run_one,
-    run_trials,
-)
+from anygate.lab.study.executors import in_processes
 from anygate.lab.study.machine import cores, machine
-from anygate.lab.study.progress import progress_bar, waiting
-from anygate.lab.study.store.files import StudyError, WriteError, write_json, write_text, writing
-from anygate.lab.study.store.folder import FolderInUse, StudyConflict, locked, refuse_if_running
-from anygate.lab.study.store.schema import Snapshot, Trial, Tuned
-from anygate.lab.study.trial import PROBE, Model, TrialSpec, one_thread, seeded
-from anygate.lab.study.tuning import choose, tuning_seeds, tuning_trials
+from anygate.lab.study.progress import progress_bar
+from anygate.lab.study.trial import TrialSpec, one_thread, run_trial
 from anygate.lab.tasks import Settings, Task, find_task
-from anygate.lab.wording import join, printable
+from anygate.lab.wording import printable
+
+PUBLISHED = Path(answer.__file__).with_suffix(".json")
+"""The file that `anygate show` quotes."""
 
 __all__ = [
-    "LEVEL",
-    "MIN_SEEDS_FOR_CLAIM",
-    "PROBE",
+    "PUBLISHED",
     "Array",
-    "Equivalence",
-    "Executor",
-    "ExecutorGone",
-    "FolderInUse",
-    "Model",
-    "PairedDifference",
-    "Progress",
+    "Interval",
     "Settings",
-    "Snapshot",
-    "StudyConflict",
-    "StudyError",
     "Task",
-    "Trial",
     "TrialSpec",
-    "Tuned",
-    "WriteError",
-    "choose",
+    "changed",
+    "clopper_pearson",
     "cores",
-    "equivalence",
     "find_task",
-    "holm",
     "in_processes",
-    "join",
-    "locked",
     "machine",
+    "max_t",
+    "mean_interval",
     "median_interval",
-    "missing",
-    "on_this_machine",
     "one_thread",
-    "paired_difference",
     "printable",
     "progress_bar",
-    "refuse_if_running",
-    "result_of",
-    "run_one",
-    "run_trials",
-    "seeded",
-    "sign_flip_p",
-    "smallest_reachable_p",
-    "tuning_seeds",
-    "tuning_trials",
-    "waiting",
-    "wilson",
-    "write_json",
-    "write_text",
-    "writing",
+    "random_effects",
+    "run_trial",
+    "spending",
 ]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -128,45 +126,3 @@ def test_several_columns_of_a_shipped_table() -> None:
     data = task.load(0)
     assert data.values == 8 and data.train_x.shape[2] == 2 * 2 + 12
     assert task.baseline_name == "persistence"
-
-
-# ---- the page of recipes --------------------------------------------------------------------
-
-PAGE = Path(__file__).parents[1] / "docs" / "recipes" / "data.md"
-BLOCK = re.compile(r"```(python|toml|shell)\n(.*?)```", re.DOTALL)
-FILES = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
-
-
-def test_every_block_of_the_page_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """In the order of the page; commands with one epoch, two seeds and three units, and without
-    their reports, which other tests make."""
-    import shlex
-    import sys
-
-    pytest.importorskip("pandas")
-    monkeypatch.setattr("anygate.cli.compare.finish", lambda folder, as_json: Exit.DONE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    text = PAGE.read_text(encoding="utf-8")
-    for name, content in FILES.findall(text):
-        (tmp_path / name).write_text(content)
-    names: dict[str, object] = {}
-    ran = 0
-    for kind, content in BLOCK.findall(FILES.sub("", text)):
-        if kind == "python":
-            exec(compile(content, str(PAGE), "exec"), names)
-        for command in content.replace("\\\n", " ").splitlines() if kind == "shell" else []:
-            words = shlex.split(command, comments=True)
-            if words[:2] != ["anygate", "compare"]:
-                raise AssertionError(f"the page runs another command: {command}")
-            assert main([*words[1:], *SMALL, "--out", f"out{ran}"]) == Exit.DONE
-            ran += 1
-    assert ran == 5 and "training: 4 of 4 trials" in capsys.readouterr().err
-    for name in [n for n, module in sys.modules.items() if _from(module, tmp_path)]:
-        del sys.modules[name]
-
-
-def _from(module: object, folder: Path) -> bool:
-    return str(getattr(module, "__file__", None) or "").startswith(str(folder) + os.sep)

@@ -166,9 +166,9 @@ FAULTS: dict[str, tuple[str, ...]] = {
     ),
     # ---- faults of telling
     "the page of claims hid divergences": (
-        "test_claims.py::test_the_page_tells_every_divergence",
-        "test_claims.py::test_a_judge_that_drops_a_divergence_is_seen",
-        "test_claims.py::test_the_page_says_above_its_verdicts_what_was_run_before_and_changed",
+        "test_studies_judge.py::test_divergences_stand_in_every_line_of_the_verdicts",
+        "test_studies_judge.py::"
+        "test_a_diverged_run_counts_as_the_worst_even_if_it_had_reached_the_level",
     ),
     "a cost was told that one disturbed clock had made": (
         "test_verdict.py::test_no_cost_is_told_where_a_clock_was_disturbed",

@@ -1,4 +1,4 @@
-"""LSTMs with any activation, at full speed, and the evidence to choose one.
+"""Recurrent networks with any activation, and any cell, at full speed; and the evidence to choose.
 
 import anygate
 lstm = anygate.LSTM(64, 128, activation="relu")

@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     made = argparse.ArgumentParser(
         prog="anygate",
-        description="LSTMs with any activation, and the evidence to choose one.",
+        description="Recurrent networks with any activation, and the evidence to choose one.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,7 +1,7 @@
 """The results of the project's own studies on an activation, as `anygate show` quotes them.
 
 The sentences lie beside this file, generated from the committed results by
-``python -m studies --publish``; the evidence for them is docs/claims.md of the repository.
+``python -m studies publish``; the evidence for them is docs/claims.md of the repository.
 """
 
 from __future__ import annotations

@@ -30,18 +30,20 @@ def random_effects(
 ) -> RandomEffects:
     """The random-effects mean of one effect a task, each with its standard error.
 
-    ``effect_i = mean + u_i + error_i``, with ``u_i`` of variance ``tau**2`` and ``error_i`` of the
-    task's own. ``tau`` is Paule and Mandel's (1982): the one at which
-    ``sum(w*(effect - mean)**2) = k - 1``, with ``w = 1/(se**2 + tau**2)`` and ``mean`` the weighted
-    mean over the k tasks, or 0 if the sum is smaller there already. It assumes no distribution and
-    its equation has at most one root. The interval is Hartung and Knapp's (2001), ``mean +-
-    t[k-1] * sqrt(q/sum(w))`` with ``q = sum(w*(effect - mean)**2)/(k - 1)``: 1 wherever tau is
-    above 0, and counted as 1 where it would be smaller (Röver, Knapp and Friede 2015), for a few
-    effects that agree by chance must not make the interval shorter than their errors do. The
-    prediction interval is that of Higgins, Thompson and Spiegelhalter (2009), ``mean +- t[k-2] *
-    sqrt(tau**2 + q/sum(w))``; for two tasks it is the whole line. Raises ``ValueError`` for fewer
-    than two tasks, lengths that differ, values that are not finite, a standard error that is not
-    positive, or a confidence outside (0, 1).
+    The model is ``effect = mean + u + error``, with ``u`` of variance ``tau**2`` and an error of
+    the task's own. ``tau`` is Paule and Mandel's (1982): with weights ``w = 1/(se**2 + tau**2)``
+    and the weighted mean over k tasks, ``sum(w*(effect - mean)**2)`` is ``k - 1``; tau is 0 if
+    the sum is no larger there. It assumes no distribution, and its equation has at most one root.
+
+    The interval is Hartung and Knapp's (2001), ``mean +- t[k-1]*sqrt(q/sum(w))`` with
+    ``q = sum(w*(effect - mean)**2)/(k - 1)``. That is 1 wherever tau is above 0, and is counted
+    as 1 where it would be smaller (Röver, Knapp and Friede 2015): a few effects that agree by
+    chance must not make the interval shorter than their errors do. The prediction interval is
+    that of Higgins, Thompson and Spiegelhalter (2009),
+    ``mean +- t[k-2]*sqrt(tau**2 + q/sum(w))``; for two tasks it is the whole line.
+
+    Raises ``ValueError`` for fewer than two tasks, lengths that differ, values that are not
+    finite, a standard error that is not positive, or a confidence outside (0, 1).
     """
     check_confidence(confidence)
     effect, error = paired(effects, standard_errors, "random_effects")
