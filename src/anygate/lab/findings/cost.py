@@ -14,11 +14,9 @@ import numpy as np
 
 from ..statistics import Interval, mean_interval
 from ..study.store.results import StudyResults
+from ..study.store.schema import CLOCK
 from ..wording import join
 from .comparison import interval_name
-
-CLOCK = 1.25
-"""The rounds' ratios of time may differ by this factor; beyond it no cost is told."""
 
 
 @dataclass(frozen=True)
@@ -102,5 +100,5 @@ def untold_costs(results: StudyResults) -> list[str]:
         f"Time per training step relative to {results.first} is not told for {join(list(found))}: "
         f"the clock was disturbed, for the ratio of one round is up to {max(found.values()):.1f} "
         f"times that of another, though the work is the same (more than {CLOCK:g} is too much). "
-        "Run the study again on a machine that does nothing else."
+        "The same command, on a machine that does nothing else, measures it again."
     ]

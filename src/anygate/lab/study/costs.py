@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from .machine import machine
@@ -27,8 +26,8 @@ _MOST = 10
 
 
 def measure_costs(study: Study, directory: Path) -> None:
-    """Measures and writes what is not there yet. A study of one activation has nothing to
-    compare."""
+    """Measures and writes what is not there yet, and again where the clock was disturbed. A study
+    of one activation has nothing to compare."""
     path = steps_path(directory)
     if len(study.labels) < 2 or _known(path, study.labels):
         return
@@ -43,8 +42,9 @@ def measure_costs(study: Study, directory: Path) -> None:
 def alternated(
     steps: dict[str, Callable[[], Any]], clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """For each name the median seconds of a call in each round. In a round all are called in turn,
-    several times; a first call of each is not counted."""
+    """For each name the seconds of the shortest call in each round: what else the machine does only
+    adds to them. In a round all are called in turn, several times; a first call of each is not
+    counted."""
 
     def seconds(step: Callable[[], Any]) -> float:
         begun = clock()
@@ -63,13 +63,14 @@ def alternated(
             for name in names[k % len(names) :] + names[: k % len(names)]:
                 times[name].append(seconds(steps[name]))
         for name, own in times.items():
-            found[name].append(median(own))
+            found[name].append(min(own))
     return found
 
 
 def _known(path: Path, labels: Sequence[str]) -> bool:
-    """True if the file is sound and has all of them."""
+    """True if the file is sound, has all of them and was not disturbed."""
     try:
-        return path.exists() and set(labels) <= read(path, StepTimes).seconds.keys()
+        held = read(path, StepTimes) if path.exists() else None
     except StudyError:
         return False
+    return held is not None and set(labels) <= held.seconds.keys() and held.steady

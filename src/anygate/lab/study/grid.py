@@ -45,12 +45,14 @@ def run_studies(
         for folder, s in studies.items()
         if isinstance(s, TunedStudy) and s.tuning_trials
     }
-    if tuning:
-        with stage("tuning learning rates") as progress:
-            run_placed(tuning, jobs=jobs, executor=executor, progress=progress)
     asking = {f: s for f, s in studies.items() if isinstance(s, TunedStudy)}
+    settings = {s.setting.replace("_", " ") for s in asking.values()}
+    what = f"tuning the {' and the '.join(sorted(settings))}"
+    if tuning:
+        with stage(what) as progress:
+            run_placed(tuning, jobs=jobs, executor=executor, progress=progress)
     while asked := {f / "tuning": t for f, s in asking.items() if (t := s.asked_trials(f))}:
-        with stage("tuning learning rates, as Optuna asks") as progress:
+        with stage(f"{what}, as Optuna asks") as progress:
             run_placed(asked, jobs=jobs, executor=executor, progress=progress)
     parts: dict[Path, Study] = {}
     for folder, study in studies.items():

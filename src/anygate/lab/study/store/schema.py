@@ -264,12 +264,23 @@ class Timing:
     machine: dict[Word, Line | Whole | Number | None] = field(default_factory=dict)
 
 
+CLOCK = 1.25
+"""The rounds' ratios of time may differ by this factor; beyond it the clock was disturbed."""
+
+
 @dataclass(frozen=True)
 class StepTimes:
-    """cost/steps.json: for each activation the median seconds of a training step in each round."""
+    """cost/steps.json: for each activation the least seconds of a training step in each round."""
 
     seconds: dict[Name, Annotated[tuple[Positive, ...], Meta(min_length=1, max_length=1_000)]]
     machine: dict[Word, Line | Whole | Number | None] = field(default_factory=dict)
+
+    @property
+    def steady(self) -> bool:
+        """True if no activation's time relative to the first one's differs too much by round."""
+        first, *others = self.seconds.values()
+        ratios = [[t / f for t, f in zip(own, first, strict=False)] for own in others]
+        return all(max(own) <= CLOCK * min(own) for own in ratios)
 
 
 @dataclass(frozen=True)
