@@ -2,6 +2,8 @@
 
     python benchmarks/cpu.py --quick          nn.LSTM and anygate, five shapes, one JSON object
     python benchmarks/cpu.py --out FILE.json  all shapes, activations and peers
+    python benchmarks/cpu.py --short --out FILE.json  the same without JAX, and the loop by hand
+                                              beside tanh alone: two minutes with --seconds 0.2
 
 Peers: torch.nn.LSTM (oneDNN; its tanh and sigmoid are fixed), the loop that people write by hand in
 torch, and where they are installed onnxruntime (inference), Flax and Keras 3 on JAX, all with the
@@ -45,7 +47,7 @@ SHAPES = [
     (1, 1, 128, 128),
 ]
 QUICK = [SHAPES[1], SHAPES[3], SHAPES[4], SHAPES[7], SHAPES[9]]
-ACTIVATIONS = ["tanh", "relu", "hard_tanh", "x*sigmoid(x)"]
+ACTIVATIONS = ["tanh", "relu", "x*sigmoid(x)", "gelu"]
 SMALL_MODEL = (64, 32, 64, 128)
 
 
@@ -107,9 +109,14 @@ def _timer(run: Run) -> Callable[[], float]:
 
 
 def compare(
-    shape: tuple[int, ...], activation: str, mode: str, seconds: float, jax: JaxProcess | None
+    shape: tuple[int, ...],
+    activation: str,
+    mode: str,
+    seconds: float,
+    jax: JaxProcess | None,
+    peers: frozenset[str],
 ) -> Any:
-    """One row: milliseconds of each, and anygate's ratio to each peer."""
+    """One row: milliseconds of each, and anygate's ratio to each peer: nn.LSTM and those named."""
     steps, batch, inputs, hidden = shape
     torch.manual_seed(0)
     peer = nn.LSTM(inputs, hidden)
@@ -119,10 +126,11 @@ def compare(
     make = inference if mode == "inference" else training
     runs = {"anygate": make(ours, x), "nn.LSTM": make(peer, x)}
     timers: dict[str, Callable[[], float]] = {}
-    if jax is not None:
+    if "hand loop" in peers:
         runs["hand loop"] = make(HandLoop(peer, PLAIN[activation]), x)
-        if (run := onnx_runner(peer, activation, mode, x)) is not None:
-            runs["onnxruntime"] = run
+    if "onnxruntime" in peers and (run := onnx_runner(peer, activation, mode, x)) is not None:
+        runs["onnxruntime"] = run
+    if jax is not None:
         for kind in jax.kinds:
             timers[kind] = jax.timer(kind, shape, activation, mode)
     times = medians(runs, seconds, timers)
@@ -240,27 +248,35 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="five shapes, nn.LSTM and anygate")
+    parser.add_argument("--short", action="store_true", help="fewer peers")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each comparison")
     parser.add_argument("--out", type=Path, help="file for the results")
     options = parser.parse_args()
     report: dict[str, Any] = {"command": " ".join(sys.argv), "machine": machine(), "rows": []}
-    jax = None if options.quick else JaxProcess()
+    jax = None if options.quick or options.short else JaxProcess()
     shapes = QUICK if options.quick else SHAPES
     activations = ["tanh"] if options.quick else ACTIVATIONS
     seconds = min(options.seconds, 1.5) if options.quick else options.seconds
     for shape in shapes:
         for activation in activations:
+            peers = frozenset() if options.quick else frozenset({"hand loop", "onnxruntime"})
+            if options.short and activation != activations[0]:
+                peers -= {"hand loop"}
             for mode in ("inference", "training"):
-                row = compare(shape, activation, mode, seconds, jax)
+                row = compare(shape, activation, mode, seconds, jax, peers)
                 report["rows"].append(row)
                 print(shape, activation, mode, row["ratio"], file=sys.stderr, flush=True)
     rows = report["rows"]
-    peers = sorted({peer for row in rows for peer in row["ratio"]})
+    compared = sorted({peer for row in rows for peer in row["ratio"]})
     report["geometric mean"] = {
         f"{mode}, ours/{peer}": value
         for mode in ("inference", "training")
-        for peer in peers
+        for peer in compared
         if not math.isnan(value := geometric_mean(rows, peer, mode))
+    } | {
+        f"{mode}, {activation}/nn.LSTM": geometric_mean(rows, "nn.LSTM", mode, activation)
+        for mode in ("inference", "training")
+        for activation in activations
     }
     report["multiply-add limit GFLOP/s"] = limit = multiply_add_limit(torch.get_num_threads())
     report["torch.mm GFLOP/s"] = best_of_torch_mm()

@@ -28,8 +28,8 @@ def backward_arguments(states: int) -> tuple[str, ...]:
     """The names of the kernel's arguments for a cell of so many states.
 
     Rows, panels, start0 ... and state0 ... as in `forward_arguments`, all states of all steps.
-    recurrent packed [group of 4 lanes' units, n_h*H, unit]; grad_z [N, P*H] is the result; the step after
-    the last one of this call has its own at grad_z_after, where row 0 would be.
+    recurrent packed [group of 4 lanes' units, n_h*H, unit]; grad_z [N, P*H] is the result; the
+    step after the last one of this call has its own at grad_z_after, where row 0 would be.
     step0, step1 ... [N, H]: dL by each state that does not come through another of this layer's
     values; step0 is there always, the others may be null. grad0, grad1 ... [B, H]: dL by the last
     states; each but grad0 is overwritten with the gradient of the state before the first step,

@@ -41,10 +41,10 @@ llvm.initialize_native_asmprinter()
 @dataclass(frozen=True)
 class Kernels:
     """Machine code of one cell: forward(arguments, threads), prepared(constants, x, z_x, output,
-    saved, others, starts..., lasts...) and, for training, the address of backward_share; and
-    fingerprint(table, count), sample and pack_panels of weights. by_tiles(): the same with products by tiles,
-    which alone have split_weights (amx.py); None where there are no tiles. numbers, norms: how many
-    a measuring kernel writes for a time step, forward and backward."""
+    saved, others, starts..., lasts...) and, for training, the address of backward_share (else 0);
+    fingerprint(table, count), sample and pack_panels of weights. by_tiles(): the same with products
+    by tiles, which alone have split_weights (amx.py); None where there are no tiles. numbers,
+    norms: how many a measuring kernel writes for a time step, forward and backward."""
 
     target: Target
     layout: Layout

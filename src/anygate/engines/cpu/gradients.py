@@ -17,9 +17,10 @@ from .compiler import Kernels, sweep
 from .memory import borrowed, give_back
 from .packing import backward_weight, input_weight
 from .products import room_size
+from .rows import rows_before
 from .sweep import SWEEP_ARGUMENTS
 
-__all__ = ["Gradients", "WayBack", "last_rows"]
+__all__ = ["Gradients", "WayBack"]
 
 _ROWS = 1024
 """Rows of grad_z in a stretch: enough that adding to the gradients costs nothing beside."""
@@ -89,7 +90,7 @@ class WayBack:
         recurrent = backward_weight(weight_hh, code, verify_bytes=True) if need_start else None
         before = None
         if batch_sizes is not None:
-            before = _rows_before(batch_sizes, self.rows, bool(self.facts[0]))
+            before = rows_before(batch_sizes, self.rows, bool(self.facts[0]))
         empty = x.new_empty
         grad_x = torch.empty_like(x) if need_x else None
         grad_start = torch.empty_like(start) if need_start else None
@@ -164,23 +165,3 @@ def _order(blocks: tuple[int, ...], hidden: int) -> Tensor | None:
         return None
     places = [blocks.index(k) for k in range(len(blocks))]
     return (torch.tensor(places)[:, None] * hidden + torch.arange(hidden)).flatten()
-
-
-def _rows_before(sizes: Tensor, count: int, reverse: bool) -> Tensor:
-    """Of a packed batch: for each row of x the row of the step before it in its sequence, or -1 - b
-    where it is the first of batch row b, [N]."""
-    begins = sizes.cumsum(0) - sizes
-    steps = torch.repeat_interleave(sizes)
-    unit = torch.arange(count) - begins[steps]
-    if not reverse:
-        return torch.where(steps > 0, begins[steps - 1] + unit, -1 - unit)
-    after = (steps + 1).clamp(max=len(sizes) - 1)
-    goes_on = (steps + 1 < len(sizes)) & (unit < sizes[after])
-    return torch.where(goes_on, begins[after] + unit, -1 - unit)
-
-
-def last_rows(batch_sizes: Tensor) -> Tensor:
-    """Of a packed batch: the row of x that holds each batch row's last time step, [B]."""
-    rows = torch.arange(int(batch_sizes[0]))
-    steps = (batch_sizes[:, None] > rows).sum(0) - 1
-    return (batch_sizes.cumsum(0) - batch_sizes)[steps] + rows

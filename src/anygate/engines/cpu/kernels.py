@@ -73,14 +73,15 @@ def _emit_team(module: ir.Module, name: str, share: ir.Function) -> None:
 
 def _emit_prepared(module: ir.Module, layout: Layout, training: bool) -> None:
     """prepared(constants, x, z_x, output, saved, others, start0, start1 ..., last0, last1 ...) ->
-    i64: `forward` with the arguments in `constants`, unless the weights have changed since they were
-    packed: then 1.
+    i64: `forward` with the arguments in `constants`, unless the weights have changed since they
+    were packed: then 1.
 
     constants: what `forward_arguments` names, the addresses given here being 0; then the table of
     the weights, their number, the fingerprint that they had (or the sample, where the number after
-    it is not 0), threads, the bytes of a state and of a state at all steps. start0 ... and last0 ...
-    [B, H]: the states before the first step and after the last. output [T, B, H], or null for a
-    single step of inference. saved, others: as in `layer.Forward`, null in inference.
+    it is not 0), threads, the bytes of a state, and those of a state at all steps (training).
+    start0 ... and last0 ... [B, H]: the states before the first step and after the last. output
+    [T, B, H], or null for a single step of inference. saved, others: as in `layer.Forward`, null in
+    inference.
     """
     names = forward_arguments(layout.states)
     kinds = [PTR] * (6 + 2 * layout.states)

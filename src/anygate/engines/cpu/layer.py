@@ -17,7 +17,7 @@ from . import amx
 from .backward import backward_arguments
 from .compiler import Kernels, third_level_is_far
 from .forward import forward_arguments
-from .gradients import WayBack, last_rows
+from .gradients import WayBack
 from .memory import large
 from .packing import (
     Packed,
@@ -27,6 +27,7 @@ from .packing import (
     forward_weights,
     pack_vectors,
 )
+from .rows import last_state, offsets_of
 from .tile import WIDTH
 
 __all__ = [
@@ -128,7 +129,7 @@ def forward(
         inputs = 0
     packed_vectors = pack_vectors(vectors, target)
     masks = None if masks is None else masks.contiguous()
-    offsets = _offsets(batch_sizes)
+    offsets = offsets_of(batch_sizes)
     output = x.new_empty((*shape[:-1], hidden))
     saved = large((*shape[:-1], layout.saved * hidden), x) if training else None
     others = None
@@ -174,7 +175,7 @@ def forward(
     last = []
     for k, place in enumerate(places):
         running = others is None and k not in (0, layout.output)
-        last.append(place if running else _last(place, first, starts[k], batch_sizes, reverse))
+        last.append(place if running else last_state(place, first, starts[k], batch_sizes, reverse))
     return Forward(output, last, saved, others)
 
 
@@ -288,7 +289,7 @@ def backward(
     if packed_vectors is not None:
         grad_vectors = x.new_zeros((threads, *packed_vectors.shape))
     table = None if receive is None else _table(threads, steps, code.norms)
-    offsets = _offsets(batch_sizes)
+    offsets = offsets_of(batch_sizes)
     last = [t.data_ptr() for t in (*starts, *kept)]
     last += [_address(t) for t in (*step_grads, *grads)]
     arguments = _arguments(_BACKWARD + len(last))(
@@ -340,33 +341,9 @@ def _arguments(count: int) -> Any:
     return ctypes.c_int64 * count
 
 
-def _last(
-    kept: Tensor, like: Tensor, start: Tensor, batch_sizes: Tensor | None, reverse: bool
-) -> Tensor:
-    """A state of each row after the last step it took, of `kept` [T, B, H] or [N, H], in the shape
-    of `like`; of `start` if there was no step. A copy and never a view of one, which autograd would
-    let nobody change in place."""
-    if batch_sizes is None:
-        steps = kept.shape[0]
-        if not steps:
-            return start.view(like.shape).clone()
-        last = kept if steps == 1 else kept.select(0, 0 if reverse else -1)
-        return last.view(like.shape).clone()
-    if reverse:
-        return kept[: like.shape[-2]].view(like.shape).clone()
-    return kept[last_rows(batch_sizes).view(like.shape[:-1])]
-
-
 def _table(threads: int, steps: int, numbers: int) -> Tensor:
     """Zeros that measuring kernels write to, [threads, T, numbers]."""
     return torch.zeros(threads, steps, numbers, dtype=torch.float64)
-
-
-def _offsets(batch_sizes: Tensor | None) -> Tensor | None:
-    """The first row of each time step, and the number of all."""
-    if batch_sizes is None:
-        return None
-    return torch.cat([batch_sizes.new_zeros(1), batch_sizes.cumsum(0)])
 
 
 def _team(width: int, steps: int, batch: int, products: int, hidden: int) -> tuple[int, bool]:

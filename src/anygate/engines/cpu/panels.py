@@ -1,5 +1,5 @@
-"""Machine code that packs a weight for the forward loop: a transposition, which took torch ten times
-as long, and which every training step needs after the optimizer's."""
+"""Machine code that packs a weight for the forward loop, which every training step needs after the
+optimizer's: 8 us for [512, 192], where torch's transposition took 79 (Zen 4)."""
 
 from __future__ import annotations
 

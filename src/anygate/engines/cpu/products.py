@@ -14,7 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .emit import I32, I64, PTR, Emitter, Target, counted
+from .emit import I32, I64, PTR, Target, counted
 from .loops import GROUP, Loop, emit_product, integer
 from .tile import WIDTH
 

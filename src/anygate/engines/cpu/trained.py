@@ -1,5 +1,5 @@
-"""A layer that is trained again and again with inputs of one shape: all that depends on the shape is
-done once."""
+"""A layer that is trained again and again with inputs of one shape: all that depends on the shape
+is done once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ..again import gradients, have_memory, warn_once
-from ..checks import check_layer
 from ..openmp import team_size
 from ..protocol import Layer, load
 from .backward import backward_arguments
@@ -42,7 +41,7 @@ class Trained:
         self.ahead, _, self.team, _ = forward_plan(code, *self.sizes)
         self.back = backward_team(code, steps, batch, hidden)
         self.way = WayBack(code, *self.sizes, self.rows, self.reverse)
-        self.asked, self.output = team_size(), tuple(output)
+        self.asked, self.output, self.dtype = team_size(), tuple(output), x.dtype
         whole = self.rows * hidden
         self.kept = whole * (layout.saved + layout.states - 1)
         size = code.target.size
@@ -67,7 +66,7 @@ class Trained:
         if not self.single and team_size() != self.asked:
             return False
         for weight, shape in zip(weights, self.shapes, strict=True):
-            if weight.shape != shape or not weight.is_contiguous():
+            if weight.shape != shape or weight.dtype != self.dtype or not weight.is_contiguous():
                 return False
         if self.packed is None or [w.data_ptr() for w in weights] != self.packed[0]:
             self._pack(weights)
