@@ -4,13 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := runs/demo
-ANSWER := runs/claims-quick
 
 .PHONY: demo answer docs test test-all coverage check format bench clean help
 
 help:
 	@echo "make demo    compare five activations on handwritten digits, write $(DEMO)/report.html"
-	@echo "make answer  test what is said about activations in LSTMs, a quarter of an hour, write $(ANSWER)/claims.md"
+	@echo "make answer  test what is said about activations in LSTMs, a quarter of an hour"
 	@echo "make docs    build the site, docs/_build/index.html"
 	@echo "make test    run the tests"
 	@echo "make test-all   the same with the optional packages; make coverage: what the tests reach"
@@ -29,7 +28,7 @@ demo: $(READY)
 	$(BIN)/anygate compare tanh relu leaky_relu hard_tanh sigmoid --out $(DEMO)
 
 answer: $(READY)
-	$(BIN)/python -m studies --quick --out $(ANSWER)
+	$(BIN)/python -m studies run --quick
 
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from anygate.lab import answer
 from anygate.lab.settings import changed
 from anygate.lab.statistics import (
     Array,
@@ -20,7 +23,11 @@ from anygate.lab.study.trial import TrialSpec, one_thread, run_trial
 from anygate.lab.tasks import Settings, Task, find_task
 from anygate.lab.wording import printable
 
+PUBLISHED = Path(answer.__file__).with_suffix(".json")
+"""The file that `anygate show` quotes."""
+
 __all__ = [
+    "PUBLISHED",
     "Array",
     "Interval",
     "Settings",

@@ -40,7 +40,7 @@ def commit() -> str:
     names = [str(HERE / name) for name in FILES]
     try:
         changed = _git("status", "--porcelain", "--", *names)
-        found = _git("log", "-1", "--format=%H", "--", *names)
+        found = "" if changed else _git("log", "-1", "--format=%H", "--", *names)
     except (OSError, subprocess.CalledProcessError) as error:
         raise RulesChanged(
             "confirming runs need a git checkout, whose commit of the rules they record"

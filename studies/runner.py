@@ -13,11 +13,11 @@ from .arms import Arm
 from .lab import in_processes, machine, one_thread, run_trial
 from .rules import commit, digest, refuse_other_rules
 from .setups import SETUPS
-from .store import Runs, Store
+from .store import Run, Runs, Store
 
 __all__ = ["KEPT", "missing", "run", "run_one"]
 
-KEPT = 8
+KEPT = 6
 """Epochs of a curve that are kept."""
 
 
@@ -68,29 +68,30 @@ def run(
         else (run_one(*each) for each in until_the_end())
     )
     for arm, outcome in found:
-        lines: list[dict[str, Any]] = []
+        lines: list[Any] = []
         if arm.name not in named:
             named.add(arm.name)
             lines.append({"arm": arm.name, "settings": described(arm)})
-        store.append([*lines, {**outcome, "stretch": stretch}])
+        store.append([*lines, replace(outcome, stretch=stretch).line()])
         done += 1
         progress(done)
     return done
 
 
 def described(arm: Arm) -> dict[str, Any]:
-    """All settings of an arm, with its task, level and activations."""
+    """The settings of an arm where they are not the lab's own, with its task, level and
+    activations."""
     setup = SETUPS[arm.setup]
     return {
         "task": setup.task_name,
         "level": setup.level,
         "slots": dict(arm.slots),
-        **arm.settings.all(),
+        **arm.settings.describe(),
     }
 
 
-def run_one(arm: Arm, seed: int, device: str = "cpu") -> tuple[Arm, dict[str, Any]]:
-    """One run, as its line holds it but for the stretch."""
+def run_one(arm: Arm, seed: int, device: str = "cpu") -> tuple[Arm, Run]:
+    """One run; its stretch is not known here."""
     spec = arm.spec(seed)
     if device != "cpu":
         spec = replace(spec, settings=replace(spec.settings, device=device))
@@ -99,15 +100,16 @@ def run_one(arm: Arm, seed: int, device: str = "cpu") -> tuple[Arm, dict[str, An
     curve = [epoch.get("metric") for epoch in result["epochs"]]
     reached = [k for k, metric in enumerate(curve, 1) if arm.at.reached(metric)]
     diverged = result["diverged"]
-    return arm, {
-        "run": arm.name,
-        "seed": seed,
-        "reached": reached[0] if reached else None,
-        "diverged": None if diverged is None else diverged["epoch"],
-        "final": float(f"{result['final_metric']:.4g}"),
-        "curve": [None if v is None else float(f"{v:.3g}") for v in _thinned(curve)],
-        "seconds": round(timing["seconds_total"], 2),
-    }
+    return arm, Run(
+        arm.name,
+        seed,
+        reached[0] if reached else None,
+        None if diverged is None else diverged["epoch"],
+        float(f"{result['final_metric']:.4g}"),
+        tuple(None if v is None else float(f"{v:.3g}") for v in _thinned(curve)),
+        round(timing["seconds_total"], 1),
+        stretch=-1,
+    )
 
 
 def _thinned(curve: list[float | None]) -> list[float | None]:

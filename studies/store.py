@@ -1,10 +1,10 @@
 """The file of the runs: lines of JSON, to which every finished run is appended at once.
 
-A line is a stretch (date, machine, commit and digest of the rules), an arm with all its settings
-(once) or a run. A line is appended by one write under a lock, so that a process that is killed
-loses the runs in flight and nothing else, and two processes may write at the same time. A line that
-was cut off is passed over, and ended by the next writer. Of a run that was made twice the first
-counts: the same seed gives the same run.
+A line is a stretch (date, machine, commit and digest of the rules), an arm with its settings (once)
+or a run, a list of the fields of `Run`. It is appended by one write under a lock, so that a process
+that is killed loses the runs in flight and nothing else, and two processes may write at the same
+time. A line that was cut off is passed over, and ended by the next writer. Of a run that was made
+twice the first counts: the same seed gives the same run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ class Run:
     reached: the first epoch whose test metric is at the setup's level, None if none is. diverged:
     the epoch in which a loss or gradient was not finite, None if all were. final: the test metric
     at the end (of a diverged run the baseline, which says nothing). curve: the test metric at up to
-    eight epochs, evenly spread, the last one among them. stretch: the number of the stretch that
+    six epochs, evenly spread, the last one among them. stretch: the number of the stretch that
     made it.
     """
 
@@ -45,18 +45,9 @@ class Run:
     seconds: float
     stretch: int
 
-    def line(self) -> dict[str, Any]:
+    def line(self) -> list[Any]:
         """As the file holds it."""
-        return {
-            "run": self.arm,
-            "seed": self.seed,
-            "reached": self.reached,
-            "diverged": self.diverged,
-            "final": self.final,
-            "curve": list(self.curve),
-            "seconds": self.seconds,
-            "stretch": self.stretch,
-        }
+        return [*vars(self).values()]
 
 
 @dataclass
@@ -69,20 +60,13 @@ class Runs:
     stretches: list[dict[str, Any]] = field(default_factory=list)
     damaged: int = 0
 
-    def add(self, found: Mapping[str, Any]) -> None:
-        """Take in one line. Raises KeyError or TypeError for one that is none of the three."""
-        if "run" in found:
-            run = Run(
-                found["run"],
-                found["seed"],
-                found["reached"],
-                found["diverged"],
-                found["final"],
-                tuple(found["curve"]),
-                found["seconds"],
-                found["stretch"],
-            )
-            self.runs.setdefault(run.arm, {}).setdefault(run.seed, run)
+    def add(self, found: Any) -> None:
+        """Take in one line. Raises KeyError, TypeError or ValueError for one that is none of the
+        three."""
+        if isinstance(found, list):
+            name, seed, reached, diverged, final, curve, seconds, stretch = found
+            run = Run(name, seed, reached, diverged, final, tuple(curve), seconds, stretch)
+            self.runs.setdefault(name, {}).setdefault(seed, run)
         elif "arm" in found:
             self.arms.setdefault(found["arm"], found["settings"])
         else:
@@ -115,11 +99,11 @@ class Store:
                 continue
             try:
                 found.add(content)
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise StoreError(f"{self.path}, line {number}: {error!r}") from error
         return found
 
-    def append(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def append(self, lines: Iterable[Mapping[str, Any] | Sequence[Any]]) -> None:
         """Add lines, all of them or none."""
         text = "".join(
             json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n" for line in lines
