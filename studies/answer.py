@@ -247,8 +247,8 @@ _SAID = {  # activation -> (what is said, claim, part)
     "leaky_relu": (("Allows propagation of error for non-positive z", "leaky relu", "slope"),),
 }
 _AGAINST = {
-    "sigmoid": "(Its derivative is exp(-z) / (1 + exp(-z))^2, as above.) Off-centre: as candidate it can only add to the memory, which then shrinks by "
-    "forgetting alone. Its slope is at most 1/4.",
+    "sigmoid": "Off-centre: as candidate it can only add to the memory, which then shrinks by "
+    "forgetting alone. Its slope is at most 1/4: exp(-z) / (1 + exp(-z))^2, not as printed above.",
     "tanh": "It saturates on both sides, and what it writes in one step is at most 1: counting far "
     "needs many steps.",
     "hard_tanh": "Beyond -1 and 1 its slope is exactly zero: a unit there learns nothing from that "

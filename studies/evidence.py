@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 from .answer import label, slug
-from .effects import Effect, Outcome, Over
+from .effects import Comparison, Effect, Outcome, Over, judged_family
 from .experiments import STAGES
 from .grid import PLACES, UNITS, Cell
 from .history import CALIBRATION, STUDIES, runs_of
 from .judge import JudgedClaim, JudgedPart
+from .literature import PUBLISHED
+from .results import COMMITTED
 from .setups import SETUPS
 from .story import Story, setup_names
 
-__all__ = ["claim_page", "grid_page", "runs_page", "table"]
+__all__ = ["claim_page", "grid_page", "published_page", "runs_page", "table"]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -35,7 +38,7 @@ def claim_page(judged: JudgedClaim, picture: str | None) -> str:
         blocks += [
             f"![The effects of each part, by task]({picture})",
             "Orange: worse was shown; blue: better; green: the same within the margin; grey: not "
-            "judged, or not resolved. Intervals hold 95 % each and are not corrected; verdicts are.",
+            "judged, or not resolved. Intervals hold 95 % each, not corrected; verdicts are.",
         ]
     if claim.quotation:
         blocks.append(f"> {claim.quotation}")
@@ -81,23 +84,23 @@ def effects_table(effects: Iterable[Effect]) -> str:
             "usual final",
         )
     ]
-    for e in effects:
-        rows.append(
-            (
-                SETUPS[e.comparison.task].title,
-                f"{e.ratio:.2f} ({e.low:.2f} to {e.high:.2f})",
-                str(e.n),
-                _p(e.p),
-                _p(e.p_same),
-                "not judged yet" if e.outcome is Outcome.WAITING else str(e.outcome),
-                f"{e.reached.count} of {e.reached.n}",
-                f"{e.reference_reached.count} of {e.reference_reached.n}",
-                str(e.diverged),
-                str(e.reference_diverged),
-                f"{e.finals[0]:.3g}",
-                f"{e.finals[1]:.3g}",
-            )
+    rows += [
+        (
+            SETUPS[e.comparison.task].title,
+            f"{e.ratio:.2f} ({e.low:.2f} to {e.high:.2f})",
+            str(e.n),
+            _p(e.p),
+            _p(e.p_same),
+            "not judged yet" if e.outcome is Outcome.WAITING else str(e.outcome),
+            f"{e.reached.count} of {e.reached.n}",
+            f"{e.reference_reached.count} of {e.reference_reached.n}",
+            str(e.diverged),
+            str(e.reference_diverged),
+            f"{e.finals[0]:.3g}",
+            f"{e.finals[1]:.3g}",
         )
+        for e in effects
+    ]
     return table(rows)
 
 
@@ -144,6 +147,46 @@ def _cell(cell: Cell) -> Iterator[str]:
             f"Diverged at any setting: {cell.diverged}; the usual function at the same settings: "
             f"{cell.reference}."
         )
+
+
+# ---- published figures --------------------------------------------------------------------------
+
+
+def published_page(story: Story) -> str:
+    """What others found, and the arms here that come nearest."""
+    read = {
+        "source": "read in the source",
+        "quoted": "read in works that quote it",
+        "abstract": "read in its abstract",
+    }
+    blocks = [
+        "# Published figures, and ours beside them",
+        "A difference in setting is named with each: none of these is a replication.",
+    ]
+    for each in PUBLISHED:
+        blocks += [
+            f"## {each.source}",
+            f"Found there ({read[each.read]}): {each.found}.",
+            f"Differs: {each.differs}.",
+        ]
+        rows = [("ours", "against", "epochs, ratio", "n", "diverged", "other diverged")]
+        for arm, reference in each.ours:
+            comparison = Comparison(arm.setup, arm.name, (arm,), (reference,))
+            (effect,) = judged_family(story.results, [comparison])
+            if effect is not None and arm != reference:
+                rows.append(
+                    (
+                        f"`{arm.name}`",
+                        f"`{reference.name}`",
+                        f"{effect.ratio:.2f} ({effect.low:.2f} to {effect.high:.2f})",
+                        str(effect.n),
+                        str(effect.diverged),
+                        str(effect.reference_diverged),
+                    )
+                )
+        blocks.append(table(rows) if len(rows) > 1 else "Ours: not run yet.")
+    blocks.append("[The answer](../answer.md)")
+    return "\n\n".join(blocks) + "\n"
 
 
 # ---- all runs -----------------------------------------------------------------------------------
@@ -199,11 +242,15 @@ def runs_page(story: Story) -> str:
         "## The confirming run",
         table(stages),
         table(stretches) if len(stretches) > 1 else "It has not begun.",
-        "The rules (tasks, arms, claims, judges) are frozen by that commit: `python -m studies run` "
-        "refuses to go on under others. Its runs lie in `studies/results/confirming.jsonl`.",
+        "The rules (tasks, arms, claims, judges) are frozen by that commit: `python -m studies "
+        "run` refuses to go on under others. The runs: `studies/results/confirming.jsonl`.",
         "## Tasks",
         table(tasks),
         CALIBRATION[0].upper() + CALIBRATION[1:],
+        "## How often the intervals hold the truth",
+        "Simulated (`python -m studies.coverage`), nominal 95 %, when some runs fail. The measure "
+        "here, epochs with failures counted as all of them, keeps it; a final error would not.",
+        _coverage(),
         "## Superseded runs",
         "None of these counts for a verdict. Every arm of them lies in "
         "`studies/results/earlier.jsonl`.",
@@ -219,6 +266,16 @@ def runs_page(story: Story) -> str:
             blocks.append("\n".join(f"- {change};" for change in study.after))
     blocks.append("[The answer](../answer.md)")
     return "\n\n".join(blocks) + "\n"
+
+
+def _coverage() -> str:
+    held = json.loads((COMMITTED / "coverage.json").read_text(encoding="utf-8"))
+    rows = [("measure", "runs that fail", "seeds", "covered")]
+    rows += [
+        (row["measure"], f"{row['failing']:.0%}", str(row["seeds"]), f"{row['coverage']:.3f}")
+        for row in held["rows"]
+    ]
+    return table(rows)
 
 
 def page_name(judged: JudgedClaim) -> str:

@@ -7,11 +7,10 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from . import answer, pictures
 from .costs import Costs, load_costs
-from .evidence import claim_page, grid_page, page_name, runs_page, table
+from .evidence import claim_page, grid_page, page_name, published_page, runs_page, table
 from .grid import PLACES, UNITS
 from .publish import PUBLISHED, document
 from .results import Results, load
@@ -38,6 +37,7 @@ def files(results: Results, costs: Costs | None, readme: str) -> Iterator[tuple[
     yield "docs/answer.md", answer_page(story, set(drawn))
     yield "docs/evidence/grid.md", grid_page(story)
     yield "docs/evidence/runs.md", runs_page(story)
+    yield "docs/evidence/published.md", published_page(story)
     for judged in story.claims:
         chart = pictures.claim_picture(judged)
         image = None if chart is None else f"evidence_{answer.slug(judged.claim)}.svg"
@@ -48,7 +48,7 @@ def files(results: Results, costs: Costs | None, readme: str) -> Iterator[tuple[
     yield "README.md", readme_with(readme, story)
     yield (
         PUBLISHED.relative_to(ROOT).as_posix(),
-        json.dumps(_published(story), indent=1, ensure_ascii=False) + "\n",
+        json.dumps(document(story), indent=1, ensure_ascii=False) + "\n",
     )
 
 
@@ -103,14 +103,14 @@ def answer_page(story: Story, drawn: set[str]) -> str:
     blocks += [
         "## What to change with it",
         table(list(answer.changes(story))),
-        "Learning rates are those of a third, one and three times the task's that needed the fewest "
-        "epochs; divergences are counted over the map above.",
+        "Rates: which of a third, one and three times the task's needed the fewest epochs, on how "
+        "many tasks. Divergences are counted over the map above.",
         "## Reasons that no experiment shows",
         *answer.practice(),
         "## The evidence, claim by claim",
         "What is said, word for word, and the verdict of each part: *derived* follows from a "
         "formula; *supported in n of m tasks*; *counterexample found*; *not resolved*. No part "
-        "decides on the whole sentence.",
+        "decides on the whole sentence. [Published figures beside ours](evidence/published.md).",
         *(answer.card(judged) for judged in story.claims),
         "```{toctree}\n:hidden:\n:glob:\n\nevidence/*\n```",
     ]
@@ -133,15 +133,4 @@ def readme_with(readme: str, story: Story) -> str:
     )
     if count != 1:
         raise ValueError(f"README.md must hold {_BEGIN} and {_END} once")
-    return found
-
-
-def _published(story: Story) -> dict[str, Any]:
-    """What `anygate show` quotes: publish.py's sentences, and the answer on the five activations of
-    the question."""
-    found = document(story.results, story.costs)
-    for name in answer.QUESTIONED:
-        unit = answer.unit(story, name)
-        entry = found["activations"].setdefault(name, {"sentences": [], "withdrawn": []})
-        entry |= {"claimed": unit.claimed, "against": unit.against, "use": unit.use}
     return found

@@ -14,7 +14,7 @@ from .effects import Effect, Outcome, Over
 from .experiments import FACTORS, MAP_BIASES, MAP_CLIPS, MAP_RATES, MAP_SETUPS, map_arm
 from .grid import PLACES
 from .judge import JudgedClaim
-from .lag import load_lags
+from .lag import UNITS, WAYS, load_lags
 from .setups import SETUPS
 from .story import Story, name
 
@@ -180,29 +180,31 @@ def claim_picture(judged: JudgedClaim) -> Any:
 
 
 def _lags(story: Story) -> Any:
+    """dL/dc over the lag: all of it, and its direct part."""
     import altair as alt
 
-    held = load_lags()
-    if held is None:
-        return None
-    words = {"start": "at the start", "trained": "after training"}
+    words = {"start": "at the start, forget bias 1", "trained": "after training"}
     rows = [
-        {**row, "unit": name(row["unit"]), "when": words[row["when"]]}
-        for row in held["rows"]
-        if row["way"] != "total" and row["share"] > 0
+        {"unit": name(row["unit"]), "when": words[row["when"]], "way": row["way"], "lag": lag}
+        | {"share": share}
+        for row in load_lags()
+        for lag, share in enumerate(row["shares"])
+        if share > 0
     ]
-    scale = alt.Scale(type="log", domain=[1e-4, 2], clamp=True, nice=False)
+    if not rows:
+        return None
+    scale = alt.Scale(type="log", domain=[1e-4, 3], clamp=True, nice=False)
     axis = alt.Axis(values=[1e-4, 1e-3, 1e-2, 1e-1, 1], format="~e")
     return (
         alt.Chart(alt.Data(values=rows))
         .mark_line()
         .encode(
             alt.X("lag:Q", title="steps before the end"),
-            alt.Y("share:Q", title="share of dL/dc", scale=scale, axis=axis),
-            alt.Color("unit:N", title=None, sort=None),
-            alt.StrokeDash("way:N", title=None, sort=["direct", "through h"]),
+            alt.Y("share:Q", title="|dL/dc| over that at the end", scale=scale, axis=axis),
+            alt.Color("unit:N", title=None, sort=[name(unit) for unit in UNITS]),
+            alt.StrokeDash("way:N", title=None, sort=list(WAYS)),
         )
-        .properties(width=250, height=200)
+        .properties(width=260, height=210)
         .facet(column=alt.Column("when:N", title=None, sort=list(words.values())))
     )
 
@@ -304,8 +306,8 @@ PICTURES = (
     Picture(
         "answer_lag.svg",
         "The way of a gradient",
-        "dL/dc, some steps before the end: directly it is multiplied by forget gates alone; what "
-        "comes through h meets the activations' slopes.",
+        "dL/dc some steps before the end: the direct part is multiplied by forget gates alone; the "
+        "part through h meets the activations' slopes.",
         _lags,
     ),
     Picture(
