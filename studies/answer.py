@@ -39,30 +39,19 @@ def top(story: Story) -> str:
     """The answer in at most 120 words."""
     return "\n".join(
         (
-            "**Gates.** A gate multiplies: 0 lets nothing pass, 1 everything. Sigmoid has that "
-            f"range, and so has hard sigmoid ({_short(story, 'gate_activation', 'hard_sigmoid')}).",
-            "**Input and output.** tanh writes both signs around zero and bounds what an unbounded "
-            f"memory shows. Without its parts, times the epochs: {story.factors('candidate')}"
-            f"{story.so_far}.",
-            "**Just a nonlinearity?** No: five places, five jobs; along the memory a gradient "
-            "meets the forget gate's value and no activation's slope.",
-            f"**Change both?** Yes. Epochs over tanh's: ReLU {_short(story, BOTH, 'relu')}, hard "
-            f"tanh {_short(story, BOTH, 'hard_tanh')}, leaky ReLU "
-            f"{_short(story, BOTH, 'leaky_relu')}, by the task.",
-            f"**The price.** Diverged at high rates: ReLU {story.unstable()}. Elsewhere a fused "
-            "kernel is lost, not here.",
+            "- **Gates.** A gate multiplies: 0 lets nothing pass, 1 everything; sigmoid and hard "
+            "sigmoid have that range.",
+            "- **Input and output.** tanh writes both signs around zero and bounds what an "
+            "unbounded memory shows. Each part of it left out at the input, times the epochs: "
+            f"{story.factors('candidate')}{story.so_far}.",
+            "- **Just a nonlinearity?** No: five places, five jobs; along the memory a gradient "
+            "meets forget gates only.",
+            f"- **Change both?** Yes. ReLU: {story.brief(BOTH, 'relu')}; hard tanh: "
+            f"{story.brief(BOTH, 'hard_tanh')}; leaky ReLU: {story.brief(BOTH, 'leaky_relu')}.",
+            f"- **The risk.** Diverged at high rates: {story.risk()}. Elsewhere a fused kernel is "
+            "lost, here not.",
         )
     )
-
-
-def _short(story: Story, place: str, unit: str) -> str:
-    """The range of the ratios, and the outcome where there is one."""
-    said = story.compared(place, unit)
-    span, _, _ = said.partition(" times ")
-    if "(" in span:  # judged: the outcome stands before the range
-        outcome, _, span = span.partition(" (")
-        return f"{span}, {outcome}"
-    return span
 
 
 def lines(story: Story) -> list[str]:
@@ -196,7 +185,7 @@ def label(key: str) -> str:
 
 def _counts(part: JudgedPart) -> str:
     if part.verdict is Verdict.SUPPORTED and part.effects:
-        return f" ({len(part.supporting)}/{_telling(part)})"
+        return f" ({len(part.supporting)} of {_telling(part)})"
     if part.verdict is Verdict.COUNTEREXAMPLE and part.effects:
         return f" ({len(part.contrary)} against, {len(part.supporting)} for)"
     return ""

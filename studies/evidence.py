@@ -74,30 +74,25 @@ def effects_table(effects: Iterable[Effect]) -> str:
             "epochs, ratio",
             "n",
             "p",
-            "p of the same",
+            "p, same",
             "outcome",
             "reached",
-            "usual reached",
             "diverged",
-            "usual diverged",
-            "final, median",
-            "usual final",
+            "at the end",
         )
     ]
     rows += [
         (
-            SETUPS[e.comparison.task].title,
+            e.comparison.task,
             f"{e.ratio:.2f} ({e.low:.2f} to {e.high:.2f})",
             str(e.n),
             _p(e.p),
             _p(e.p_same),
             "not judged yet" if e.outcome is Outcome.WAITING else str(e.outcome),
-            f"{e.reached.count} of {e.reached.n}",
-            f"{e.reference_reached.count} of {e.reference_reached.n}",
-            str(e.diverged),
-            str(e.reference_diverged),
-            f"{e.finals[0]:.3g}",
-            f"{e.finals[1]:.3g}",
+            f"{e.reached.count} of {e.reached.n}, usual {e.reference_reached.count}"
+            f" of {e.reference_reached.n}",
+            f"{e.diverged}, usual {e.reference_diverged}",
+            f"{e.finals[0]:.3g}, usual {e.finals[1]:.3g}",
         )
         for e in effects
     ]

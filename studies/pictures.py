@@ -225,7 +225,7 @@ def _map(story: Story) -> Any:
             rows.append(
                 {
                     "unit": name(unit),
-                    "where": f"{SETUPS[setup].title}, {word}",
+                    "where": f"{SETUPS[setup].task.steps} steps, {word}",
                     "rate": {1 / 3: "1/3", 1.0: "1", 3.0: "3"}[rate],
                     "bias": f"{bias:g}",
                     "fill": _shade(bad / runs),
@@ -313,8 +313,8 @@ PICTURES = (
     Picture(
         "answer_map.svg",
         "Where training diverges",
-        "Runs that left the finite numbers, by task, clipping, learning rate and forget bias, with "
-        "the activation in both places.",
+        "Runs of the adding problem that left the finite numbers, by its steps, clipping, learning "
+        "rate and forget bias, with the activation in both places.",
         _map,
     ),
     Picture(

@@ -94,21 +94,33 @@ class Story:
 
     def compared(self, place: str, unit: str) -> str:
         """Slower or faster, on how many tasks, and the range of the ratios."""
-        cell = self.grid[place, unit]
-        telling = [e for e in cell.effects if e.outcome is not Outcome.NOTHING]
-        if not telling:
+        span, outcome = self._compared(place, unit)
+        if not span:
             return "not measured yet"
         usual = "the sigmoid" if place == "gate_activation" else "tanh"
+        times = f"{span} times {usual}'s epochs"
+        if not outcome:
+            return f"{times}, by the task (so far, {self.grid[place, unit].seeds} seeds)"
+        return f"{outcome} ({times})"
+
+    def brief(self, place: str, unit: str) -> str:
+        """The outcome alone; before it is judged, the range."""
+        span, outcome = self._compared(place, unit)
+        return outcome or (f"{span} times the epochs so far" if span else "not measured yet")
+
+    def _compared(self, place: str, unit: str) -> tuple[str, str]:
+        """The range of the ratios, and the outcome where it is judged."""
+        telling = [e for e in self.grid[place, unit].effects if e.outcome is not Outcome.NOTHING]
+        if not telling:
+            return "", ""
         low, high = (number(f(e.ratio for e in telling)) for f in (min, max))
-        span = f"{low} to {high} times {usual}'s epochs"
-        found = tally(telling)
+        span, found = f"{low} to {high}", tally(telling)
         if Outcome.WAITING in found:
-            return f"{span}, by the task (so far, {cell.seeds} seeds)"
+            return span, ""
         words = {Outcome.WORSE: "slower", Outcome.BETTER: "faster", Outcome.SAME: "the same"}
         told = [f"{w} on {len(found[o])}" for o, w in words.items() if o in found]
-        if not told:
-            return f"no difference shown on {len(telling)} tasks ({span})"
-        return f"{', '.join(told)} of {len(telling)} tasks ({span})"
+        shown = f"{', '.join(told)} of" if told else "no difference shown on"
+        return span, f"{shown} {len(telling)} tasks"
 
     def factors(self, place: str) -> str:
         """The cost of leaving out each part of tanh, over the tasks."""
@@ -140,6 +152,13 @@ class Story:
         if not all(map(self.results.of, arms)):
             return None
         return Share(*self.results.diverged(arms))
+
+    def risk(self) -> str:
+        """ReLU's divergences beside tanh's, over the map."""
+        relu, tanh = self.mapped("relu"), self.mapped("tanh")
+        if relu is None or tanh is None:
+            return "not measured yet"
+        return f"ReLU {relu.count} of {relu.n} runs, tanh {tanh.count} of {tanh.n}"
 
     def unstable(self) -> str:
         """ReLU's divergences beside tanh's, with and without clipping."""
