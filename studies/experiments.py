@@ -194,13 +194,12 @@ def _stage(name: str, title: str, arms: Iterable[Arm]) -> Stage:
 STAGES = (
     _stage(
         "core",
-        "centring, slope and amplitude; slot and activation; tanh at half its rate",
+        "centring, slope and amplitude; the activations of the question",
         (
             *(arm(setup) for setup in CORE),
             *_factorials(FACTORED, ("candidate", "cell_output")),
             *(grid(s, BOTH, a) for s in CORE for a in ("sigmoid", *QUESTION)),
             *(grid(s, p, "relu") for s in CORE for p in PLACES),
-            *(rated(s, "tanh", HALF) for s in CORE),
         ),
     ),
     _stage(
@@ -220,8 +219,11 @@ STAGES = (
     ),
     _stage(
         "rates",
-        "the five activations of the question at three rates",
-        (rated(s, a, r) for s in CORE for a in TUNED for r in RATES),
+        "the five activations of the question at three rates; tanh at half its rate",
+        (
+            *(rated(s, a, r) for s in CORE for a in TUNED for r in RATES),
+            *(rated(s, "tanh", HALF) for s in CORE),
+        ),
     ),
     _stage(
         "tasks",
