@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from . import answer, pictures
 from .costs import Costs, load_costs
@@ -24,15 +25,17 @@ BEFORE_EVIDENCE = 1500
 _BEGIN, _END = "<!-- answer: begin -->", "<!-- answer: end -->"
 
 
-def files(results: Results, costs: Costs | None, readme: str) -> Iterator[tuple[str, str]]:
+def files(
+    results: Results,
+    costs: Costs | None,
+    readme: str,
+    draw: Callable[[Any], str] = pictures.svg,
+) -> Iterator[tuple[str, str]]:
     """Every generated file: its path in the checkout and its text. `readme` is the README as it
-    is, whose ten lines are exchanged."""
+    is, whose ten lines are exchanged; `draw` makes the text of a picture of its chart."""
     story = Story(results, costs)
-    drawn = {}
-    for picture in pictures.PICTURES:
-        chart = picture.chart(story)
-        if chart is not None:
-            drawn[picture.file] = pictures.svg(chart)
+    charts = {picture.file: picture.chart(story) for picture in pictures.PICTURES}
+    drawn = {name: draw(chart) for name, chart in charts.items() if chart is not None}
     yield from ((f"docs/images/{name}", text) for name, text in drawn.items())
     yield "docs/answer.md", answer_page(story, set(drawn))
     yield "docs/evidence/grid.md", grid_page(story)
@@ -42,14 +45,12 @@ def files(results: Results, costs: Costs | None, readme: str) -> Iterator[tuple[
         chart = pictures.claim_picture(judged)
         image = None if chart is None else f"evidence_{answer.slug(judged.claim)}.svg"
         if image is not None:
-            yield f"docs/images/{image}", pictures.svg(chart)
+            yield f"docs/images/{image}", draw(chart)
         text = claim_page(judged, image and f"../images/{image}")
         yield f"docs/evidence/{page_name(judged)}", text
     yield "README.md", readme_with(readme, story)
-    yield (
-        PUBLISHED.relative_to(ROOT).as_posix(),
-        json.dumps(document(story), indent=1, ensure_ascii=False) + "\n",
-    )
+    quoted = json.dumps(document(story), indent=1, ensure_ascii=False)
+    yield PUBLISHED.relative_to(ROOT).as_posix(), quoted + "\n"
 
 
 def write(root: Path = ROOT) -> list[str]:

@@ -3,6 +3,8 @@ words beside it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -18,7 +20,7 @@ from .lag import UNITS, WAYS, load_lags
 from .setups import SETUPS
 from .story import Story, name
 
-__all__ = ["PICTURES", "Picture", "claim_picture", "svg"]
+__all__ = ["PICTURES", "Picture", "claim_picture", "digest", "svg"]
 
 Row = dict[str, Any]
 WORSE, BETTER, PLAIN = "#d55e00", "#0072b2", "#1b1f24"
@@ -39,17 +41,38 @@ class Picture:
     chart: Callable[[Story], Any]
 
 
+def specification(chart: Any) -> dict[str, Any]:
+    """A chart on white, in the colours of the reports; four digits of every number."""
+    from anygate.lab.report.style import HUES, config
+
+    spec: dict[str, Any] = _rounded(chart.to_dict(validate=False))
+    spec["config"] = {**config(), "background": "#ffffff", "range": {"category": list(HUES)}}
+    spec["padding"] = 8
+    return spec
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _rounded(held) for key, held in value.items()}
+    return [_rounded(held) for held in value] if isinstance(value, list) else value
+
+
+def digest(chart: Any) -> str:
+    """Of what is drawn: the same on every machine, while an SVG follows its fonts."""
+    text = json.dumps(specification(chart), sort_keys=True)
+    return f"<!-- {hashlib.sha256(text.encode()).hexdigest()[:16]} -->"
+
+
 def svg(chart: Any) -> str:
-    """A chart as SVG on white, in the colours of the reports."""
+    """A chart as SVG, with its digest at the end."""
     import vl_convert
 
     from anygate.lab.report.export import VL_VERSION
-    from anygate.lab.report.style import HUES, config
 
-    spec = chart.to_dict(validate=False)
-    spec["config"] = {**config(), "background": "#ffffff", "range": {"category": list(HUES)}}
-    spec["padding"] = 8
-    return str(vl_convert.vegalite_to_svg(spec, vl_version=VL_VERSION))
+    drawn = vl_convert.vegalite_to_svg(specification(chart), vl_version=VL_VERSION)
+    return f"{drawn}{digest(chart)}\n"
 
 
 # ---- forests ------------------------------------------------------------------------------------
