@@ -48,8 +48,8 @@ def top(story: Story) -> str:
             "meets forget gates only.",
             f"- **Change both?** Yes. ReLU: {story.brief(BOTH, 'relu')}; hard tanh: "
             f"{story.brief(BOTH, 'hard_tanh')}; leaky ReLU: {story.brief(BOTH, 'leaky_relu')}.",
-            f"- **The risk.** Diverged at high rates: {story.risk()}. Elsewhere a fused kernel is "
-            "lost, here not.",
+            f"- **The risk.** Diverged over a map of rates and lengths: {story.risk()}. Elsewhere "
+            "a fused kernel is lost, here not.",
         )
     )
 
@@ -69,13 +69,15 @@ def lines(story: Story) -> list[str]:
         f"{story.so_far}.",
         f"Both can be changed. ReLU in both places: {story.compared(BOTH, 'relu')}. It never "
         "saturates above zero, has no slope below, and nothing bounds what it writes.",
-        f"So runs with ReLU can diverge. Of those at high learning rates did: {story.unstable()}.",
+        f"So runs with ReLU can diverge; over a map of rates, biases and clipping: "
+        f"{story.unstable()}.",
         f"Hard tanh, tanh with corners: {story.compared(BOTH, 'hard_tanh')}. Its slope is exactly "
         "zero beyond -1 and 1.",
         "Leaky ReLU, which lets an error through below zero: "
         f"{story.compared(BOTH, 'leaky_relu')}.",
-        "With the activation change the learning rate, the clipping and the forget bias: a claim "
-        "on activations is a claim on rates.",
+        "With the activation try other learning rates: a claim on activations is a claim on rates. "
+        f"Diverged with ReLU: {story.clipping('relu')}; at a forget bias of "
+        f"{story.biases('relu')}.",
         "Elsewhere the price of leaving tanh is the lost fused kernel; here every formula has one. "
         f"A training step with ReLU over one with tanh: {story.cost('relu')}.",
     ]
@@ -93,7 +95,13 @@ _ALWAYS = {
 
 def changes(story: Story) -> Iterator[tuple[str, ...]]:
     """A row for each activation in both places: rate, clipping, forget bias, initial weights."""
-    yield "in both places", "best rate, by tasks", "diverged: clipping", "forget bias", "start"
+    yield (
+        "in both places",
+        "best rate, by tasks",
+        "diverged, by clipping",
+        "diverged, by forget bias",
+        "start",
+    )
     for unit in TABLE:
         yield (
             f"[{name(unit)}](activations/{unit}.md)",
@@ -251,9 +259,9 @@ _USE = {
     "tanh": "Its places are candidate and cell output; keep it unless you have a reason and a "
     "comparison.",
     "hard_tanh": "Try it where tanh's range is wanted and every operation counts.",
-    "relu": "Try it with clipped gradients and several learning rates, in both places or at the "
-    "output, and watch the largest |c| (anygate.record).",
-    "leaky_relu": "Try it where ReLU's units die; clip as for ReLU.",
+    "relu": "Try it on short sequences and with several learning rates, and watch the largest |c| "
+    "(anygate.record).",
+    "leaky_relu": "Try it where ReLU's units die, with the same care.",
 }
 QUESTIONED = tuple(_SAID)
 

@@ -13,7 +13,7 @@ from .judge import JudgedClaim
 from .results import Results
 from .setups import CORE
 
-__all__ = ["PLACES", "UNITS", "Cell", "cells", "fits", "tally"]
+__all__ = ["PLACES", "UNITS", "Cell", "cells", "tally"]
 
 PLACES = {
     "gate_activation": "in all three gates",
@@ -110,8 +110,8 @@ def tally(effects: Iterable[Effect]) -> dict[Outcome, list[str]]:
 
 
 def cells(results: Results, claims: Sequence[JudgedClaim]) -> dict[tuple[str, str], Cell]:
-    """(place, activation) -> its cell. An effect has the outcome that its claim gave it; cells that
-    are in no claim are a family each."""
+    """(place, activation) -> its cell. An effect has the outcome that its claim gave it (the first
+    that has judged it); cells that are in no claim are a family each."""
     known = _effects(claims)
     planned = list(dict.fromkeys(arm for arm, _ in trials()))
     found = {}
@@ -125,13 +125,12 @@ def cells(results: Results, claims: Sequence[JudgedClaim]) -> dict[tuple[str, st
 
 
 def _effects(claims: Sequence[JudgedClaim]) -> dict[tuple[tuple[Arm, ...], ...], Effect]:
-    """Of every comparison at one rate; the first claim with it counts."""
+    """Of every comparison at one rate; the first claim counts that has judged it, else the first."""
     found: dict[tuple[tuple[Arm, ...], ...], Effect] = {}
-    for claim in claims:
-        for part in claim.parts:
-            for effect in part.effects:
-                if effect is not None and not effect.comparison.own_rate:
-                    found.setdefault(_key(effect.comparison), effect)
+    effects = [e for claim in claims for part in claim.parts for e in part.effects if e is not None]
+    for effect in sorted(effects, key=lambda e: e.outcome is Outcome.WAITING):
+        if not effect.comparison.own_rate:
+            found.setdefault(_key(effect.comparison), effect)
     return found
 
 
@@ -164,8 +163,3 @@ def _diverged(
         return None, None
     arms, references = zip(*ran, strict=True)
     return Share(*results.diverged(arms)), Share(*results.diverged(references))
-
-
-def fits(claims: Sequence[JudgedClaim], claim: str, part: str) -> str:
-    """The verdict's words of one part."""
-    return next(c for c in claims if c.claim.key == claim).part(part).words

@@ -36,7 +36,7 @@ def number(value: float) -> str:
     """Two digits, as a reader takes them in: 0.62, 1.5, 12."""
     if not math.isfinite(value):
         return "any number of"
-    return f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:.2g}"
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,16 @@ class Story:
         return f"ReLU {relu.count} of {relu.n} runs, tanh {tanh.count} of {tanh.n}"
 
     def unstable(self) -> str:
-        """ReLU's divergences beside tanh's, with and without clipping."""
+        """ReLU's divergences beside tanh's, by the length of the task."""
         told = []
-        for clip, word in ((1.0, "clipped"), (0.0, "unclipped")):
-            relu, tanh = (self.mapped(u, clips=(clip,)) for u in ("relu", "tanh"))
+        for setup in MAP_SETUPS:
+            relu, tanh = (self.mapped(u, setups=(setup,)) for u in ("relu", "tanh"))
             if relu and tanh:
-                told.append(f"{word} {relu.count} of {relu.n} (tanh {tanh.count} of {tanh.n})")
-        return "; ".join(told) or "not measured yet"
+                steps = SETUPS[setup].task.steps
+                told.append(
+                    f"{relu.count} of {relu.n} with {steps} steps (tanh {tanh.count} of {tanh.n})"
+                )
+        return ", ".join(told) or "not measured yet"
 
     # ---- what to change -------------------------------------------------------------------------
 
@@ -178,7 +181,7 @@ class Story:
             arms = {rate: rated(setup, unit, rate) for rate in RATES}
             seeds = self.results.common(*arms.values())
             if not seeds:
-                continue
+                return "not run yet"
             means = {}
             for rate, each in arms.items():
                 runs = [self.results.run(each, seed) for seed in seeds]
@@ -189,8 +192,6 @@ class Story:
                 )
             best = min(means, key=lambda rate: (means[rate], abs(math.log(rate))))
             votes[best] = votes.get(best, 0) + 1
-        if not votes:
-            return "not run yet"
         order = sorted(votes.items(), key=lambda pair: -pair[1])
         return ", ".join(f"{_factor(rate)} on {count}" for rate, count in order)
 
@@ -201,7 +202,7 @@ class Story:
             return "not run yet"
         return ", ".join(
             f"{word} {share.count} of {share.n}"
-            for word, share in zip(("with", "without"), found, strict=True)
+            for word, share in zip(("clipped", "not clipped"), found, strict=True)
             if share
         )
 
