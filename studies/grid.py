@@ -125,9 +125,10 @@ def cells(results: Results, claims: Sequence[JudgedClaim]) -> dict[tuple[str, st
 
 
 def _effects(claims: Sequence[JudgedClaim]) -> dict[tuple[tuple[Arm, ...], ...], Effect]:
-    """Of every comparison at one rate; the first claim counts that has judged it, else the first."""
+    """Of every comparison at one rate, as the first claim that has judged it has it."""
     found: dict[tuple[tuple[Arm, ...], ...], Effect] = {}
-    effects = [e for claim in claims for part in claim.parts for e in part.effects if e is not None]
+    parts = [part for claim in claims for part in claim.parts]
+    effects = [e for part in parts for e in part.effects if e is not None]
     for effect in sorted(effects, key=lambda e: e.outcome is Outcome.WAITING):
         if not effect.comparison.own_rate:
             found.setdefault(_key(effect.comparison), effect)
