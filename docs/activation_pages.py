@@ -86,14 +86,27 @@ def _page(activation: Activation) -> Iterator[str]:
     yield ""
     yield from _sheet(activation)
     yield ""
+    yield from _measured(activation.name)
+
+
+def _measured(name: str) -> Iterator[str]:
+    """What is claimed of it, what speaks against it, when to use it; and every measurement."""
+    found = measured(name)
+    parts = () if found is None else (found.claimed, found.against, found.use)
+    titles = ("Advantages, as claimed, with verdicts", "Disadvantages", "When to use it, and where")
+    for title, part in zip(titles, parts, strict=False):
+        if part:
+            yield f"## {title}"
+            yield ""
+            yield from (f"- {_plain(sentence)}" for sentence in part)
+            yield ""
     yield "## Measured in an LSTM"
     yield ""
-    found = measured(activation.name)
     if found is None:
-        yield f"Nothing yet. To measure it: `anygate compare tanh {activation.name}`."
+        yield f"Nothing yet. To measure it: `anygate compare tanh {name}`."
     else:
         for sentence in (*found.sentences, *(f"Withdrawn: {w}." for w in found.withdrawn)):
-            yield f"- {sentence}"
+            yield f"- {_plain(sentence)}"
         yield ""
-        yield f"({found.run})"
+        yield f"({found.run}) [The answer](../answer.md) has the evidence."
     yield ""

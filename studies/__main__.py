@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     command("list", _list, "the claims, part by part")
     costs = command("costs", _costs, "time activations, each in processes of its own")
     costs.add_argument("--rounds", type=int, default=5, metavar="N", help="to add (default 5)")
+    command("page", _page, "write the answer, its evidence and pictures, and what they quote")
     published = command("publish", _publish, "write what `anygate show` quotes into the package")
     published.add_argument("--file", type=Path, metavar="FILE", help="another file of runs")
     return made
@@ -229,6 +230,14 @@ def _list(options: argparse.Namespace) -> int:
 def _costs(options: argparse.Namespace) -> int:
     found = add_rounds(options.rounds)
     print(f"{len(found.rounds)} rounds in {COMMITTED / 'costs.json'}")
+    return 0
+
+
+def _page(options: argparse.Namespace) -> int:
+    from .page import write
+
+    for name in write() or ["nothing has changed"]:
+        print(name)
     return 0
 
 

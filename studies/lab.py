@@ -19,7 +19,7 @@ from anygate.lab.statistics import (
 from anygate.lab.study.executors import in_processes
 from anygate.lab.study.machine import cores, machine
 from anygate.lab.study.progress import progress_bar
-from anygate.lab.study.trial import TrialSpec, one_thread, run_trial
+from anygate.lab.study.trial import Model, TrialSpec, one_thread, run_trial, seeded
 from anygate.lab.tasks import Settings, Task, find_task
 from anygate.lab.wording import printable
 
@@ -30,6 +30,7 @@ __all__ = [
     "PUBLISHED",
     "Array",
     "Interval",
+    "Model",
     "Settings",
     "Task",
     "TrialSpec",
@@ -47,5 +48,6 @@ __all__ = [
     "progress_bar",
     "random_effects",
     "run_trial",
+    "seeded",
     "spending",
 ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .answer import QUESTIONED, unit
 from .arms import BOTH, arm
 from .claims import against_usual
 from .costs import SIZES, Costs
@@ -16,8 +18,9 @@ from .experiments import MAP_CLIPS, MAP_SETUPS, grid, trials
 from .lab import PUBLISHED
 from .results import Results
 from .setups import CORE, SETUPS
+from .story import Story
 
-__all__ = ["PUBLISHED", "publish", "sentences"]
+__all__ = ["PUBLISHED", "document", "publish", "sentences"]
 
 UNITS = ("sigmoid", "relu", "leaky_relu", "hard_tanh", "softsign", "identity")
 GATES = ("hard_sigmoid",)
@@ -31,11 +34,24 @@ _PLACES = {
 
 def publish(results: Results, costs: Costs | None, path: Path = PUBLISHED) -> None:
     """Write the sentences of all activations."""
+    text = json.dumps(document(Story(results, costs)), indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def document(story: Story) -> dict[str, Any]:
+    """All that is written. Raises ValueError without a run."""
+    results = story.results
     if not results.held.count:
         raise ValueError("there are no runs to publish")
     last = results.stretches[-1]
     settings = list(results.held.arms.values())
-    document: dict[str, Any] = {
+    activations = {
+        name: {"sentences": list(sentences(name, results, story.costs)), "withdrawn": []}
+        for name in ("tanh", *UNITS, *GATES)
+    }
+    for name in QUESTIONED:
+        activations[name] |= asdict(unit(story, name))
+    return {
         "schema": 1,
         "run": {
             "command": "python -m studies run",
@@ -46,13 +62,8 @@ def publish(results: Results, costs: Costs | None, path: Path = PUBLISHED) -> No
             "longest": max(SETUPS[name].task.steps for name in SETUPS),
             "hidden_sizes": sorted({row["hidden_size"] for row in settings}),
         },
-        "activations": {
-            name: {"sentences": found, "withdrawn": []}
-            for name in ("tanh", *UNITS, *GATES)
-            if (found := list(sentences(name, results, costs)))
-        },
+        "activations": {n: found for n, found in activations.items() if any(found.values())},
     }
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def sentences(name: str, results: Results, costs: Costs | None) -> Iterator[str]:

@@ -106,6 +106,12 @@ def _quoted(label: str, found: Measured | None) -> Iterator[str]:
     if found is None:
         yield f"  nothing yet; to measure it: anygate compare tanh {shlex.quote(label)}"
         return
-    paragraphs = [*found.sentences, *(f"Withdrawn: the verdict on {w}." for w in found.withdrawn)]
+    paragraphs = [
+        *(f"Claimed: {text}" for text in found.claimed),
+        *(f"Against it: {text}" for text in found.against),
+        *(f"Use: {text}" for text in found.use),
+        *found.sentences,
+        *(f"Withdrawn: the verdict on {w}." for w in found.withdrawn),
+    ]
     for text in (*paragraphs, f"({found.run})"):
         yield textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    ")

@@ -1,7 +1,7 @@
 """The results of the project's own studies on an activation, as `anygate show` quotes them.
 
 The sentences lie beside this file, generated from the committed results by
-``python -m studies publish``; the evidence for them is docs/claims.md of the repository.
+``python -m studies publish``; the evidence for them is docs/answer.md of the repository.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ __all__ = ["Measured", "measured"]
 @dataclass(frozen=True)
 class Measured:
     """The measurements of one activation in an LSTM. sentences: plain ones with figures. withdrawn:
-    statements on it whose verdict was withdrawn. run: the command, date and commit of the run, how
+    statements on it whose verdict was withdrawn. claimed, against, use: its advantages as they are
+    claimed, with verdicts; what speaks against it; when to use it and in which slot (of the five
+    that the question names). run: the command, date and commit of the run, how
     large it was, and the command that repeats it in a checkout."""
 
     sentences: tuple[str, ...]
     withdrawn: tuple[str, ...]
     run: str
+    claimed: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+    use: tuple[str, ...] = ()
 
 
 def measured(name: str) -> Measured | None:
@@ -42,6 +47,11 @@ def _read_results() -> dict[str, Measured]:
         f"to repeat it in a checkout: {run['repeat']}"
     )
     return {
-        name: Measured(tuple(found["sentences"]), tuple(found["withdrawn"]), about)
+        name: Measured(
+            tuple(found["sentences"]),
+            tuple(found["withdrawn"]),
+            about,
+            *(tuple(found.get(key, ())) for key in ("claimed", "against", "use")),
+        )
         for name, found in document["activations"].items()
     }
