@@ -55,7 +55,7 @@ def command(door: str, folder: Path, work: Path) -> list[str]:
 
 
 def trials(folder: Path) -> dict[str, str]:
-    """What the folder holds of finished trials; raises for one that is not whole."""
+    """The finished trials that the folder holds; raises for one that is not whole."""
     found = {}
     for path in sorted((folder / "trials").glob("*.json")) if folder.exists() else []:
         found[path.name] = path.read_text(encoding="utf-8")

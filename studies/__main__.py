@@ -138,7 +138,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def status(results: Results) -> dict[str, Any]:
-    """How far the run is. seeds: with how many all arms of the stage ran."""
+    """The state of the run. seeds: with how many all arms of the stage ran."""
     stages = []
     for stage in STAGES:
         bad, runs = results.diverged(stage.arms)

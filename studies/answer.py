@@ -213,7 +213,7 @@ def _cut(text: str, words: int) -> str:
 
 @dataclass(frozen=True)
 class Unit:
-    """What the page of an activation says of it: the advantages that are claimed, with verdicts;
+    """The text on the page of an activation: the advantages that are claimed, with verdicts;
     what speaks against it; when to use it, and where."""
 
     claimed: tuple[str, ...]

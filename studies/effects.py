@@ -92,7 +92,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Share:
-    """How many of n runs, with the exact interval of Clopper and Pearson at 95 %."""
+    """A number of n runs, with the exact interval of Clopper and Pearson at 95 %."""
 
     count: int
     n: int

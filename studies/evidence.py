@@ -148,7 +148,7 @@ def _cell(cell: Cell) -> Iterator[str]:
 
 
 def published_page(story: Story) -> str:
-    """What others found, and the arms here that come nearest."""
+    """Figures that others found, and the arms here that come nearest."""
     read = {
         "source": "read in the source",
         "quoted": "read in works that quote it",
@@ -188,7 +188,7 @@ def published_page(story: Story) -> str:
 
 
 def runs_page(story: Story) -> str:
-    """How far the confirming run is, how it is made, and every run before it."""
+    """The state of the confirming run, the way it is made, and every run before it."""
     results = story.results
     stages = [("stage", "what", "arms", "seeds complete", "runs", "diverged")]
     for stage in STAGES:

@@ -1,4 +1,4 @@
-"""What was run before the confirming run, and what was changed after which result.
+"""The runs before the confirming run, and the changes after each result.
 
 Every run is listed in results/earlier.jsonl, an arm a line. None of them counts for a verdict: with
 their results known the questions were sharpened, the tasks made smaller, the statistics replaced
@@ -132,6 +132,6 @@ def listed(path: Path = COMMITTED / "earlier.jsonl") -> list[dict[str, Any]]:
 
 
 def runs_of(study: str) -> Share:
-    """How many of a study's runs diverged."""
+    """The number of a study's runs that diverged."""
     rows = [row for row in listed() if row["study"] == study]
     return Share(sum(len(row["diverged"]) for row in rows), sum(len(row["seeds"]) for row in rows))

@@ -1,5 +1,5 @@
-"""What `anygate show` says of an activation: sentences made of the committed results, in a file of
-the package."""
+"""The words of `anygate show` on an activation: sentences made of the committed results, in a file
+of the package."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Results:
 
     @property
     def stretches(self) -> list[dict[str, Any]]:
-        """When, on which machine and by which rules runs were made."""
+        """The time, machine and rules of each stretch of runs."""
         return self.held.stretches
 
     @cached_property
@@ -68,7 +68,7 @@ class Results:
         return self.held.arms[arm.name]
 
     def diverged(self, arms: Iterable[Arm]) -> tuple[int, int]:
-        """How many runs of these arms diverged, and of how many."""
+        """The number of runs of these arms that diverged, and of all."""
         runs = [run for arm in arms for run in self.of(arm)]
         return sum(run.diverged is not None for run in runs), len(runs)
 

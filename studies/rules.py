@@ -53,6 +53,12 @@ AMENDMENTS = (
         "wording only: the parts CIFG and peepholes said worse where their rule expects not worse; "
         "and a year that could not be confirmed left the citation of the answer",
     ),
+    Amendment(
+        "23840ddb18b17043",
+        "a29e697fd942db84",
+        "the first look at the stages `core`, `map` and `slots`",
+        "the wording of three docstrings, in effects.py and results.py",
+    ),
 )
 """In their order."""
 

@@ -145,7 +145,8 @@ class Story:
         biases: Sequence[float] = MAP_BIASES,
         clips: Sequence[float] = MAP_CLIPS,
     ) -> Share | None:
-        """How many runs of the divergence map diverged in these cells; None before all have one."""
+        """The number of runs that diverged in these cells of the divergence map; None before all
+        have one."""
         arms = [
             map_arm(s, unit, r, b, c) for s in setups for r in rates for b in biases for c in clips
         ]
@@ -242,5 +243,5 @@ def name(unit: str) -> str:
 
 
 def usual_runs(results: Results) -> Share:
-    """How many runs of the usual LSTM diverged."""
+    """The number of runs of the usual LSTM that diverged."""
     return Share(*results.diverged([arm(setup) for setup in CORE]))

@@ -1,4 +1,4 @@
-"""What each of two processes runs for test_checkpoint_distributed.py; in a module of its own,
+"""The work of each of two processes for test_checkpoint_distributed.py; in a module of its own,
 because spawned processes import it by name."""
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ if not torch.distributed.is_available() or not torch.distributed.is_gloo_availab
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the first process found. Ended by force at the limit."""
+    """The findings of the first process. Ended by force at the limit."""
     folder = tmp_path_factory.mktemp("gloo")
     context = mp.spawn(work, (str(folder),), nprocs=WORLD, join=False)
     end = time.monotonic() + LIMIT

@@ -321,7 +321,7 @@ def test_an_own_rate_is_chosen_by_the_seeds_between() -> None:
 
 
 def test_no_seed_chooses_its_own_rate() -> None:
-    """Where every second seed wants another rate, each gets that of its neighbours."""
+    """If every second seed wants another rate, each gets that of its neighbours."""
     (comparison,) = against_usual([grid("adding", BOTH, "relu")], own_rate=True)
 
     def reached(each: Arm, place: int) -> int:
@@ -393,7 +393,7 @@ def test_every_claim_is_judged_on_complete_results_and_on_none(key: str) -> None
 
 
 def test_centring_alone_explains_what_it_explains() -> None:
-    """Where only centring matters, its main effect and both single steps say so, and the others do
+    """If only centring matters, its main effect and both single steps say so, and the others do
     not."""
     (each,) = [c for c in CLAIMS if c.key == "symmetric"]
     levels = {

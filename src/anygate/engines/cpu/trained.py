@@ -202,11 +202,11 @@ class Trained:
     def eager(self, *tensors: Any) -> tuple[Tensor, ...]:
         """The output and the last states of the same layer by the eager engine."""
         count = self.layout.states
-        states, (x, *weights) = tensors[:count], tensors[count:-2]
+        states, (x, weight_ih, weight_hh, *biases) = tensors[:count], tensors[count:]
         steps, batch, inputs, hidden = self.sizes
         x, whole = x.view(steps, batch, inputs), tuple(s.view(batch, hidden) for s in states)
-        biases = weights[2:] or (None, None)
-        layer = Layer(x, whole, *weights[:2], *biases, reverse=self.reverse)
+        bias_ih, bias_hh = biases or (None, None)
+        layer = Layer(x, whole, weight_ih, weight_hh, bias_ih, bias_hh, reverse=self.reverse)
         found = load("eager").run(self.key, layer)
         ends = (end.view_as(state) for end, state in zip(found.states, states, strict=True))
         return found.output.view(self.output), *ends
@@ -237,8 +237,7 @@ class _Trained(torch.autograd.Function):
         if again or not have_memory(grads):
             if again:  # create_graph: these gradients will be differentiated
                 warn_once(CREATE_GRAPH_RUNS)
-            # `gradients` gives none to the last two.
-            return None, *gradients(way.eager, (*tensors, None, None), grads, again)[:-2]
+            return None, *gradients(way.eager, tensors, grads, again, (True,) * len(tensors))
         if ctx.version._version != ctx.unchanged:
             output = way.forward(tensors)[0]
         needs = ctx.needs_input_grad[1:]
