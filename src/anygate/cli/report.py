@@ -107,7 +107,9 @@ def _print(results: StudyResults, short: bool) -> None:
         say(f"\n{title}\n{'=' * len(title)}\n")
     say(table(results))
     if results.own is not None:
-        say(f"\nat each one's own learning rate:\n\n{table(results.own)}")
+        chosen = results.config.learning_rates
+        word = "learning rate" if chosen is None else chosen.word
+        say(f"\nat each one's own {word}:\n\n{table(results.own)}")
     say("")
     for sentence in sentences:
         say(wrapped(sentence))
