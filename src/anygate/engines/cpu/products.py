@@ -3,8 +3,9 @@
     dL/dx = grad_z W    dL/dW = grad_z^T x    dL/dR = grad_z^T h_before    dL/db = sum grad_z
 
 dL/dW and dL/dR have the rows as the inner dimension. x and the states before are packed in panels
-of four vectors, each thread a share of them; then a thread turns 32 columns of grad_z round, so
-that they are the first factor of a product as any other, and multiplies them with every panel.
+of four vectors (the last of as many as it needs), each thread a share of them; then a thread turns
+32 columns of grad_z round, so that they are the first factor of a product as any other, and
+multiplies them with every panel.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ order_x, order_h: for each block of H columns of grad_z that grad_ih and grad_hh
 of the block of rows to which it goes (null: its own).
 room: `room_size` numbers, of which those from `turned` on are the threads'.
 """
+_WIDTHS = (1, 2, WIDTH)
 _PAD = 16
 """Numbers between the turned columns, whose distance would else be a power of two: they would meet
 in a few sets of the cache."""
@@ -134,6 +136,8 @@ def emit_products(module: ir.Module, target: Target) -> ir.Function:
     turned_size = b.mul(integer(GROUP), lda)
     turned = loop.element(loop["room"], (loop["turned"], integer(1)), (loop.thread, turned_size))
     product = emit_product(module, target, WIDTH, WIDTH)
+    for vectors in _WIDTHS:
+        emit_product(module, target, vectors, WIDTH)
     with b.goto_entry_block():
         place = b.alloca(I64)
         place.type = PTR
@@ -164,7 +168,12 @@ def emit_products(module: ir.Module, target: Target) -> ir.Function:
                 with counted(b, integer(0), loop.ceiling(n, loop.line)) as panel:
                     _clear(loop, count)
                     second = loop.element(packed, (panel, b.mul(loop.line, rows)))
-                    b.call(product, [a, second, loop.sums, count, lda, rows])
+
+                    def call(vectors: int, second: Any = second) -> None:
+                        product = emit_product(module, target, vectors, WIDTH)
+                        b.call(product, [a, second, loop.sums, count, lda, rows])
+
+                    _by_width(loop, _size(loop, n, panel), call)
                     at = loop.element(loop[to], (panel, loop.line))
                     column = b.sub(begin, skipped)
                     _give(
@@ -284,10 +293,36 @@ def _pack(
     with counted(b, *share) as i:
         own = source(b.add(loop["row"], i))
         with counted(b, integer(0), loop.ceiling(n, loop.line)) as panel:
-            column = b.mul(panel, loop.line)
-            size = loop.minimum(b.sub(n, column), loop.line)
-            place = loop.element(to, (b.add(b.mul(panel, loop["rows"]), i), loop.line))
-            loop.e.copy_line(loop.e.at(own, column), place, size, WIDTH)
+            size, column = _size(loop, n, panel), b.mul(panel, loop.line)
+            begin = loop.element(to, (panel, b.mul(loop["rows"], loop.line)))
+
+            def copy(vectors: int, begin: Any = begin, size: Any = size, at: Any = column) -> None:
+                place = loop.element(begin, (i, integer(vectors * loop.target.lanes)))
+                loop.e.copy_line(loop.e.at(own, at), place, size, vectors)
+
+            _by_width(loop, size, copy)
+
+
+def _size(loop: Loop, columns: Any, panel: Any) -> Any:
+    """The columns in a panel of so many."""
+    b = loop.builder
+    return loop.minimum(b.sub(columns, b.mul(panel, loop.line)), loop.line)
+
+
+def _by_width(loop: Loop, size: Any, emit: Callable[[int], None]) -> None:
+    """emit(1, 2 or 4 vectors): as many as hold the columns of a panel, of which the last may have a
+    few only. With four always, [784 32 1 128] multiplied 192 columns for 129."""
+    b = loop.builder
+    with b.if_else(b.icmp_signed(">", size, integer(2 * loop.target.lanes))) as (wide, other):
+        with wide:
+            emit(WIDTH)
+        with other:
+            one = b.icmp_signed("<=", size, loop.lanes)
+            with b.if_else(one) as (narrow, middle):
+                with narrow:
+                    emit(1)
+                with middle:
+                    emit(2)
 
 
 def _turn(loop: Loop, first: Any, count: Any, to: Any, lda: Any) -> None:
