@@ -206,7 +206,8 @@ class Trained:
         steps, batch, inputs, hidden = self.sizes
         x, whole = x.view(steps, batch, inputs), tuple(s.view(batch, hidden) for s in states)
         biases = weights[2:] or (None, None)
-        layer = Layer(x, whole, *weights[:2], *biases, reverse=self.reverse)
+        parts: Any = (x, whole, *weights[:2], *biases)
+        layer = Layer(*parts, reverse=self.reverse)
         found = load("eager").run(self.key, layer)
         ends = (end.view_as(state) for end, state in zip(found.states, states, strict=True))
         return found.output.view(self.output), *ends
