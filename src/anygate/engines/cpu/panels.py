@@ -1,5 +1,5 @@
 """Machine code that packs a weight for the forward loop, which every training step needs after the
-optimizer's: 8 us for [512, 192], where torch's transposition took 79 (Zen 4)."""
+optimizer's: the weights of [64 128] in 36 us, where torch's transposition took 99 (Zen 4)."""
 
 from __future__ import annotations
 
