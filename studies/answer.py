@@ -39,18 +39,17 @@ def top(story: Story) -> str:
     """The answer in at most 120 words."""
     return "\n".join(
         (
-            "- **Gates.** A gate multiplies: 0 lets nothing pass, 1 everything; sigmoid has that "
-            f"range. Others: tanh {story.brief('gate_activation', 'tanh')}, ReLU "
+            "- **Gates.** A gate multiplies: 0 stops, 1 passes; sigmoid has that range. Others "
+            f"instead, by tasks: tanh {story.brief('gate_activation', 'tanh')}, ReLU "
             f"{story.brief('gate_activation', 'relu')}.",
-            "- **Input and output.** tanh writes both signs around zero and bounds what an "
-            "unbounded memory shows. Left out at the input, times the epochs: "
-            f"{story.factors('candidate')}{story.so_far}.",
+            "- **Input and output.** tanh writes both signs and bounds what the memory shows. Left "
+            f"out, times the epochs: {story.factors('candidate')}{story.so_far}.",
             "- **Just a nonlinearity?** No: five places, five jobs; along the memory a gradient "
             "meets forget gates only.",
             f"- **Change both?** Yes. ReLU: {story.brief(BOTH, 'relu')}; hard tanh: "
-            f"{story.brief(BOTH, 'hard_tanh')}; leaky: {story.brief(BOTH, 'leaky_relu')}.",
-            f"- **The risk.** Diverged over a map of rates and lengths: {story.risk()}. Elsewhere "
-            "a fused kernel is lost, here not.",
+            f"{story.brief(BOTH, 'hard_tanh')}; leaky ReLU: {story.brief(BOTH, 'leaky_relu')}.",
+            f"- **The risk.** Diverged over the map: {story.risk()}. Elsewhere a fused "
+            "kernel is lost, not here.",
         )
     )
 
@@ -60,8 +59,8 @@ def lines(story: Story) -> list[str]:
     bias, more = forgetting(1), forgetting(5)
     return [
         "A gate multiplies: at 0 nothing passes, at 1 everything. Sigmoid gives that range, and so "
-        f"does hard sigmoid: {story.brief('gate_activation', 'hard_sigmoid')}. It is no law: tanh, "
-        f"with negative gates, {story.brief('gate_activation', 'tanh')}; ReLU "
+        f"does hard sigmoid ({story.brief('gate_activation', 'hard_sigmoid')} tasks). Of others in "
+        f"all gates tanh was {story.brief('gate_activation', 'tanh')}, ReLU "
         f"{story.brief('gate_activation', 'relu')}.",
         "It is not just a nonlinearity: five functions stand in five places and do different jobs.",
         "Along the memory a gradient is multiplied by the forget gate's value, and by no "

@@ -75,6 +75,19 @@ def svg(chart: Any) -> str:
     return f"{drawn}{digest(chart)}\n"
 
 
+def _panels(rows: Sequence[Row], key: str, draw: Callable[[Any], Any], columns: int) -> Any:
+    """A chart for each value of a key, in the order of the rows, under that value as its title.
+    Vega's facets are not taken: given an order, their titles stood over other panels' data."""
+    import altair as alt
+
+    panels = []
+    for value in dict.fromkeys(row[key] for row in rows):
+        own = alt.Chart(alt.Data(values=[row for row in rows if row[key] == value]))
+        title = alt.Title(value, fontSize=12, offset=4)
+        panels.append(draw(own).properties(title=title))
+    return alt.concat(*panels, columns=columns)
+
+
 # ---- forests ------------------------------------------------------------------------------------
 
 
@@ -218,17 +231,20 @@ def _lags(story: Story) -> Any:
         return None
     scale = alt.Scale(type="log", domain=[1e-4, 3], clamp=True, nice=False)
     axis = alt.Axis(values=[1e-4, 1e-3, 1e-2, 1e-1, 1], format="~e")
-    return (
-        alt.Chart(alt.Data(values=rows))
-        .mark_line()
-        .encode(
-            alt.X("lag:Q", title="steps before the end"),
-            alt.Y("share:Q", title="|dL/dc| over that at the end", scale=scale, axis=axis),
-            alt.Color("unit:N", title=None, sort=[name(unit) for unit in UNITS]),
-            alt.StrokeDash("way:N", title=None, sort=list(WAYS)),
-        )
-        .properties(width=260, height=210)
-        .facet(column=alt.Column("when:N", title=None, sort=list(words.values())))
+    return _panels(
+        rows,
+        "when",
+        lambda own: (
+            own.mark_line()
+            .encode(
+                alt.X("lag:Q", title="steps before the end"),
+                alt.Y("share:Q", title="|dL/dc| over that at the end", scale=scale, axis=axis),
+                alt.Color("unit:N", title=None, sort=[name(unit) for unit in UNITS]),
+                alt.StrokeDash("way:N", title=None, sort=list(WAYS)),
+            )
+            .properties(width=260, height=210)
+        ),
+        columns=2,
     )
 
 
@@ -247,33 +263,30 @@ def _map(story: Story) -> Any:
             word = "clipped" if clip else "unclipped"
             rows.append(
                 {
-                    "unit": name(unit),
-                    "where": f"{SETUPS[setup].task.steps} steps, {word}",
+                    "unit": unit,
+                    "panel": f"{name(unit)}, {SETUPS[setup].task.steps} steps, {word}",
                     "rate": {1 / 3: "1/3", 1.0: "1", 3.0: "3"}[rate],
                     "bias": f"{bias:g}",
                     "fill": _shade(bad / runs),
                     "text": f"{bad}/{runs}",
                 }
             )
+    whole = len(MAP_SETUPS) * len(MAP_CLIPS)
+    panels = dict.fromkeys((row["unit"], row["panel"]) for row in rows)
+    rows = [r for r in rows if sum(unit == r["unit"] for unit, _ in panels) == whole]
     if not rows:
         return None
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        alt.X("rate:N", title="times the learning rate", sort=["1/3", "1", "3"]),
-        alt.Y("bias:N", title="forget bias", sort="descending"),
-    )
-    colour = alt.Color("fill:N", scale=None)
-    boxes = base.mark_rect(stroke="#c4cad0").encode(colour)
-    text = base.mark_text(fontSize=11).encode(alt.Text("text:N"))
-    where = list(dict.fromkeys(row["where"] for row in rows))
-    units = list(dict.fromkeys(row["unit"] for row in rows))
-    return (
-        alt.layer(boxes, text)
-        .properties(width=110, height=60)
-        .facet(
-            column=alt.Column("where:N", title=None, sort=where),
-            row=alt.Row("unit:N", title=None, sort=units),
+
+    def cells(own: Any) -> Any:
+        base = own.encode(
+            alt.X("rate:N", title="times the rate", scale=alt.Scale(domain=["1/3", "1", "3"])),
+            alt.Y("bias:N", title="forget bias", scale=alt.Scale(domain=["3", "1"])),
         )
-    )
+        boxes = base.mark_rect(stroke="#c4cad0").encode(alt.Color("fill:N", scale=None))
+        text = base.mark_text(fontSize=11).encode(alt.Text("text:N"))
+        return alt.layer(boxes, text).properties(width=125, height=54)
+
+    return _panels(rows, "panel", cells, columns=whole)
 
 
 def _shade(share: float) -> str:
@@ -303,19 +316,18 @@ def _costs(story: Story) -> Any:
             )
     if not rows:
         return None
-    base = alt.Chart(alt.Data(values=rows))
-    y = alt.Y("name:N", sort=None, title=None)
-    scale = alt.Scale(domain=[0, 1.5], clamp=True)
-    bars = base.mark_rule(strokeWidth=2).encode(
-        alt.X("low:Q", title="times the time with tanh", scale=scale), y, x2="high:Q"
-    )
-    points = base.mark_point(filled=True, size=55, opacity=1).encode(alt.X("ratio:Q"), y)
-    one = base.mark_rule(strokeDash=[3, 3]).encode(alt.X(datum=1))
-    return (
-        alt.layer(one, bars, points)
-        .properties(width=190, height=alt.Step(18))
-        .facet(column=alt.Column("kind:N", title=None, sort=None))
-    )
+
+    def bars(own: Any) -> Any:
+        y = alt.Y("name:N", sort=None, title=None)
+        scale = alt.Scale(domain=[0, 1.5], clamp=True)
+        rules = own.mark_rule(strokeWidth=2).encode(
+            alt.X("low:Q", title="times the time with tanh", scale=scale), y, x2="high:Q"
+        )
+        points = own.mark_point(filled=True, size=55, opacity=1).encode(alt.X("ratio:Q"), y)
+        one = own.mark_rule(strokeDash=[3, 3]).encode(alt.X(datum=1))
+        return alt.layer(one, rules, points).properties(width=190, height=alt.Step(18))
+
+    return _panels(rows, "kind", bars, columns=3)
 
 
 PICTURES = (

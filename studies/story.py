@@ -104,9 +104,10 @@ class Story:
         return f"{outcome} ({times})"
 
     def brief(self, place: str, unit: str) -> str:
-        """The outcome alone; before it is judged, the range."""
+        """The outcome alone, as short as it goes; before it is judged, the range."""
         span, outcome = self._compared(place, unit)
-        return outcome or (f"{span} times the epochs so far" if span else "not measured yet")
+        short = outcome.replace(" on ", " ").removesuffix(" tasks")
+        return short or (f"{span.replace(' to ', '–')} so far" if span else "not measured yet")
 
     def _compared(self, place: str, unit: str) -> tuple[str, str]:
         """The range of the ratios, and the outcome where it is judged."""

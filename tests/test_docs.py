@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from browser import Browser, find
 from pages import blocks
 
 from anygate import explorer
@@ -36,19 +37,72 @@ def test_every_activations_page_is_made_and_its_code_runs(
             exec(compile(text, name, "exec"), {"anygate": anygate})
 
 
-def test_the_site_builds(tmp_path: Path) -> None:
-    """With -W a warning is an error. Nothing that a page loads lies outside of it."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site. With -W a warning is an error."""
     for needed in ("sphinx", "furo", "myst_parser"):
         if find_spec(needed) is None:
             pytest.skip(f"{needed} is not installed")
-    command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", ROOT / "docs", tmp_path]
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", ROOT / "docs", folder]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    pages = list(tmp_path.rglob("*.html"))
+    return folder
+
+
+def test_nothing_that_a_page_loads_lies_outside_of_the_site(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
     assert len(pages) > 50
-    assert (tmp_path / "explore.html").read_text("utf-8") == explorer.page()
-    assert 'href="explore.html"' in (tmp_path / "explorer.html").read_text("utf-8")
     loads = re.compile(
         r'<(?:script|img|iframe)[^>]*\ssrc="(?:https?:)?//|<link[^>]*href="https?://'
     )
     assert [p.name for p in pages if loads.search(p.read_text("utf-8"))] == []
+
+
+def test_the_explorer_is_part_of_the_site(site: Path) -> None:
+    assert (site / "explore.html").read_text("utf-8") == explorer.page()
+    assert 'href="explore.html"' in (site / "explorer.html").read_text("utf-8")
+
+
+@pytest.mark.skipif(find() is None, reason="no Chromium or Chrome on this machine")
+@pytest.mark.parametrize("width", [1400, 400])
+def test_pages_in_a_browser_without_a_network(site: Path, width: int) -> None:
+    """No message in the console, no request to elsewhere, nothing wider than the window, and every
+    picture is there."""
+    shown = [
+        "index",
+        "answer",
+        "evidence/grid",
+        "evidence/symmetric",
+        "activations/relu",
+        "speed",
+        "api",
+        "explore",
+    ]
+    with Browser(find() or "") as browser:
+        for name in shown:
+            browser.open(site / f"{name}.html", width=width)
+            assert browser.errors == [], name
+            assert [r for r in browser.requests if not r.startswith(("file:", "data:"))] == []
+            wide, broken = browser.evaluate(
+                "[document.documentElement.scrollWidth, [...document.images]"
+                ".filter(i => !i.complete || !i.naturalWidth).map(i => i.src)]"
+            )
+            assert wide <= width and broken == [], name
+
+
+@pytest.mark.skipif(find() is None, reason="no Chromium or Chrome on this machine")
+def test_every_link_of_the_answer_is_reached_by_keyboard(site: Path) -> None:
+    with Browser(find() or "") as browser:
+        browser.open(site / "answer.html", width=1400)
+        links = set(
+            browser.evaluate("[...document.querySelectorAll('article a[href]')].map(a => a.href)")
+        )
+        assert len(links) > 30
+        seen = set()
+        for _ in range(250):
+            browser.press("Tab", 9)
+            seen.add(browser.evaluate("document.activeElement.href || ''"))
+            if links <= seen:
+                break
+        assert links <= seen

@@ -110,8 +110,8 @@ def test_a_dropped_divergence_is_seen_everywhere() -> None:
 def test_a_turned_sign_is_seen() -> None:
     """Slower is not faster: sigmoid needs more epochs, leaky ReLU fewer."""
     told = made(16)
-    assert told.brief("activation", "sigmoid") == "slower on 5 of 5 tasks"
-    assert told.brief("activation", "leaky_relu") == "faster on 5 of 5 tasks"
+    assert told.brief("activation", "sigmoid") == "slower 5 of 5"
+    assert told.brief("activation", "leaky_relu") == "faster 5 of 5"
     ratios = [e.ratio for e in told.grid["activation", "sigmoid"].effects]
     assert all(ratio > 1 for ratio in ratios)
     assert number(min(ratios)) in told.compared("activation", "sigmoid")
