@@ -59,9 +59,9 @@ def lines(story: Story) -> list[str]:
     bias, more = forgetting(1), forgetting(5)
     return [
         "A gate multiplies: at 0 nothing passes, at 1 everything. Sigmoid gives that range, and so "
-        f"does hard sigmoid ({story.brief('gate_activation', 'hard_sigmoid')} tasks). Of others in "
-        f"all gates tanh was {story.brief('gate_activation', 'tanh')}, ReLU "
-        f"{story.brief('gate_activation', 'relu')}.",
+        f"does hard sigmoid ({story.outcome('gate_activation', 'hard_sigmoid')}). Of others in all "
+        f"gates tanh was {story.outcome('gate_activation', 'tanh')}, ReLU "
+        f"{story.outcome('gate_activation', 'relu')}. {story.scope()}",
         "It is not just a nonlinearity: five functions stand in five places and do different jobs.",
         "Along the memory a gradient is multiplied by the forget gate's value, and by no "
         f"activation's slope: after 100 steps {bias} of it is left at a forget bias of 1, {more} "

@@ -284,7 +284,7 @@ def _map(story: Story) -> Any:
         )
         boxes = base.mark_rect(stroke="#c4cad0").encode(alt.Color("fill:N", scale=None))
         text = base.mark_text(fontSize=11).encode(alt.Text("text:N"))
-        return alt.layer(boxes, text).properties(width=125, height=54)
+        return alt.layer(boxes, text).properties(width=145, height=54)
 
     return _panels(rows, "panel", cells, columns=whole)
 

@@ -74,8 +74,18 @@ class Story:
         """A word for figures that are not judged yet; "" once they are."""
         return f" (so far, {self.seeds} seeds)" if self.seeds < LOOKS[0] else ""
 
+    @staticmethod
+    def scope() -> str:
+        """The size of the tasks of every comparison, in one sentence."""
+        steps = [SETUPS[name].task.steps for name in CORE]
+        units = [SETUPS[name].settings.hidden_size for name in CORE]
+        return (
+            f"The comparisons are on {len(CORE)} small tasks of {min(steps)} to {max(steps)} steps, with "
+            f"{min(units)} to {max(units)} units; longer tasks may come out otherwise."
+        )
+
     def run_line(self) -> str:
-        """The state of the confirming run in one sentence."""
+        """The state of the confirming run, and the size of its tasks."""
         planned, held = sum(1 for _ in trials()), self.results.held.count
         if not held:
             return "The confirming run has not begun: nothing below is measured yet."
@@ -87,7 +97,8 @@ class Story:
             f"The confirming run is at {held:,} of {planned:,} runs ({hours:.1f} core-hours of "
             f"training, {last['date']}, {last['machine']['cores']} cores of "
             f"{last['machine']['cpu']}), made by `python -m studies run` under the rules of commit "
-            f"{rules}; a part is judged at {' and '.join(map(str, LOOKS))} seeds, not before."
+            f"{rules}; a part is judged at {' and '.join(map(str, LOOKS))} seeds, not before. "
+            f"{self.scope()}"
         )
 
     # ---- comparisons ----------------------------------------------------------------------------
@@ -102,6 +113,11 @@ class Story:
         if not outcome:
             return f"{times}, by the task (so far, {self.grid[place, unit].seeds} seeds)"
         return f"{outcome} ({times})"
+
+    def outcome(self, place: str, unit: str) -> str:
+        """The outcome alone; before it is judged, the range."""
+        span, outcome = self._compared(place, unit)
+        return outcome or (f"{span} times the epochs so far" if span else "not measured yet")
 
     def brief(self, place: str, unit: str) -> str:
         """The outcome alone, as short as it goes; before it is judged, the range."""
