@@ -67,19 +67,16 @@ def lines(story: Story) -> list[str]:
         f"activation's slope: after 100 steps {bias} of it is left at a forget bias of 1, {more} "
         "at 5.",
         "tanh is a sigmoid that is centred, steeper and wider. Left out at the input, times the "
-        f"epochs: {story.factors('candidate')}; at the output: {story.factors('cell_output')}"
-        f"{story.so_far}.",
-        f"Both can be changed. ReLU in both places: {story.compared(BOTH, 'relu')}. It never "
+        f"epochs: {story.factors('candidate')}{story.so_far}.",
+        f"Both can be changed. ReLU in both places: {story.outcome(BOTH, 'relu')}. It never "
         "saturates above zero, has no slope below, and nothing bounds what it writes.",
         f"So runs with ReLU can diverge; over a map of rates, biases and clipping: "
         f"{story.unstable()}.",
-        f"Hard tanh, tanh with corners: {story.compared(BOTH, 'hard_tanh')}. Its slope is exactly "
+        f"Hard tanh, tanh with corners: {story.outcome(BOTH, 'hard_tanh')}. Its slope is exactly "
         "zero beyond -1 and 1.",
-        "Leaky ReLU, which lets an error through below zero: "
-        f"{story.compared(BOTH, 'leaky_relu')}.",
+        f"Leaky ReLU, which lets an error through below zero: {story.outcome(BOTH, 'leaky_relu')}.",
         "With the activation try other learning rates: a claim on activations is a claim on rates. "
-        f"Diverged with ReLU: {story.clipping('relu')}; at a forget bias of "
-        f"{story.biases('relu')}.",
+        f"Diverged with ReLU: {story.clipping('relu')}.",
         "Elsewhere the price of leaving tanh is the lost fused kernel; here every formula has one. "
         f"A training step with ReLU over one with tanh: {story.cost('relu')}.",
     ]

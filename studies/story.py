@@ -80,8 +80,8 @@ class Story:
         steps = [SETUPS[name].task.steps for name in CORE]
         units = [SETUPS[name].settings.hidden_size for name in CORE]
         return (
-            f"The comparisons are on {len(CORE)} small tasks of {min(steps)} to {max(steps)} "
-            f"steps, with {min(units)} to {max(units)} units; longer tasks may come out otherwise."
+            f"Compared on {len(CORE)} small tasks: {min(steps)} to {max(steps)} steps, "
+            f"{min(units)} to {max(units)} units."
         )
 
     def run_line(self) -> str:

@@ -311,7 +311,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
             "--task",
             "digits-rows",
             "--seeds",
-            "4",
+            "40",
             "--epochs",
             "4",
             "--hidden-size",

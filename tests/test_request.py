@@ -54,7 +54,7 @@ def test_the_command_line_counts_more_than_the_file_and_the_file_more_than_the_d
         ("task = 5", "task: one line of text in quotes is needed, not 5"),
         ('task = ["adding", 5]', "task: one line of text in quotes is needed, not 5"),
         ("slot = []", "slot: the list is empty"),
-        ('data = ["a.csv"]', "data: one line of text in quotes is needed, not a list"),
+        ("data = [5]", "data: one line of text in quotes is needed, not 5"),
         ('executor = "slurm"', "executor: one of local, ray, dask is needed, not 'slurm'"),
         ("[settings]\nepochs = 3", "[settings] is a table; all keys stand at the top"),
         ("learning-rate = 1\nlearning_rate = 1", "learning_rate is given twice, with - and with _"),
@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     [
         ([], "no activation is given"),
         (["--task", "adding", "tanh", "relu"], "they come first, before options"),
-        (["tanh", "--learning-rates", "0.1"], "learning-rates needs two rates or more"),
+        (["tanh", "--learning-rates", "0.1"], "needs two values of learning-rate or more"),
         (["tanh", "--learning-rates", "0.1", "-0.2"], "learning_rate must be positive, not -0.2"),
         (["tanh", "--task", "adding", "adding"], "adding is given twice for the slot activation"),
         (["tanh", "--task", "adding", "nothing"], "no task is called 'nothing'"),

@@ -211,9 +211,8 @@ def test_too_few_seeds_claim_nothing_about_time(tmp_path: Path) -> None:
     )
     one = timed(tmp_path / "one", {"tanh": at(9), "relu": at(None)})
     assert "relu more than 10." in text(one)
-    assert "sooner in 0 and later in 1 of 1 seed, 1 epoch later on average within 10. No" in text(
-        one
-    )
+    later = "sooner in 0 and later in 1 of 1 seed, 1 epoch later on average within 10; no claim"
+    assert later in text(one)
 
 
 def test_nothing_solved_is_said_once(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from made_results import around, results
 from anygate.lab.answer import measured
 from studies import claims, costs, coverage, exact
 from studies.__main__ import main
+from studies.answer import TABLE
 from studies.arms import arm
 from studies.claims import CLAIMS, Derived
 from studies.costs import JOBS, SIZES, Costs, load_costs
@@ -95,7 +96,7 @@ def test_published_sentences_tell_ratios_divergences_and_places(tmp_path: Path) 
     publish(held, None, path)
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["run"]["commit"] == "0123456"
-    assert set(content["activations"]) == {"tanh", "relu"}
+    assert set(content["activations"]) == {"tanh", *TABLE}
 
 
 def test_what_is_published_is_what_the_committed_results_say(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ STUDIES = Path(__file__).parents[1] / "studies"
 MAY_USE = {"formulas", "cells", "nn", "lab"}
 TIMED_ALONE = ("anygate", "engines", "cpu", "elementwise")
 """A kernel without a layer around it, whose cost the studies measure; nothing else of an engine."""
-SEE_THE_LAB = {("studies", "lab")}
-"""The module that imports it; the others import studies/lab.py."""
+SEE_THE_LAB = {("studies", "lab"), ("studies", "pictures")}
+"""The module that imports it; the others import studies/lab.py. Pictures imports the report's style
+where it draws, for Altair takes a second."""
 
 
 def complaints(source: str, module: tuple[str, ...]) -> list[str]:

@@ -58,8 +58,10 @@ class Trained:
     ) -> Sequence[Tensor] | None:
         if not self._is_ready(weights):
             return None
-        found: Sequence[Tensor] = _apply(self, *states, x, *weights)
-        return found
+        output, *last = _apply(self, *states, x, *weights)
+        # A view each, as of torch's module: a hook on a state that the loss does not use would be
+        # called with None, for this node runs whatever is used of it.
+        return output, *(state.view_as(state) for state in last)
 
     def _is_ready(self, weights: Sequence[Tensor]) -> bool:
         """True if the machine code may be called with these weights, which are packed then."""
