@@ -203,6 +203,10 @@ def test_without_recordings_there_are_no_such_figures(tmp_path: Path) -> None:
         ({"grad_h": [1.0]}, "grad_h of a snapshot must hold 4 numbers"),
         ({"grad_c": [1.0, 2.0, 3.0, "many"]}, "a number was expected"),
         ({"slots": {"candidate": {"mean": [True] * 4}}}, "a number was expected"),
+        (  # a later slot with the same statistic hid it
+            {"slots": {"candidate": {"mean": [1.0]}, "output_gate": {"mean": [1.0] * 4}}},
+            "mean of a snapshot must hold 4 numbers",
+        ),
     ],
 )
 def test_a_damaged_snapshot_is_named(tmp_path: Path, change: dict[str, Any], why: str) -> None:

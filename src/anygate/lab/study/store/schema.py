@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from statistics import fmean
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -220,8 +221,7 @@ class Snapshot:
         if self.edges[0] != 0 or list(self.edges) != sorted(set(self.edges)):
             raise ValueError("the edges of a snapshot must rise from 0")
         bins = len(self.edges) - 1
-        every = {name: series for seen in self.slots.values() for name, series in seen.items()}
-        for name, series in (every | self.states).items():
+        for name, series in chain(self.states.items(), *(s.items() for s in self.slots.values())):
             if len(series) != bins:
                 raise ValueError(f"{name} of a snapshot must hold {bins} numbers")
 
