@@ -339,6 +339,8 @@ def plant_link(rng: random.Random, root: Path, outside: Path) -> str:
         )
     )
     path = rng.choice([*homes, root]) / name
+    if path.parent.is_symlink():  # planted before, and it may lead nowhere
+        return "link in a link"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not os.path.lexists(path):
         path.symlink_to(outside / rng.choice(("", "precious.txt", "none")))
