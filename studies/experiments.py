@@ -124,7 +124,7 @@ def rated(setup: str, activation: str, rate: float) -> Arm:
 
 MAP_RATES = (1 / 3, 1.0, 3.0)
 HIGH_RATES = (1.0, 3.0)
-"""Those at which ReLU is compared with tanh."""
+"""Rates at which ReLU is compared with tanh."""
 MAP_BIASES = (1.0, 3.0)
 MAP_CLIPS = (1.0, 0.0)
 MAP_SETUPS = ("adding", LONG)

@@ -55,9 +55,9 @@ AMENDMENTS = (
     ),
     Amendment(
         "23840ddb18b17043",
-        "a29e697fd942db84",
-        "the first look at the stages `core`, `map` and `slots`",
-        "the wording of three docstrings, in effects.py and results.py",
+        "eee744f0ff72e110",
+        "the first look at the stages `core`, `map`, `slots` and `rates`",
+        "the wording of six docstrings, in effects.py, experiments.py, results.py and setups.py",
     ),
 )
 """In their order."""

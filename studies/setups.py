@@ -180,8 +180,8 @@ SETUPS = {
 }
 """Name -> setup."""
 FACTORED = ("adding", "order", "parity", "rows")
-"""Those of the factorial."""
+"""Setups of the factorial."""
 CORE = (*FACTORED, "sunspots")
-"""Those of every comparison."""
+"""Setups of every comparison."""
 FURTHER = ("noise", "reber", "adding30", "permuted", "anbn")
 LONG = "long"

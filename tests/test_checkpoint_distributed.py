@@ -4,13 +4,12 @@ another cell are refused."""
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from processes import run_processes
 
 from tests.checkpoint_worker import WAYS, WORLD, work
 
@@ -24,16 +23,7 @@ if not torch.distributed.is_available() or not torch.distributed.is_gloo_availab
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The findings of the first process. Ended by force at the limit."""
     folder = tmp_path_factory.mktemp("gloo")
-    context = mp.spawn(work, (str(folder),), nprocs=WORLD, join=False)
-    end = time.monotonic() + LIMIT
-    try:
-        while not context.join(timeout=1.0):
-            assert time.monotonic() < end, f"two processes took more than {LIMIT} s"
-    finally:
-        for process in context.processes:
-            if process.is_alive():
-                process.kill()
-                process.join(10)
+    run_processes(work, folder, WORLD, LIMIT)
     content: dict[str, Any] = json.loads((Path(folder) / "found.json").read_text())
     return content
 

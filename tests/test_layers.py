@@ -28,7 +28,7 @@ MAY_USE: dict[str, set[str]] = {
     "arrival": {"operators"},
     "operators": {"engines"},
 }
-"""What each layer may import besides itself and the bare package."""
+"""The layers that each may import besides itself and the bare package."""
 WITHOUT_FRAMEWORKS = {"formulas", "cells"}
 """Layers that need SymPy alone."""
 SYMPY = {"sympy", "mpmath"}
@@ -36,7 +36,7 @@ ENGINES = {path.name for path in (ROOT / "engines").iterdir() if (path / "__init
 """Each has a folder, and no other knows it by name: `engines.protocol` finds it."""
 CLI_IMPORTED_AT_ONCE = sys.stdlib_module_names  # `anygate --help` must not wait for torch
 OPTION_TABLES = [ROOT / "lab" / "settings.py"]
-"""What the command line may import at once besides: options as data."""
+"""The rooms that the command line may import at once besides: options as data."""
 
 
 def imports_of(source: str, module: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -237,13 +237,13 @@ QUESTION = re.compile(r"(What|Whether|How|Is|Are|Why|When|Where|Which|Who|Those|
 
 
 def asking_docstrings(source: str) -> list[str]:
-    """Docstrings of a file that begin as a question or with a pointing word, with their lines."""
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    """Docstrings of a file, those of constants and attributes too, that begin as a question or with
+    a pointing word, with their lines."""
     found = []
     for node in ast.walk(ast.parse(source)):
-        text = (ast.get_docstring(node) or "") if isinstance(node, kinds) else ""
-        if QUESTION.match(text):
-            found.append(f"{getattr(node, 'lineno', 1)}: {text[:40]}")
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))) if QUESTION.match(text.strip()):
+                found.append(f"{node.lineno}: {text.strip()[:40]}")
     return found
 
 
@@ -257,7 +257,8 @@ def test_docstrings_say_what_a_thing_is(folder: str) -> None:
 
 
 def test_an_asking_docstring_is_seen() -> None:
-    assert asking_docstrings('class A:\n    """What it is."""') == ["1: What it is."]
+    assert asking_docstrings('class A:\n    """What it is."""') == ["2: What it is."]
+    assert asking_docstrings('A = 1\n"""Those of B."""') == ["2: Those of B."]
     assert asking_docstrings('def whatever():\n    """Whatever: a name."""') == []
 
 

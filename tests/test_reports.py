@@ -16,7 +16,7 @@ import anygate
 FOLDER = Path(__file__).parents[2] / "shared" / "reports"
 SOURCE = Path(anygate.__file__).parents[1]
 SKIPPED = 77
-"""How a script exits that needs a package which is not here."""
+"""The exit code of a script that needs a package which is not here."""
 
 OTHERWISE = {
     "07": "torch's own functions are understood by what they are, in place of being refused",

@@ -37,7 +37,7 @@ HOLD = {
     "sigmoid derivative": False,
     "chrono": True,
 }
-"""What follows from the formulas, known from paper."""
+"""Results that follow from the formulas, known from paper."""
 
 
 @pytest.mark.parametrize("name", HOLD)

@@ -42,7 +42,7 @@ WORSE: dict[tuple[str, str], tuple[dict[str, int], str]] = {
     ("gelu_tanh", "derivative"): ({"float64": 1000, "float32": 130}, _TAIL),
 }
 TAILS = {"cloglog": (0.0, 6.7), "cloglogm": (0.0, 7.2), "gelu_tanh": (-23.0, -2.0)}
-"""Where the errors of `WORSE` are largest; tried at 600 points."""
+"""Points at which the errors of `WORSE` are largest; tried at 600 points."""
 
 FLUSHED = {"reference": frozenset(), "eager": frozenset({"sigmoid"})}
 """torch.sigmoid is 0 where the true value is subnormal: below -88.7 in float32."""

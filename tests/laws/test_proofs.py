@@ -17,7 +17,7 @@ from anygate.formulas.intervals import enclose
 from anygate.formulas.precise import CONTEXT, OPS, working
 
 SLACK = 1e-3
-"""How far beyond the stated value a proof may end (survey.py)."""
+"""The distance from the stated value at which a proof may end (survey.py)."""
 
 
 def drawn(seed: int, count: int, size: int = 9) -> Iterator[Activation]:

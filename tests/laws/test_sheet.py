@@ -104,7 +104,7 @@ SAMPLED: dict[str, set[str]] = {
     "mish": {"lipschitz"},
     "snake": {"lipschitz"},
 }
-"""What interval arithmetic cannot show in its 250 boxes; the sheet says "sampled"."""
+"""Properties that interval arithmetic cannot show in its 250 boxes; the sheet says "sampled"."""
 
 
 @ALL

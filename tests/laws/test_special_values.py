@@ -235,7 +235,7 @@ SELECTED: list[tuple[str, tuple[float, ...]]] = [
     ("isru(x)*sign(x)", (1.0, 1.0, nan, 0.0, -0.0)),
     ("hypot(x, sqrt(-x))", (nan, inf, nan, 0.0, 0.0)),
 ]
-"""What the tables leave out: clip, comparisons, of which none holds at NaN, and what was found."""
+"""Cases that the tables leave out: clip, comparisons, of which none holds at NaN, and finds."""
 
 
 @EVERY

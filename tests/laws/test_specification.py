@@ -70,8 +70,8 @@ ENGINES = pytest.mark.parametrize("engine", [name for name in names() if name !=
 """cuda is tested by tests/cuda, where there is no GPU."""
 ALL_CELLS = pytest.mark.parametrize("name", CELLS)
 VALUES, GRADIENTS = 1e-12, 1e-8
-"""How far an engine may be from the loops, relative to 1 or to the size of a result; difference
-quotients are good to about 1e-11."""
+"""The distance that an engine may have from the loops, relative to 1 or to the size of a result;
+difference quotients are good to about 1e-11."""
 
 
 def test_no_built_in_cell_is_missing() -> None:

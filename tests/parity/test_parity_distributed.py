@@ -6,14 +6,13 @@ All cases run in one pair of processes, because starting one takes as long as al
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from distributed_worker import FORMS, KINDS, STEPS, WORLD, alone, cases, work
+from processes import run_processes
 from truth import size
 
 EACH = pytest.mark.parametrize("case", cases(), ids="-".join)
@@ -27,16 +26,7 @@ if not torch.distributed.is_available() or not torch.distributed.is_gloo_availab
 def processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
     """The results of each process, which is ended by force at the limit."""
     folder = tmp_path_factory.mktemp("gloo")
-    context = mp.spawn(work, (str(folder),), nprocs=WORLD, join=False)
-    end = time.monotonic() + LIMIT
-    try:
-        while not context.join(timeout=1.0):
-            assert time.monotonic() < end, f"two processes took more than {LIMIT} s"
-    finally:
-        for process in context.processes:
-            if process.is_alive():
-                process.kill()
-                process.join(10)
+    run_processes(work, folder, WORLD, LIMIT)
     return [torch.load(Path(folder) / f"rank{r}.pt", weights_only=False) for r in range(WORLD)]
 
 

@@ -114,7 +114,7 @@ ARM_KEYS: dict[str, Option] = {
     **{slot: Option(str, f"the activation of {slot}", "ACTIVATION") for slot in SLOTS},
     **SETTINGS,
 }
-"""What an arm can set."""
+"""The settings that an arm can change."""
 
 LARGEST = 2**20
 """Bytes of a TOML file."""

@@ -25,7 +25,7 @@ import torch
 __all__ = ["SYMBOLS", "openmp_symbols", "team_size"]
 
 SYMBOLS = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
-"""What the machine code calls."""
+"""The function that the machine code calls."""
 
 
 @functools.lru_cache(maxsize=1)

@@ -305,7 +305,7 @@ CREATE_GRAPH = (
     "anygate.record cannot measure a backward with create_graph=True; take gradients of gradients "
     "outside of it"
 )
-"""What an engine says when a measured backward is to be differentiated."""
+"""The words of an engine when a measured backward is to be differentiated."""
 
 
 def needs_gradient(layer: Layer) -> bool:

@@ -39,7 +39,7 @@ _OTHER_NAMES = {
     ("jax.nn", "gelu"): "gelu_tanh",
     ("jax.nn", "relu6"): "relu6",
 }
-"""Where a library means another formula than the catalogue's name does."""
+"""Functions of libraries that are another formula than the catalogue's of that name."""
 _SAME = {"expit": "sigmoid", "soft_sign": "softsign", "absolute": "abs", "fabs": "abs"}
 _UNARY = ("abs", "log1p", "expm1", "sinh", "cosh", "asinh", "arcsinh", "cos")
 _FORMULAS = {"arcsinh": "asinh(x)"}

@@ -67,7 +67,7 @@ _NAMES = {
 }
 """keras.activations by name; the numbers are those of calls without arguments."""
 _OLD = {"hard_sigmoid": ACTIVATIONS["hard_sigmoid_onnx"]}
-"""What is another function before Keras 3."""
+"""Names that are another function before Keras 3."""
 
 
 # ---- in ----------------------------------------------------------------------------------------

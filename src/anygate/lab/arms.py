@@ -67,7 +67,7 @@ class Arm:
 ArmLike: TypeAlias = ActivationLike | Arm | Mapping[str, Any]
 """An activation, an arm, or its settings."""
 Arms: TypeAlias = ActivationLike | Sequence[ArmLike] | Mapping[str, ArmLike]
-"""What a study compares: activations and named arms."""
+"""The things that a study compares: activations and named arms."""
 
 
 def read_arm(label: str, given: ArmLike, slot: str = "activation") -> Arm:

@@ -274,4 +274,4 @@ DATA_OPTIONS: dict[str, Option] = {
 }
 """Name -> option of `--data`."""
 DATA_OPTIONS_OF_SEQUENCES = ("missing", "metric")
-"""Those that files of sequences (.npz, .ts) take; the others are for tables (CSV, Parquet)."""
+"""Options that files of sequences (.npz, .ts) take; the others are for tables (CSV, Parquet)."""

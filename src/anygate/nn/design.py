@@ -39,8 +39,8 @@ ActivationLikes: TypeAlias = ActivationLike | Sequence[Any] | Mapping[str, Any]
 stacks the states, in a list; or {"forward": ..., "backward": ...}."""
 
 Trainable: TypeAlias = bool | str | Mapping[str, str]
-"""Which parameters of activations are learnt: False none, True or "shared" all, one number each for
-a layer and direction, "unit" all, one number for each hidden unit; or a dict such as
+"""The parameters of activations that are learnt: False none, True or "shared" all, one number each
+for a layer and direction, "unit" all, one number for each hidden unit; or a dict such as
 {"candidate.k": "unit"}."""
 
 Zoneout: TypeAlias = float | Mapping[str, float]

@@ -139,9 +139,9 @@ def _for_all_steps(rows: Tensor, layer: Layer) -> Tensor:
 
 
 Autocast: TypeAlias = Literal["padded", "state", "all"]
-"""Where torch's CPU code of a family computes in autocast's dtype: nn.LSTM where its input is
-padded ("padded"), nn.RNN always ("all"), nn.GRU nowhere, and its results have the state's dtype
-("state")."""
+"""The cases in which torch's CPU code of a family computes in autocast's dtype: nn.LSTM where its
+input is padded ("padded"), nn.RNN always ("all"), nn.GRU nowhere, and its results have the state's
+dtype ("state")."""
 
 
 def run_autocast(

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 Match: TypeAlias = str | Iterable[str] | Callable[[str, nn.Module], bool]
-"""Which modules: a name or glob ("encoder.*"), several of them, or (name, module) -> bool."""
+"""The modules meant: a name or glob ("encoder.*"), several of them, or (name, module) -> bool."""
 
 Named: TypeAlias = tuple[nn.Module, tuple[str, ...]]
 """A module and all its names in the model."""

@@ -38,7 +38,7 @@ _KINDS = {
         "to fuse the cell into; eager runs it"
     ),
 }
-"""Why a kind of cell is refused."""
+"""The reason for which a kind of cell is refused."""
 _WHOLE = (torch.float32, torch.float64)
 _HALF = (torch.float16, torch.bfloat16)
 

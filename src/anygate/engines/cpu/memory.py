@@ -40,7 +40,7 @@ def borrowed(size: int) -> Tensor:
 
     They are kept for the next call: freed with all else at the end of a training step they made the
     C library return the heap's end to the system, and 200 to 800 pages were new in each step of
-    a small model, 0.3 to 0.8 ms of 13 (Zen 4, a virtual machine).
+    a small model (Zen 4).
     """
     try:
         room = _spare.pop()  # no other thread gets the same

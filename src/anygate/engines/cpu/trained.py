@@ -25,6 +25,9 @@ from .plain import CREATE_GRAPH_RUNS
 
 __all__ = ["Trained", "trained"]
 
+_NAMES = backward_arguments(0)
+"""Arguments of the way back besides those of each state."""
+
 
 class Trained:
     """One direction of one layer of whole batches, without vectors, masks and measures. A state may
@@ -166,25 +169,17 @@ class Trained:
             recurrent = backward_weight(weight_hh, self.code, True).data_ptr()
         threads, by_units = self.back
         steps, batch, _, hidden = self.sizes
+        given = {
+            "steps": steps,
+            "batch": batch,
+            "hidden": hidden,
+            "recurrent": recurrent,
+            "saved": saved,
+            "reverse": self.reverse,
+            "by_units": by_units,
+        }
         arguments = self.words(
-            steps,
-            batch,
-            hidden,
-            0,
-            recurrent,
-            0,
-            0,
-            saved,
-            0,
-            0,
-            0,
-            self.reverse,
-            by_units,
-            0,
-            0,
-            0,
-            0,
-            0,
+            *[given.get(name, 0) for name in _NAMES],
             *[start.data_ptr() for start in starts],
             *states,
             *[0 if g is None else g.data_ptr() for g in by_step],

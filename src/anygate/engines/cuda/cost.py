@@ -28,7 +28,7 @@ _NEIGHBOUR = 0.034
 _BYTE = 1.0 / 2.5e6
 """Of a byte that all blocks read through the cache."""
 _UNSEEN = 1.25
-"""What has not been measured must be clearly better to be chosen."""
+"""A way that has not been measured must be clearly better to be chosen."""
 _SHARING = 1.15
 """More, where two blocks share a processor."""
 _TILE = 0.25

@@ -11,7 +11,7 @@ __all__ = ["EXCHANGES", "Card", "Plan", "blocks_at_once", "held_tiles", "plans"]
 
 Exchange = Literal["one block", "cluster", "cache"]
 EXCHANGES: dict[Exchange, str] = {"one block": "LOCAL", "cluster": "CLUSTER", "cache": "L2"}
-"""How the blocks of a group tell each other h, and its name in the kernels' source."""
+"""The ways in which the blocks of a group tell each other h, with their names in the kernels."""
 _MOST_WARPS = 16
 _REGISTERS = 65536
 """Of a multiprocessor."""

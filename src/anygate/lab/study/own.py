@@ -40,7 +40,7 @@ OnError = Literal["record", "raise"]
 OUTCOMES = (ArithmeticError, ValueError, RuntimeError, AssertionError)
 """Exceptions of a training that are an outcome of its arm, as a loss that is not finite is."""
 MISTAKES = (NotImplementedError, RecursionError, torch.OutOfMemoryError, EngineError)
-"""Those among them that say something of the code or the machine: these are raised."""
+"""The ones among them that say something of the code or the machine: these are raised."""
 _LONGEST = 300  # characters of an exception's text in a file
 
 

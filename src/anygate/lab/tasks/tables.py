@@ -30,9 +30,9 @@ LONGEST_LINE = 1_000_000
 _SEPARATORS = ",;\t|"
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 NO_VALUE = {"", "na", "n/a", "nan", "null", "?", "#n/a"}
-"""What stands for a missing value anywhere, in small letters."""
+"""Texts that stand for a missing value anywhere, in small letters."""
 NO_NUMBER = NO_VALUE | {"none", "nil", "missing", "-", "--", "."}
-"""What stands for a missing number or date; among texts it may be one of them."""
+"""Texts that stand for a missing number or date; a column of texts may have one as a value."""
 _AS_WRITTEN = sorted({case(word) for word in NO_VALUE for case in (str, str.upper, str.title)})
 _SAMPLE, _SAMPLE_CHARACTERS = 20, 100_000  # rows by which the separator is chosen
 _TOO_LONG = re.compile(rf"[^\n]{{{LONGEST_LINE + 1}}}")

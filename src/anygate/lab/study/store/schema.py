@@ -194,7 +194,7 @@ class EpochRecord:
     max_abs_cell: Measured = math.nan
     slots: dict[Word, dict[Word, Measured]] = field(default_factory=dict)
     values: dict[Name, Measured] = field(default_factory=dict)
-    """What else the user's own training reported."""
+    """Everything else that the user's own training reported."""
 
 
 Series = tuple[Measured, ...]
