@@ -14,6 +14,7 @@ from .history import CALIBRATION, STUDIES, runs_of
 from .judge import JudgedClaim, JudgedPart
 from .literature import PUBLISHED
 from .results import COMMITTED
+from .rules import AMENDMENTS
 from .setups import SETUPS
 from .story import Story, setup_names
 
@@ -237,8 +238,15 @@ def runs_page(story: Story) -> str:
         "## The confirming run",
         table(stages),
         table(stretches) if len(stretches) > 1 else "It has not begun.",
-        "The rules (tasks, arms, claims, judges) are frozen by that commit: `python -m studies "
-        "run` refuses to go on under others. The runs: `studies/results/confirming.jsonl`.",
+        "The rules (tasks, arms, claims, judges) are frozen by the commit: `python -m studies "
+        "run` refuses to go on under others, but for the amendments below. The runs: "
+        "`studies/results/confirming.jsonl`.",
+        table(
+            (
+                ("amendment of the rules", "what was known then"),
+                *((each.reason, each.known) for each in AMENDMENTS),
+            )
+        ),
         "## Tasks",
         table(tasks),
         CALIBRATION[0].upper() + CALIBRATION[1:],
