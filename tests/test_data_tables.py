@@ -401,7 +401,7 @@ def test_metrics_by_name_and_of_ones_own(tmp_path: Path, monkeypatch: pytest.Mon
     for name, said in (
         ("accurate", r"no metric is called 'accurate' \(did you mean accuracy\?\)"),
         ("my_metrics:score", "must be an anygate.lab.tasks.Metric, not function"),
-        ("my_metrics:none", "has no 'none'"),
+        ("my_metrics:none", r"my_metrics \(.*my_metrics\.py\) has no 'none'"),
     ):
         with pytest.raises(TaskError, match=said):
             frame_task(frame, "price", metric=name)

@@ -57,8 +57,6 @@ def test_the_code_of_a_page_runs(
         names: dict[str, Any] = {"__name__": "page"}
         for block in blocks(page):
             _run(block, page, names, tmp_path)
-    for module in [n for n, m in sys.modules.items() if _from(m, tmp_path)]:
-        del sys.modules[module]
 
 
 def _run(block: Block, page: Path, names: dict[str, Any], folder: Path) -> None:
@@ -101,10 +99,6 @@ def _command(words: list[str], page: Path) -> None:
             assert all(f'"{option}"' in text for option in options if option.startswith("--"))
         case _:
             raise AssertionError(f"{page}: no test knows the command {' '.join(words)}")
-
-
-def _from(module: object, folder: Path) -> bool:
-    return str(getattr(module, "__file__", None) or "").startswith(str(folder) + os.sep)
 
 
 @pytest.mark.parametrize("page", [p for p in _WITH_CODE if p.stem in NEEDS], ids=name)

@@ -58,11 +58,13 @@ def import_own(reference: str, what: str) -> object:
         raise TaskError(f"{module_name} cannot be imported: {error}") from error
     except (ImportError, SyntaxError) as error:
         raise TaskError(f"{module_name} cannot be imported: {error}") from error
+    home = getattr(found, "__file__", None)
     for part in path.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise TaskError(f"{module_name} has no '{path}'") from None
+            where = f" ({home})" if home else ""
+            raise TaskError(f"{module_name}{where} has no '{path}'") from None
     return found
 
 
