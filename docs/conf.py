@@ -44,7 +44,7 @@ SPECIAL = re.compile(r"([*|_\\\\])")
 def prepare(app: Any) -> None:
     """The pages that are made of the library: an activation each, and the explorer."""
     write_pages(HERE / "activations")
-    (HERE / "_explorer" / "explore.html").write_text(page(), encoding="utf-8")
+    (HERE / "_explorer" / "explore.html").write_text(page("answer.html"), encoding="utf-8")
 
 
 def anchors(app: Any, name: str, source: list[str]) -> None:

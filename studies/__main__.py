@@ -18,7 +18,7 @@ from .lab import cores, printable, progress_bar
 from .publish import PUBLISHED, publish
 from .results import COMMITTED, CONFIRMING, QUICK_SEEDS, SEEDS, Results, load
 from .rules import RulesChanged
-from .runner import run
+from .runner import missing, run
 from .store import Store, StoreError
 
 __all__ = ["main"]
@@ -92,7 +92,8 @@ def _run(options: argparse.Namespace) -> int:
     seeds = QUICK_SEEDS if options.quick else SEEDS
     plan = list(trials(schedule, seeds))
     store = Store(path)
-    before = store.load().count
+    held = store.load()
+    before = len(plan) - sum(1 for _ in missing(held, plan))
     with progress_bar("runs") as bar:
         done = run(
             store,
@@ -103,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
             device=options.device,
             progress=lambda count: bar(before + count, len(plan), ""),
         )
-    print(f"{done} runs in {path}, {before} before", file=sys.stderr)
+    print(f"{done} runs in {path}, {held.count} before", file=sys.stderr)
     return _print_verdicts(load(path, seeds)) if options.quick else 0
 
 

@@ -60,7 +60,8 @@ def test_nothing_that_a_page_loads_lies_outside_of_the_site(site: Path) -> None:
 
 
 def test_the_explorer_is_part_of_the_site(site: Path) -> None:
-    assert (site / "explore.html").read_text("utf-8") == explorer.page()
+    assert (site / "explore.html").read_text("utf-8") == explorer.page("answer.html")
+    assert 'href="answer.html"' in explorer.page("answer.html") and (site / "answer.html").exists()
     assert 'href="explore.html"' in (site / "explorer.html").read_text("utf-8")
 
 

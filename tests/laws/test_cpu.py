@@ -35,6 +35,7 @@ from anygate.engines.cpu import gradients as cpu_gradients
 from anygate.engines.cpu.emit import I64, Emitter, Target, counted, function
 from anygate.engines.cpu.kernels import emit_kernels
 from anygate.engines.cpu.ops import operations
+from anygate.engines.cpu.shared import emit_shared
 from anygate.engines.eager import apply as activate
 from anygate.engines.protocol import EngineError, Layer
 from anygate.formulas import ACTIVATIONS, resolve, sheet
@@ -435,6 +436,7 @@ def forget() -> None:
     """All machine code of this process."""
     compiler.kernels.cache_clear()
     compiler.sweep.cache_clear()
+    compiler._shared.cache_clear()
     plain.code.cache_clear()
 
 
@@ -448,8 +450,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     forget()
 
 
+ALONE = 3
+"""Files of an LSTM's inference: the cell's code, one product, fingerprints and packing."""
+
+
 def test_processes_that_write_one_entry_at_once(own_cache: Path) -> None:
-    """Each finds nothing, compiles, writes; one whole file remains and all computed the same."""
+    """Each finds nothing, compiles, writes; whole files remain and all computed the same."""
     script = (
         "import torch, anygate; torch.manual_seed(0); "
         "print(anygate.LSTM(2, 3, activation='gelu')(torch.ones(2, 1, 2))[0].sum().item())"
@@ -458,14 +464,14 @@ def test_processes_that_write_one_entry_at_once(own_cache: Path) -> None:
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     said = {process.communicate(timeout=300)[0] for process in started}
     assert len(said) == 1 and float(said.pop())
-    (entry,) = own_cache.iterdir()
-    assert cache.read(entry.stem) is not None
+    entries = list(own_cache.iterdir())
+    assert len(entries) == ALONE and all(cache.read(entry.stem) for entry in entries)
 
 
 def test_code_is_kept_and_used(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler.kernels(lstm_cell(), "float32", False)
-    (path,) = own_cache.iterdir()
-    assert path.stat().st_mode & 0o077 == 0
+    entries = list(own_cache.iterdir())
+    assert len(entries) == ALONE and not any(e.stat().st_mode & 0o077 for e in entries)
     forget()
     monkeypatch.setattr(compiler, "compile_module", None)  # calling it would be an error
     compiler.kernels(lstm_cell(), "float32", False)
@@ -474,26 +480,27 @@ def test_code_is_kept_and_used(own_cache: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("damage", ["cut", "flipped", "foreign", "empty", "writable by others"])
 def test_a_bad_entry_is_compiled_anew(own_cache: Path, damage: str) -> None:
     compiler.kernels(lstm_cell(), "float32", False)
-    (path,) = own_cache.iterdir()
-    good = path.read_bytes()
-    if damage == "cut":
-        path.write_bytes(good[: len(good) // 2])
-    elif damage == "flipped":
-        path.write_bytes(good[:-9] + bytes([good[-9] ^ 1]) + good[-8:])
-    elif damage == "foreign":
-        path.write_bytes(b"\x7fELF" + good)
-    elif damage == "empty":
-        path.write_bytes(b"")
-    else:
-        path.chmod(0o666)
-    assert cache.read(path.stem) is None
+    good = {path: path.read_bytes() for path in own_cache.iterdir()}
+    assert len(good) == ALONE
+    for path, code in good.items():
+        if damage == "cut":
+            path.write_bytes(code[: len(code) // 2])
+        elif damage == "flipped":
+            path.write_bytes(code[:-9] + bytes([code[-9] ^ 1]) + code[-8:])
+        elif damage == "foreign":
+            path.write_bytes(b"\x7fELF" + code)
+        elif damage == "empty":
+            path.write_bytes(b"")
+        else:
+            path.chmod(0o666)
+        assert cache.read(path.stem) is None
     forget()
     lstm = LSTM(2, 3, engine="cpu")
     torch.testing.assert_close(
         lstm(torch.ones(2, 2, 2))[0], twin(lstm, "eager")(torch.ones(2, 2, 2))[0]
     )
     compiler.kernels(lstm_cell(), "float32", False)
-    assert path.read_bytes() == good
+    assert all(path.read_bytes() == code for path, code in good.items())
 
 
 def test_no_cache_and_a_folder_that_cannot_be_made(
@@ -553,20 +560,23 @@ def test_code_for_a_plain_x86_64_is_right(own_cache: Path, monkeypatch: pytest.M
         for dtype in (torch.float32, torch.float64):
             check(draw(lstm(slots), 3, 4, 3, 7, dtype=dtype), keep=False)
     check(draw("mixed", 3, 4, 3, 7), keep=False)
-    # New code was made, not what ran before: five cells, and the products of two dtypes.
-    assert len(list(own_cache.iterdir())) == 7
+    # New code was made, not what ran before: five cells; of two dtypes the way back, three products
+    # (one of them also forward), fingerprints and packing; the mixed cell's two products.
+    assert len(list(own_cache.iterdir())) == 5 + 2 * (1 + 3 + 1) + 2
 
 
 def test_code_for_arm_has_vectors() -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     machine = llvm.Target.from_triple("aarch64-linux-gnu").create_target_machine(opt=3)
-    source = str(emit_kernels(Target("float32", 16, 6, mode="fpcr"), lstm_cell(), True))
-    module = llvm.parse_assembly(source)
-    module.triple = "aarch64-linux-gnu"
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
-    builder.getModulePassManager().run(module, builder)
-    assembly = machine.emit_assembly(module)
+    target, assembly = Target("float32", 16, 6, mode="fpcr"), ""
+    for emitted in (emit_kernels(target, lstm_cell(), True), emit_shared("product", target, 4, 4)):
+        module = llvm.parse_assembly(str(emitted))
+        module.triple = "aarch64-linux-gnu"
+        tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+        builder = llvm.create_pass_builder(machine, tuning)
+        builder.getModulePassManager().run(module, builder)
+        assembly += machine.emit_assembly(module)
     assert assembly.count("fmla\tv") > 24
     assert assembly.count("FPCR") >= 6  # read, set and put back, forward and backward
 

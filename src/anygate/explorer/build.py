@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from html import escape
 from importlib.resources import files
 from typing import Any
 
@@ -22,11 +23,17 @@ __all__ = ["data", "page", "script"]
 _ARGUMENTS = ("x", "y", "w")
 
 
-def page() -> str:
-    """The whole page as one HTML text: no library, no request; opened from a file it works too."""
+def page(answer: str | None = None) -> str:
+    """The whole page as one HTML text: no library, no request; opened from a file it works too.
+    answer: the address of the page with the evidence; without one the command is named that quotes
+    it."""
     code = script(with_page=True)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    evidence = "<code>anygate show relu</code> quotes what was measured"
+    if answer is not None:
+        evidence = f'<a href="{escape(answer)}">the answer</a> tells what was measured'
     parts = {
+        "evidence": evidence,
         "style": _smaller(_read("page.css")),
         "script_hash": f"sha256-{digest}",
         "version": __version__,

@@ -16,7 +16,7 @@ from ..layout import Layout, layout_of
 from . import amx, overlap
 from .emit import PTR, Emitter, Target, counted, function
 from .formula import evaluate, only
-from .loops import Loop, emit_product, integer
+from .loops import Loop, external_product, integer
 from .measuring import Sums, add_norms
 from .strips import Strip, call_step
 from .tile import WIDTH
@@ -212,7 +212,7 @@ def _by_vectors(
 ) -> None:
     """A time step whose products are made by vectors. grad_z: where that of the step after is."""
     b, hidden = loop.builder, loop["hidden"]
-    product = emit_product(loop.module, loop.target, WIDTH, WIDTH)
+    product = external_product(loop.module, loop.target, WIDTH, WIDTH)
     width = b.mul(hidden, integer(layout.panels))
     depth = b.mul(hidden, integer(len(layout.from_h)))
     column = b.mul(hidden, integer(layout.first_from_h))

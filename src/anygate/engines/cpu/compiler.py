@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ from .. import cache
 from ..layout import Layout, layout_of
 from ..openmp import openmp_symbols
 from . import amx
-from .emit import Target
+from .emit import Target, symbol
 from .kernels import emit_kernels, emit_way_back
+from .products import PANELS
+from .shared import SHARED, emit_shared
+from .tile import WIDTH
 
 __all__ = [
     "Kernels",
@@ -95,13 +98,17 @@ def third_level_is_far() -> bool:
 def kernels(
     cell: Cell, dtype: str, training: bool, measuring: bool = False, tiles: bool = False
 ) -> Kernels:
-    """The machine code for a cell: from the cache, or compiled (half a second). tiles: with
+    """The machine code for a cell: from the cache, or compiled (a quarter of a second). tiles: with
     products by tiles."""
     layout = layout_of(cell)
     given = tile_target(dtype) if layout.is_square else None
     target = given if tiles else target_for(dtype)
     assert target is not None
     key = _key(cell, target, training, measuring)
+    plain = target_for(dtype)
+    sizes = {(len(blocks), layout.panels) for blocks in (layout.from_x, layout.from_h)}
+    _share_products(plain, sizes | ({(WIDTH, WIDTH)} if training else set()))
+    weights = _shared("weights", plain)
     engine = _made(key, lambda: emit_kernels(target, cell, training, measuring))
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
     forward = call(engine.get_function_address("forward"))
@@ -110,10 +117,10 @@ def kernels(
     prepared = ctypes.CFUNCTYPE(ctypes.c_int64, *addresses)(engine.get_function_address("prepared"))
     ask = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_int64)
     fingerprint, sample = (
-        ask(engine.get_function_address(name)) for name in ("fingerprint", "sample")
+        ask(weights.get_function_address(name)) for name in ("fingerprint", "sample")
     )
     pack = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3)(
-        engine.get_function_address("pack_panels")
+        weights.get_function_address("pack_panels")
     )
     split = None
     if target.amx:
@@ -146,11 +153,34 @@ def kernels(
 def sweep(dtype: str) -> Callable[[Any, int], None]:
     """sweep(arguments, threads) of sweep.py."""
     target = target_for(dtype)
+    _share_products(target, PANELS)
     engine = _made(_digest(("sweep", target)), lambda: emit_way_back(target))
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
     run = call(engine.get_function_address("sweep"))
     run.keep = engine  # type: ignore[attr-defined]
     return run
+
+
+def _share_products(target: Target, sizes: Iterable[tuple[int, int]]) -> None:
+    """Let generated code find the products of these columns and strides."""
+    for columns, stride in sizes:
+        if columns:
+            _shared("product", target, columns, stride)
+
+
+@functools.cache
+def _shared(kind: str, target: Target, *sizes: int) -> llvm.ExecutionEngine:
+    """The machine code of a kind of SHARED, which generated code finds from now on."""
+    key = _digest((kind, target, sizes))
+    engine = _made(key, lambda: emit_shared(kind, target, *sizes))
+    _NEVER_FREED.append(engine)
+    for name in SHARED[kind][1]:
+        llvm.add_symbol(symbol(name, target, *sizes), engine.get_function_address(name))
+    return engine
+
+
+_NEVER_FREED: list[llvm.ExecutionEngine] = []
+"""Code that other code calls: also the second of two that two threads have made at once."""
 
 
 def _made(key: str, emit: Callable[[], Any]) -> llvm.ExecutionEngine:

@@ -42,6 +42,13 @@ class Target:
         return self.vector_bytes // self.size
 
 
+def symbol(name: str, target: Target, *sizes: int) -> str:
+    """What the code of cells calls a function by that is made once for a processor and dtype
+    (shared.py)."""
+    parts = ("anygate", name, *sizes, target.dtype, target.vector_bytes, target.rows)
+    return "_".join(map(str, parts))
+
+
 class Emitter:
     """An IRBuilder with the types of a target; every value is a vector unless it says otherwise."""
 

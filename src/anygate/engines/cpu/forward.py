@@ -17,7 +17,7 @@ from ..layout import Layout, layout_of
 from . import amx, overlap
 from .emit import Emitter, Target, counted, function
 from .formula import evaluate, only
-from .loops import Loop, emit_product, integer
+from .loops import Loop, external_product, integer
 from .measuring import Sums, add_slots
 from .strips import Strip, call_step
 
@@ -162,7 +162,7 @@ def _by_vectors(
     from_x = b.icmp_signed(">", loop["inputs"], integer(0))
     continuing = loop.minimum(rows, loop.thread_rows(count_before))
     columns = len(layout.from_h)
-    product = emit_product(loop.module, loop.target, columns, layout.panels)
+    product = external_product(loop.module, loop.target, columns, layout.panels)
     width = integer(columns * loop.target.lanes)
     with counted(b, *loop.panels(loop.lanes)) as panel, loop.groups(rows) as (first, size):
         row = loop.row(first)
@@ -284,7 +284,7 @@ def _add_x(
 ) -> None:
     """The product with x, by vectors."""
     b, inputs, columns = loop.builder, loop["inputs"], len(layout.from_x)
-    product = emit_product(loop.module, loop.target, columns, layout.panels)
+    product = external_product(loop.module, loop.target, columns, layout.panels)
     x = loop.element(loop["x"], (b.add(now, loop.row(first)), inputs))
     width = integer(columns * loop.target.lanes)
     weight = loop.element(loop["weight"], (b.mul(panel, inputs), width))

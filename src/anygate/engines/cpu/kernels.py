@@ -10,11 +10,9 @@ from ...cells import Cell
 from ..layout import Layout, layout_of
 from .amx import emit_split_weights
 from .backward import emit_backward
-from .emit import I32, I64, PTR, Target, external, function
-from .fingerprint import emit_fingerprints
+from .emit import I32, I64, PTR, Target, external, function, symbol
 from .forward import emit_forward, forward_arguments
 from .loops import integer
-from .panels import emit_pack_panels
 from .sweep import emit_sweep
 
 __all__ = ["emit_kernels", "emit_way_back"]
@@ -22,17 +20,15 @@ __all__ = ["emit_kernels", "emit_way_back"]
 
 def emit_kernels(target: Target, cell: Cell, training: bool, measuring: bool = False) -> ir.Module:
     """A module with `forward(arguments, threads)` and `prepared`, for training also
-    `backward_share` for `sweep`; and `fingerprint`, `sample` and `pack_panels` of weights; by
-    tiles `split_weights`. measuring: kernels that fill `measures` too."""
+    `backward_share` for `sweep`; by tiles `split_weights`. measuring: kernels that fill `measures`
+    too."""
     module = ir.Module("anygate")
     _emit_team(module, "forward", emit_forward(module, target, cell, training, measuring))
-    emit_fingerprints(module, target)
-    emit_pack_panels(module, target)
     if target.amx:
         emit_split_weights(module, target)
     if training:
         emit_backward(module, target, cell, measuring).linkage = ""
-    _emit_prepared(module, layout_of(cell), training)
+    _emit_prepared(module, target, layout_of(cell), training)
     return module
 
 
@@ -71,7 +67,7 @@ def _emit_team(module: ir.Module, name: str, share: ir.Function) -> None:
     b.ret_void()
 
 
-def _emit_prepared(module: ir.Module, layout: Layout, training: bool) -> None:
+def _emit_prepared(module: ir.Module, target: Target, layout: Layout, training: bool) -> None:
     """prepared(constants, x, z_x, output, saved, others, start0, start1 ..., last0, last1 ...) ->
     i64: `forward` with the arguments in `constants`, unless the weights have changed since they
     were packed: then 1.
@@ -108,7 +104,8 @@ def _emit_prepared(module: ir.Module, layout: Layout, training: bool) -> None:
     with b.if_else(b.icmp_signed("!=", constant(sampled), integer(0))) as (then, otherwise):
         for block, name in ((then, "sample"), (otherwise, "fingerprint")):
             with block:
-                asked = module.globals[name]
+                kind = ir.FunctionType(I64, [PTR, I64])
+                asked = external(module, symbol(name, target), kind)
                 b.store(b.call(asked, [constant(table, PTR), constant(count)]), sums[0])
     with b.if_then(b.icmp_unsigned("!=", b.load(sums[0], typ=I64), constant(known))):
         b.ret(integer(1))

@@ -15,10 +15,18 @@ from typing import Any
 
 from llvmlite import ir
 
-from .emit import I32, I64, PTR, Emitter, Target, counted, external, function
+from .emit import I32, I64, PTR, Emitter, Target, counted, external, function, symbol
 from .tile import emit_tiles, most_rows
 
-__all__ = ["GROUP", "NUMBERS", "Loop", "emit_product", "integer", "meet"]
+__all__ = [
+    "GROUP",
+    "NUMBERS",
+    "Loop",
+    "emit_product",
+    "external_product",
+    "integer",
+    "meet",
+]
 
 NUMBERS = frozenset(
     {"steps", "batch", "inputs", "hidden", "keep", "reverse", "by_units", "first", "last"}
@@ -41,16 +49,12 @@ def integer(value: int) -> ir.Constant:
     return ir.Constant(I64, value)
 
 
-def emit_product(module: ir.Module, target: Target, columns: int, stride: int) -> ir.Function:
-    """`product(A, B, C, rows, lda, depth)`: C[rows, n vectors] += A[rows, depth] B[depth, n
+def emit_product(module: ir.Module, target: Target, columns: int, stride: int) -> None:
+    """Define `product(A, B, C, rows, lda, depth)`: C[rows, n vectors] += A[rows, depth] B[depth, n
     vectors] for n = columns, a row of C being `stride` vectors; in blocks of depth that stay in the
-    first-level cache while all rows use them. Defined at the first call for a module."""
-    name = f"product_{columns}_of_{stride}"
-    if name in module.globals:
-        return module.globals[name]
+    first-level cache while all rows use them."""
     tile = emit_tiles(module, target, columns, stride)
-    product = function(module, name, 3, 3)
-    product.linkage = "internal"
+    product = function(module, "product", 3, 3)
     b = ir.IRBuilder(product.append_basic_block("entry"))
     e = Emitter(b, target)
     a, weights, c, rows, lda, depth = product.args
@@ -72,7 +76,12 @@ def emit_product(module: ir.Module, target: Target, columns: int, stride: int) -
             c_at = e.at(c, b.mul(first, c_line))
             b.call(tile, [a_at, b_at, c_at, b.sub(last, first), lda, size])
     b.ret_void()
-    return product
+
+
+def external_product(module: ir.Module, target: Target, columns: int, stride: int) -> ir.Function:
+    """The function that `emit_product` defines, in a module of its own (shared.py)."""
+    kind = ir.FunctionType(ir.VoidType(), [PTR] * 3 + [I64] * 3)
+    return external(module, symbol("product", target, columns, stride), kind)
 
 
 class Loop:

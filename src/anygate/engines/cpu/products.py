@@ -16,10 +16,10 @@ from typing import Any
 from llvmlite import ir
 
 from .emit import I32, I64, PTR, Target, counted
-from .loops import GROUP, Loop, emit_product, integer
+from .loops import GROUP, Loop, external_product, integer
 from .tile import WIDTH
 
-__all__ = ["ARGUMENTS", "emit_pack", "emit_products", "emit_start", "room_size"]
+__all__ = ["ARGUMENTS", "PANELS", "emit_pack", "emit_products", "emit_start", "room_size"]
 
 ARGUMENTS = (
     "by_units",
@@ -70,7 +70,8 @@ order_x, order_h: for each block of H columns of grad_z that grad_ih and grad_hh
 of the block of rows to which it goes (null: its own).
 room: `room_size` numbers, of which those from `turned` on are the threads'.
 """
-_WIDTHS = (1, 2, WIDTH)
+PANELS = tuple((columns, WIDTH) for columns in (1, 2, WIDTH))
+"""Columns and stride of the products by panels."""
 _PAD = 16
 """Numbers between the turned columns, whose distance would else be a power of two: they would meet
 in a few sets of the cache."""
@@ -135,9 +136,7 @@ def emit_products(module: ir.Module, target: Target) -> ir.Function:
     lda = b.add(rows, integer(_PAD))
     turned_size = b.mul(integer(GROUP), lda)
     turned = loop.element(loop["room"], (loop["turned"], integer(1)), (loop.thread, turned_size))
-    product = emit_product(module, target, WIDTH, WIDTH)
-    for vectors in _WIDTHS:
-        emit_product(module, target, vectors, WIDTH)
+    product = external_product(module, target, WIDTH, WIDTH)
     with b.goto_entry_block():
         place = b.alloca(I64)
         place.type = PTR
@@ -170,7 +169,7 @@ def emit_products(module: ir.Module, target: Target) -> ir.Function:
                     second = loop.element(packed, (panel, b.mul(loop.line, rows)))
 
                     def call(vectors: int, second: Any = second) -> None:
-                        product = emit_product(module, target, vectors, WIDTH)
+                        product = external_product(module, target, vectors, WIDTH)
                         b.call(product, [a, second, loop.sums, count, lda, rows])
 
                     _by_width(loop, _size(loop, n, panel), call)
@@ -200,7 +199,7 @@ def emit_start(module: ir.Module, target: Target) -> ir.Function:
     step, of the piece's rows."""
     loop = Loop(module, "start_share", target, ARGUMENTS, WIDTH)
     b, begin = loop.builder, loop["begin_of_h"]
-    product = emit_product(module, target, WIDTH, WIDTH)
+    product = external_product(module, target, WIDTH, WIDTH)
     with loop.body(), b.if_then(_given(loop, "grad_start")):
         to = loop.element(loop["grad_start"], (loop["first_batch_row"], loop["hidden"]))
         depth = b.sub(loop["width"], begin)
