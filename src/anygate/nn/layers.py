@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..cells import Cell, CellType
 from ..engines.protocol import Choice, Layer, Result
+from ..engines.whole import writes_down
 from .capture import ACTIVE, Marks, Place, read_marks
 from .checkpoint import check_cell, save_cell
 from .checks import autocasting, check_pack, check_tensor
@@ -322,7 +323,7 @@ class RecurrentLayers(Notices, LayerStates):
         rare = self.proj_size or noisy or segments is not None or ACTIVE
         # On the CPU each family has a rule of its own under autocast.
         ruled = x.device.type == "cpu" and autocasting(x.device.type)
-        followed = ruled or torch.compiler.is_compiling()
+        followed = ruled or torch.compiler.is_compiling() or writes_down()
         both = self.bidirectional and not rare and not followed
         ends: list[States] = []
         kept: list[States] = []
