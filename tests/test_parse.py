@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import sympy
 import torch
+from drawn_formulas import WORDS
 from examples import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -268,80 +269,6 @@ def test_large_but_fair_formulas(text: str) -> None:
 
 
 # ---- fuzzing --------------------------------------------------------------------------------
-
-WORDS = (
-    *PRIMITIVES,
-    "x",
-    "z",
-    "k",
-    "pi",
-    "e",
-    "max",
-    "min",
-    "clip",
-    "where",
-    "sqrt",
-    "relu",
-    "softmax",
-    "lambda",
-    "not",
-    "and",
-    "or",
-    "if",
-    "else",
-    "in",
-    "is",
-    "for",
-    "import",
-    "None",
-    "__import__",
-    "(",
-    ")",
-    "(",
-    ")",
-    ",",
-    "+",
-    "-",
-    "*",
-    "/",
-    "**",
-    "<",
-    "<=",
-    ">",
-    ">=",
-    "==",
-    ".",
-    "[",
-    "]",
-    "{",
-    "}",
-    ":",
-    ":=",
-    "=",
-    "@",
-    "~",
-    "^",
-    "%",
-    "0",
-    "1",
-    "2",
-    "0.5",
-    "32",
-    "1e300",
-    "1e-300",
-    "99999",
-    "1e400",
-    "1j",
-    "'a'",
-    "\n",
-    "\0",
-    " ",
-    "\\",
-    "#",
-    "_",
-    "\u0445",
-    ";",
-)
 
 
 def read_or_refuse(text: str) -> None:
