@@ -474,10 +474,10 @@ HOSTILE: list[Callable[[], Any]] = [
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_hostile_lines_end_soon(number: int) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(FormulaError):
         HOSTILE[number]()
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
 
 
 def _changed(**changes: Any) -> str:
@@ -528,7 +528,7 @@ HOSTILE_TEXTS = [
 
 @pytest.mark.parametrize("number", range(len(HOSTILE_TEXTS)))
 def test_hostile_texts_are_no_cells(number: int) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(FormulaError):
         cell_of(HOSTILE_TEXTS[number])
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
