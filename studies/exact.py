@@ -15,7 +15,7 @@ import torch
 from mpmath import mp
 
 from anygate.formulas import resolve, sheet
-from anygate.formulas.activation import differentiate
+from anygate.formulas.derivative import differentiate
 from anygate.formulas.precise import PRECISE
 from anygate.formulas.program import evaluate, lower
 from anygate.nn import LSTM, LSTMCell

@@ -11,6 +11,13 @@ UNARY = sorted(n for n, p in PRIMITIVES.items() if p.arity() == 1)
 LEAVES = ("x", "x", "x", "k", "0", "1", "2", "0.5", "-3", "pi", "e", "0.1", "1/3", "99", "7e-3")
 HARSH = ("1e300", "1e-300", "9801", "1e5", "exp(20)", "6.5383e-08", "1e-17", "3.5e38", "-1e39")
 COMPARE = ("<", "<=", ">", ">=")
+_PARTS = """
+    x z k pi e max min clip where sqrt relu softmax gelu 0 1 2 0.5 32 1e300 1e-300 99999 1e400 1j
+    'a' lambda not and or if else in is for import None __import__ ( ) ( ) [ ] { } , . : := = ==
+    < <= > >= + - * / ** @ ~ ^ % # _ ; \\ \0 \u0445
+"""
+WORDS = (*PRIMITIVES, *_PARTS.split(), " ", "\n")
+"""Parts of formulas, of Python, and of neither."""
 
 
 def formula(draw: random.Random, size: int, catalogue: bool = True, harsh: bool = True) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from drawn_formulas import UNARY, formula
+from drawn_formulas import WORDS, formula
 from enclosure import enclosed
 
 from anygate.engines import reference
@@ -24,70 +24,6 @@ from anygate.formulas.derivative import differentiate
 from anygate.formulas.parse import parse_own
 
 POINTS = (0.0, 0.37, -1.9, 6.5, -40.0, 1e-3, 88.9, -1e4, 1e30, -3e38)
-WORDS = (
-    *UNARY,
-    "x",
-    "z",
-    "k",
-    "pi",
-    "e",
-    "max",
-    "min",
-    "clip",
-    "where",
-    "sqrt",
-    "relu",
-    "softmax",
-    "gelu",
-    "lambda",
-    "not",
-    "and",
-    "or",
-    "if",
-    "else",
-    "in",
-    "None",
-    "__import__",
-    "(",
-    ")",
-    "(",
-    ")",
-    ",",
-    "+",
-    "-",
-    "*",
-    "/",
-    "**",
-    "<",
-    "<=",
-    ">",
-    ">=",
-    "==",
-    ".",
-    "[",
-    "]",
-    "{",
-    "}",
-    ":=",
-    "=",
-    "~",
-    "^",
-    "0",
-    "1",
-    "2",
-    "0.5",
-    "32",
-    "1e300",
-    "1e-300",
-    "99999",
-    "1e400",
-    "1j",
-    "'a'",
-    "\n",
-    "\0",
-    "\\",
-    "#",
-)
 
 
 @dataclass

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import sympy
 import torch
+from drawn_formulas import WORDS
 from examples import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -170,16 +171,16 @@ DOUBLING = ("silu", "mish", "elu", "snake", "squareplus", "hard_silu", "gelu_tan
 @pytest.mark.parametrize("name", DOUBLING)
 def test_functions_that_double_their_argument(name: str) -> None:
     """silu(silu(...)) has 2^n parts when written out: refused at once, and read while small."""
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FormulaError, match="more than 1000 operations when written out"):
         resolve(nest(name + "({})", 30))
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert resolve(nest(name + "({})", 2)).value(0.5)
     for depth in range(3, 9):  # whatever is read, is ready in time
-        start = time.perf_counter()
+        start = time.process_time()
         with contextlib.suppress(FormulaError):
             resolve(nest(name + "({})", depth))
-        assert time.perf_counter() - start < 5 * SECONDS
+        assert time.process_time() - start < 5 * SECONDS
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -189,7 +190,7 @@ def test_hostile_text(name: str, tmp_path: Path) -> None:
     text = HOSTILE[name].replace("{marker}", str(marker)).replace("{{", "{").replace("}}", "}")
     before = set(sys.modules)
     for read in (parse, resolve, lambda t: Activation("hostile", t)):
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             outcome: object = read(text)
         except FormulaError as error:
@@ -198,7 +199,7 @@ def test_hostile_text(name: str, tmp_path: Path) -> None:
             assert name in HARMLESS, f"{name} was read as {outcome!r:.200}"
         else:
             assert len(str(outcome)) < 2_000
-        assert time.perf_counter() - start < SECONDS
+        assert time.process_time() - start < SECONDS
     assert not marker.exists()
     assert not {m for m in set(sys.modules) - before if m.split(".")[0] in ("os", "subprocess")}
 
@@ -257,100 +258,26 @@ def test_memory_stays_bounded() -> None:
 )
 def test_large_but_fair_formulas(text: str) -> None:
     """They are read, or refused, in bounded time; so is their derivative."""
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         parse(text)
-        assert time.perf_counter() - start < SECONDS
+        assert time.process_time() - start < SECONDS
         Activation("large", text)
     except FormulaError:
         pass
-    assert time.perf_counter() - start < 5 * SECONDS
+    assert time.process_time() - start < 5 * SECONDS
 
 
 # ---- fuzzing --------------------------------------------------------------------------------
 
-WORDS = (
-    *PRIMITIVES,
-    "x",
-    "z",
-    "k",
-    "pi",
-    "e",
-    "max",
-    "min",
-    "clip",
-    "where",
-    "sqrt",
-    "relu",
-    "softmax",
-    "lambda",
-    "not",
-    "and",
-    "or",
-    "if",
-    "else",
-    "in",
-    "is",
-    "for",
-    "import",
-    "None",
-    "__import__",
-    "(",
-    ")",
-    "(",
-    ")",
-    ",",
-    "+",
-    "-",
-    "*",
-    "/",
-    "**",
-    "<",
-    "<=",
-    ">",
-    ">=",
-    "==",
-    ".",
-    "[",
-    "]",
-    "{",
-    "}",
-    ":",
-    ":=",
-    "=",
-    "@",
-    "~",
-    "^",
-    "%",
-    "0",
-    "1",
-    "2",
-    "0.5",
-    "32",
-    "1e300",
-    "1e-300",
-    "99999",
-    "1e400",
-    "1j",
-    "'a'",
-    "\n",
-    "\0",
-    " ",
-    "\\",
-    "#",
-    "_",
-    "\u0445",
-    ";",
-)
-
 
 def read_or_refuse(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         result = parse(text)
     except FormulaError:
         result = None
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert result is None or isinstance(result, Expr)
 
 
@@ -411,7 +338,7 @@ def _parameters_of(text: str) -> dict[str, float]:
 def test_random_activations(text: str) -> None:
     """A random formula is an activation that both engines run, with its derivative, or it is
     refused with a FormulaError; nothing else ever comes out."""
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         activation = Activation("drawn", text, **_parameters_of(text))
     except FormulaError:
@@ -428,7 +355,7 @@ def test_random_activations(text: str) -> None:
     again = pickle.loads(pickle.dumps(activation))
     assert again.value(0.37) == pytest.approx(activation.value(0.37), nan_ok=True)
     assert activation.latex()
-    assert time.perf_counter() - start < 5 * SECONDS
+    assert time.process_time() - start < 5 * SECONDS
 
 
 PRINTED = (

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import anygate
+from anygate.cells import cell_key
+from anygate.engines.protocol import Layer, load
 from anygate.interop.aten import decompositions
 
 pytestmark = [  # torch's own, of its exporter and its tracer
@@ -44,6 +46,9 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "norm": lambda: anygate.LSTM(3, 4, batch_first=True, layer_norm=True),
     "own": lambda: anygate.Recurrent(OWN, 3, 4, batch_first=True, candidate="gelu"),
     "eager": lambda: anygate.RNN(3, 4, batch_first=True, activation="softsign", engine="eager"),
+    "reference": lambda: anygate.GRU(
+        3, 4, bidirectional=True, batch_first=True, engine="reference"
+    ),
 }
 
 
@@ -154,6 +159,28 @@ def test_compiled_by_aotinductor(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     subprocess.run([sys.executable, "-c", script, *files], env=environment, check=True, timeout=300)
     torch.testing.assert_close(torch.load(files[2]), model(X).detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("engine", ["cpu", "eager", "reference"])
+def test_the_operator_of_earlier_programs(engine: str, keep: bool) -> None:
+    """`anygate::layer` gives what the engine of that name gives, and its gradients."""
+    module = anygate.LSTM(3, 4, dtype=torch.float64)
+    key, weights = cell_key(module.cell), list(module.parameters())
+    x, states = torch.randn(5, 2, 3).double(), torch.randn(2, 2, 4).double().requires_grad_()
+    call = (x, states, *weights, None, None, None, engine, key, True, keep)
+    output, ends, kept = torch.ops.anygate.layer(*call)
+    layer = Layer(x, states.unbind(0), *weights, reverse=True)
+    expected = load(engine).run(key, layer, keep)
+    torch.testing.assert_close(output, expected.output)
+    torch.testing.assert_close(ends, torch.stack(expected.states))
+    if expected.kept is not None:
+        torch.testing.assert_close(kept, torch.stack(expected.kept))
+    found = (ends, kept) if keep else (ends, output)
+    wanted = expected.states, expected.kept or (expected.output,)
+    losses = [sum(y.square().sum() for y in ys) for ys in (found, (*wanted[0], *wanted[1]))]
+    grads = [torch.autograd.grad(loss, (states, *weights)) for loss in losses]
+    torch.testing.assert_close(*grads)
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, cast
 
@@ -25,28 +26,25 @@ _LAYER = (
 """As in `Layer`, the states stacked: [S, B, H]."""
 LIBRARY: Any = cast(Any, torch.library.Library)("anygate", "FRAGMENT")
 LIBRARY.define(
-    f"recurrent({_LAYER}, str cell, bool reverse, bool training, bool keep) "
+    f"recurrent({_LAYER}, str cell, bool reverse, bool training, bool keep, *, str engine='') "
     "-> (Tensor, Tensor, Tensor, Tensor)"
 )
-"""-> output [T, B, H], states [S, B, H], saved [T, B, K*H] for training, and, for training or with
-keep, the states but the output at all steps [S - 1, T, B, H]; packed, with [N] for [T, B]."""
+"""engine: the name of the one that runs; "": cpu where it can, else eager.
+-> output [T, B, H], states [S, B, H], saved [T, B, K*H] for the training of cpu, and, for that or
+with keep, the states but the output at all steps [S - 1, T, B, H]; packed, with [N] for [T, B]."""
 LIBRARY.define(
     f"recurrent_backward(Tensor? grad_output, Tensor? grad_states, Tensor? grad_others, {_LAYER}, "
-    "Tensor output, Tensor saved, Tensor others, str cell, bool reverse, bool need_x) "
+    "Tensor output, Tensor saved, Tensor others, str cell, bool reverse, bool need_x, *, "
+    "str engine='') "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 """-> gradients of x, states, weight_ih, weight_hh, bias_ih, bias_hh and vectors; empty where there
 is no such tensor, and for x where it is not needed."""
-
-
-_RUN = f"{_LAYER}, str engine, str cell, bool reverse, bool keep"
-LIBRARY.define(f"layer({_RUN}) -> (Tensor, Tensor, Tensor)")
-"""The run of an engine by its name -> output [T, B, H], states [S, B, H] and, with keep, all states
-[S, T, B, H] (else empty); packed, with [N] for [T, B]."""
 LIBRARY.define(
-    f"layer_backward(Tensor?[] grads, bool[] needed, {_RUN}) -> ({', '.join(['Tensor'] * 7)})"
+    f"layer({_LAYER}, str engine, str cell, bool reverse, bool keep) -> (Tensor, Tensor, Tensor)"
 )
-"""grads: by the results of `layer`. -> the gradients by x to vectors, empty where not needed."""
+"""`recurrent` of an engine, as older saved programs name it; -> output, states, and, with keep, all
+states [S, T, B, H]."""
 
 
 def _imported_when_called(home: str, name: str) -> Callable[..., Any]:
@@ -58,42 +56,24 @@ def _imported_when_called(home: str, name: str) -> Callable[..., Any]:
     return call
 
 
-def _declare(name: str, home: str, forward: str, shapes: str, gradient: tuple[str, ...]) -> None:
-    """Gives an operator its functions, by names in its home. gradient: of its backward, of what
-    that saves, and of its batching rule, as far as there are such."""
-    LIBRARY.impl(name, _imported_when_called(home, forward), "CompositeExplicitAutograd")
-    torch.library.register_fake(
-        f"anygate::{name}", _imported_when_called(home, shapes), lib=LIBRARY
-    )
-    if gradient:
-        backward, save = (_imported_when_called(home, function) for function in gradient[:2])
-        torch.library.register_autograd(
-            f"anygate::{name}", backward, setup_context=save, lib=LIBRARY
-        )
-    for function in gradient[2:]:
-        torch.library.register_vmap(
-            f"anygate::{name}", _imported_when_called(home, function), lib=LIBRARY
-        )
+def _declare(name: str, forward: str, shapes: str, batching: str) -> None:
+    """Gives an operator its functions, by their names."""
+    full, here = f"anygate::{name}", partial(_imported_when_called, "cpu.operator")
+    LIBRARY.impl(name, here(forward), "CompositeExplicitAutograd")
+    torch.library.register_fake(full, here(shapes), lib=LIBRARY)
+    torch.library.register_vmap(full, here(batching), lib=LIBRARY)
 
 
-_CPU, _TRACED = "cpu.operator", "traced"
-_declare(
-    "recurrent",
-    _CPU,
-    "forward_operator",
-    "forward_shapes",
-    ("backward", "save_forward", "vmap_forward"),
+_declare("recurrent", "forward_operator", "forward_shapes", "vmap_forward")
+torch.library.register_autograd(
+    "anygate::recurrent",
+    _imported_when_called("cpu.operator", "backward"),
+    setup_context=_imported_when_called("cpu.operator", "save_forward"),
+    lib=LIBRARY,
 )
-_declare(
-    "recurrent_backward",
-    _CPU,
-    "backward_operator",
-    "backward_shapes",
-    ("double_backward", "save_backward", "vmap_backward"),
-)
-_declare("layer", _TRACED, "forward_operator", "forward_shapes", ("backward", "save_forward"))
 # No gradient of its own: one would switch autograd off inside it.
-_declare("layer_backward", _TRACED, "backward_operator", "backward_shapes", ())
+_declare("recurrent_backward", "backward_operator", "backward_shapes", "vmap_backward")
+LIBRARY.impl("layer", _imported_when_called("whole", "saved_layer"), "CompositeImplicitAutograd")
 
 
 # ---- floating-point operations, for torch.utils.flop_counter: the products', as torch counts ----

@@ -3,13 +3,20 @@ can be measured, and the OpenMP library."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from drawn_layers import draw
+from examples import examples
+from hypothesis import given
+from hypothesis import strategies as st
 
-from anygate.cells import GRU_RESET_BEFORE, LSTM, lstm_type, make
+from anygate.cells import GRU_RESET_BEFORE, LSTM, cell_key, lstm_type, make
 from anygate.engines.checks import check_layer
+from anygate.engines.eager.scan import recurrent_by_scan
 from anygate.engines.layout import layout_of
 from anygate.engines.measuring import check_measurable
 from anygate.engines.openmp import SYMBOLS, openmp_symbols, team_size
@@ -19,9 +26,9 @@ from anygate.engines.protocol import EngineError, Layer, Result
 T, B, INPUTS, H = 3, 2, 4, 5
 
 
-def given(**changes: Any) -> dict[str, Any]:
+def arguments(**changes: Any) -> dict[str, Any]:
     """The arguments of check_layer for an LSTM with peepholes, with changes."""
-    arguments: dict[str, Any] = {
+    found: dict[str, Any] = {
         "layout": layout_of(make(lstm_type(peephole=True))),
         "x": torch.ones(T, B, INPUTS),
         "states": (torch.ones(B, H), torch.ones(B, H)),
@@ -31,11 +38,11 @@ def given(**changes: Any) -> dict[str, Any]:
         "masks": None,
         "rows": T * B,
     }
-    return arguments | changes
+    return found | changes
 
 
 def test_a_layer_that_fits_passes() -> None:
-    assert check_layer(**given()) is None
+    assert check_layer(**arguments()) is None
 
 
 WRONG: tuple[tuple[type[Exception], str, dict[str, Any]], ...] = (
@@ -59,7 +66,7 @@ def test_nothing_is_read_that_is_not_there(
     kind: type[Exception], said: str, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(kind, match=said):
-        check_layer(**given(**changes))
+        check_layer(**arguments(**changes))
 
 
 def _sums(layer: Layer) -> Result:
@@ -108,6 +115,49 @@ def test_what_cannot_be_measured_is_refused_by_name() -> None:
         check_measurable(make(GRU_RESET_BEFORE), whole, "eager")
     with pytest.raises(EngineError, match="on the cpu engine alone, not on eager"):
         check_measurable(make(LSTM), whole._replace(batch_sizes=torch.tensor([2, 1])), "eager")
+
+
+@examples(40)
+@given(
+    st.sampled_from(("lstm", "peephole", "gru", "zoneout lstm", "dropout gru", "mixed")),
+    *[st.integers(1, 4)] * 4,
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_scan_gives_what_the_operator_gives(
+    cell: str, t: int, b: int, i: int, h: int, bias: bool, reverse: bool, keep: bool
+) -> None:
+    """For programs of plain operators: with masks, both ways, with every state kept."""
+    case = draw(cell, t, b, i, h, bias=bias, reverse=reverse)
+    x, states, *rest, _ = case.layer
+    key = cell_key(case.known.cell)
+    call = (x, torch.stack(states), *rest, key, reverse, False, keep)
+    wanted = torch.ops.anygate.recurrent(*call, engine="reference")
+    torch.testing.assert_close(recurrent_by_scan(*call), wanted)
+
+
+@pytest.mark.skipif(find_spec("llvmlite") is None, reason="llvmlite is not installed")
+@examples(100)
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=3), st.data())
+def test_one_changed_bit_changes_the_fingerprint(sizes: list[int], data: st.DataObject) -> None:
+    """Of weights of any sizes, in any word; the same bytes elsewhere have the same."""
+    from anygate.engines.cpu.compiler import kernels
+
+    weights = [np.arange(size, dtype=np.float32) for size in sizes]
+    copies = [weight.copy() for weight in weights]
+    code = kernels(make(LSTM), "float32", False)
+
+    def fingerprint(arrays: list[np.ndarray]) -> int:
+        table = np.array([(a.ctypes.data, a.nbytes) for a in arrays], np.int64)
+        return code.fingerprint(table.ctypes.data, len(arrays))
+
+    before = fingerprint(weights)
+    assert fingerprint(copies) == before
+    changed = data.draw(st.sampled_from(copies)).view(np.uint32)
+    place = data.draw(st.integers(0, len(changed) - 1))
+    changed[place] ^= np.uint32(1 << data.draw(st.integers(0, 31)))
+    assert fingerprint(copies) != before
 
 
 def test_the_team_is_as_large_as_torchs() -> None:

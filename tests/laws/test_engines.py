@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_cell import JANET, SLSTM
+from plain_cells import JANET, S_LSTM
 from test_specification import CELLS, ENGINES, refused
 from torch import Tensor
 
@@ -34,7 +34,7 @@ INDEPENDENT = CellType(
 TYPES = {
     **{name: written.type for name, written in CELLS.items()},
     "janet": JANET,
-    "slstm": SLSTM,
+    "slstm": S_LSTM,
     "independent": INDEPENDENT,
 }
 ALL = pytest.mark.parametrize("name", TYPES)

@@ -16,6 +16,7 @@ from torch.export import Dim, export, load, save
 from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import pack_padded_sequence
 from truth import (
+    ARGUMENTS,
     GRU,
     PAIRS,
     RNN,
@@ -77,17 +78,7 @@ def test_positional_arguments() -> None:
     theirs, ours = nn.GRU(*given, **where), anygate.GRU(*given, **where)
     rnn = (I, H, 2, "relu", False, True, 0.25, True)
     for a, b in ((theirs, ours), (nn.RNN(*rnn, **where), anygate.RNN(*rnn, **where))):
-        for name in (
-            "mode",
-            "input_size",
-            "hidden_size",
-            "num_layers",
-            "bias",
-            "batch_first",
-            "dropout",
-            "bidirectional",
-            "proj_size",
-        ):
+        for name in ARGUMENTS:
             assert getattr(a, name) == getattr(b, name), name
         assert [(n, p.shape, p.dtype) for n, p in a.named_parameters()] == [
             (n, p.shape, p.dtype) for n, p in b.named_parameters()

@@ -277,11 +277,36 @@ def test_what_the_operator_promises() -> None:
     key, states = cell_key(module.cell), normal(1, 2, H, seed=4).requires_grad_()
     own = (*module._weights("_l0"), None, None, None)
     for keep in (False, True):
-        call = (normal(3, 2, I, seed=3), states, *own, "eager", key, False, keep)
-        torch.library.opcheck(torch.ops.anygate.layer, call)
+        call = (normal(3, 2, I, seed=3), states, *own, key, False, True, keep)
+        torch.library.opcheck(torch.ops.anygate.recurrent, call, {"engine": "eager"})
 
 
 # ---- export ---------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_program_runs_on_its_engine(toy: None) -> None:
+    """Compiled, exported and traced; forward, and once more for its gradients."""
+    runs = []
+
+    class Counted(Toy):
+        def run(self, *arguments: Any, **options: Any) -> Any:
+            runs.append(arguments)
+            return super().run(*arguments, **options)
+
+    protocol.register(Counted())
+    module, x = anygate.RNN(I, H, engine="toy"), normal(5, 3, I, seed=3).float()
+    for program in (
+        torch.compile(module, fullgraph=True, backend="aot_eager"),
+        export(module, (x,)).module(),
+        torch.jit.trace(module, x),
+    ):
+        runs.clear()
+        output = program(x)[0]
+        assert len(runs) == 1
+        output.sum().backward()
+        assert len(runs) == 2
+
 
 STEPS, BATCH = Dim("steps", min=2, max=99), Dim("batch", min=2, max=99)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from truth import ANYGATE, TORCH, B, H, I, Kind, T, normal
+from truth import ANYGATE, ARGUMENTS, TORCH, B, H, I, Kind, T, normal
 
 BUILDS: tuple[dict[str, Any], ...] = (
     {},
@@ -17,23 +17,11 @@ BUILDS: tuple[dict[str, Any], ...] = (
     {"num_layers": 2, "proj_size": 3, "bidirectional": True},
     {"proj_size": 2, "bias": False, "batch_first": True},
 )
-TELLING = (
-    "mode",
-    "input_size",
-    "hidden_size",
-    "num_layers",
-    "bias",
-    "batch_first",
-    "dropout",
-    "bidirectional",
-    "proj_size",
-    "training",
-)
 
 
 def test_positional_order_is_torchs(lstm: Kind) -> None:
     module = lstm(4, 6, 2, False, True, 0.25, True, 3, "cpu", torch.float64)
-    said = {name: getattr(module, name) for name in TELLING}
+    said = {name: getattr(module, name) for name in (*ARGUMENTS, "training")}
     assert said == {
         "mode": "LSTM",
         "input_size": 4,
@@ -52,7 +40,7 @@ def test_positional_order_is_torchs(lstm: Kind) -> None:
 
 def test_keywords_and_defaults(lstm: Kind) -> None:
     module = lstm(input_size=4, hidden_size=6)
-    assert {name: getattr(module, name) for name in TELLING} == {
+    assert {name: getattr(module, name) for name in (*ARGUMENTS, "training")} == {
         "mode": "LSTM",
         "input_size": 4,
         "hidden_size": 6,

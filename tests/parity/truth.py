@@ -25,6 +25,18 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 import anygate
 
 T, B, I, H = 5, 3, 4, 6  # noqa: E741
+ARGUMENTS = (
+    "mode",
+    "input_size",
+    "hidden_size",
+    "num_layers",
+    "bias",
+    "batch_first",
+    "dropout",
+    "bidirectional",
+    "proj_size",
+)
+"""Attributes in which a module of torch's tells how it was made."""
 Function = Callable[[Tensor], Tensor]
 State = tuple[Tensor, ...]
 Results = dict[str, Tensor]

@@ -111,7 +111,7 @@ class Step:
             self._refuse_beyond(sizes[symbol(name)], name)
 
     def _check_backward_size(self, sizes: Mapping[Symbol, int]) -> None:
-        """sizes: of what stands for each symbol."""
+        """Bounds the size of backward before it is derived. sizes: of what a symbol stands for."""
         found = {symbol(state): 1 for state in self.type.states}
         for name, slopes in reversed(self.slopes.items()):
             arriving = found.get(symbol(name), 0)

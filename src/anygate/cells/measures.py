@@ -80,7 +80,7 @@ class Limits:
 
 @lru_cache(maxsize=256)
 def limits(activation: Activation) -> Limits:
-    """From the property sheet, with the formula's own parameters."""
+    """The limits that follow from the property sheet, with the formula's own parameters."""
     known = sheet(activation)
     largest = float(known.largest_slope.value)
     slope = _TENTH * largest if 0 < largest < math.inf else None

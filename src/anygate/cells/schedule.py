@@ -92,7 +92,8 @@ def _action(
     expression: sympy.Expr,
     first: str = "",
 ) -> Action:
-    """first: an input that comes before the others, used or not."""
+    """The action that computes an expression, with its slopes. first: an input that comes before
+    the others, used or not."""
     used = sorted(s.name for s in expression.free_symbols if s.name != first)
     inputs = (first, *used) if first else tuple(used)
     slopes = tuple((by, lower({"value": partial(expression, symbol(by))}, inputs)) for by in inputs)

@@ -18,7 +18,7 @@ __all__ = ["gradients", "have_memory", "needs_operator", "warn_once"]
 
 @lru_cache(maxsize=4)
 def warn_once(event: str) -> None:
-    """event: what happens, ending in "runs"."""
+    """Warn, once for each event, of the eager engine. event: what happens, ending in "runs"."""
     warnings.warn(f"{event} on the eager engine, which is slower", stacklevel=4)
 
 

@@ -151,7 +151,8 @@ class Engine(ABC):
     devices: ClassVar[tuple[str, ...]] = ()
     """The kinds of device that it runs on; elsewhere "auto" does not speak of it. (): all."""
     has_operator: ClassVar[bool] = False
-    """`run` is an operator of torch's under torch.compile; if not, `traced.py` wraps it in one."""
+    """`run` itself calls an operator of torch's under torch.compile and in a trace; if not, it runs
+    inside one (`whole.py`)."""
 
     @abstractmethod
     def refuses(self, request: Request) -> str | None:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ..cells import cell_of
-from .protocol import Layer, Result
+from .protocol import Layer, Result, needs_gradient
 
-__all__ = ["output_state", "run_whole", "to_result", "writes_down"]
+__all__ = ["output_state", "run_whole", "saved_layer", "to_result", "writes_down"]
 
 
 def writes_down() -> bool:
@@ -36,9 +36,10 @@ def _check_onnx() -> None:
         )
 
 
-def run_whole(key: str, layer: Layer, keep: bool, training: bool) -> Result:
-    """The operator's result for a layer. training: gradients are wanted. In a trace they are where
-    a weight learns, whatever the mode it was traced in: the program will run in both."""
+def run_whole(key: str, layer: Layer, keep: bool, training: bool, engine: str = "") -> Result:
+    """The operator's result for a layer. engine: the one that will run, wherever the program does;
+    "": cpu where it can, else eager. training: gradients are wanted. In a trace they are where a
+    weight learns, whatever the mode it was traced in: the program will run in both."""
     x, states, *rest, reverse = layer
     if _tracing():
         _check_onnx()
@@ -48,11 +49,22 @@ def run_whole(key: str, layer: Layer, keep: bool, training: bool) -> Result:
     inside = torch._C._functorch.peek_interpreter_stack() is not None
     training = training or (inside and torch.is_grad_enabled())
     output, last, _, others = torch.ops.anygate.recurrent(
-        x, torch.stack(states), *rest, key, reverse, training, keep
+        x, torch.stack(states), *rest, key, reverse, training, keep, engine=engine
     )
     if training:
         output = output.clone()  # the caller may change it, and backward needs the operator's own
     return to_result(key, output, [last[k] for k in range(len(states))], others if keep else None)
+
+
+def saved_layer(x: Tensor, states: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The operator `anygate::layer` of programs that were saved when only the cpu engine ran
+    `anygate::recurrent`: the output, the last states and, with keep, all states (else empty)."""
+    *rest, engine, key, reverse, keep = arguments
+    parts: Any = (x, states.unbind(0), *rest, reverse)
+    layer = Layer(*parts)
+    found = run_whole(key, layer, keep, needs_gradient(layer), engine)
+    kept = states.new_empty(0) if found.kept is None else torch.stack(found.kept)
+    return found.output, torch.stack(found.states), kept
 
 
 def to_result(key: str, output: Tensor, states: Sequence[Tensor], others: Tensor | None) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, lru_cache
@@ -24,7 +25,7 @@ from .primitives import VARIABLE
 from .program import Program, evaluate, lower
 from .text import write
 
-__all__ = ["Activation", "differentiate"]
+__all__ = ["Activation"]
 
 _DIGITS = 30
 
@@ -377,7 +378,7 @@ def _number(name: str, key: str, value: Any) -> float:
         ) from None
     except OverflowError:
         raise FormulaError(f"{name}: the parameter {key} is too large for float64") from None
-    if number != number or number in (float("inf"), float("-inf")):
+    if not math.isfinite(number):
         raise FormulaError(f"{name}: the parameter {key} must be finite, not {value!r}")
     return number
 

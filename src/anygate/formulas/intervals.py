@@ -87,7 +87,7 @@ def _widened(low: Any, high: Any) -> Interval:
 
 
 def _product(a: Any, b: Any) -> Any:
-    """Of two ends. An infinite end is a limit of reals, so 0 times it is 0."""
+    """The product of two ends. An infinite end is a limit of reals, so 0 times it is 0."""
     return mp.zero if a == 0 or b == 0 else a * b
 
 

@@ -117,7 +117,7 @@ def _of_class(
 
 
 def _of_module(module: Any, named: Callable[[str], Activation | None]) -> Activation:
-    """Of an object of torch.nn: its attributes are its arguments."""
+    """The activation that a module of torch.nn is; its attributes are the arguments."""
     kind = type(module).__name__
     activation = named(kind)
     wanted = _NUMBERS.get(activation.name, {}) if activation else {}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
@@ -338,18 +339,13 @@ class _Reader:
         if not fits_float64(result):
             self.fail(node, "this part is not a finite real number")
 
-    def _check_coefficient(self, node: ast.AST, result: Expr) -> None:
-        self._check_constant(node, result.as_coeff_Mul()[0])
-
     def _Constant(self, node: ast.Constant) -> Expr:
         if isinstance(node.value, bool) or not isinstance(node.value, int | float):
             self.fail(node, f"only real numbers can be used, not {short(repr(node.value))}")
-        if node.value != node.value or node.value in (float("inf"), float("-inf")):
-            self.fail(node, "this number is outside the range of float64")
-        if isinstance(node.value, int):
-            if node.value.bit_length() > MAX_BITS:
-                self.fail(node, "this number is outside the range of float64")
+        if isinstance(node.value, int) and node.value.bit_length() <= MAX_BITS:
             return sympy.Integer(node.value)
+        if isinstance(node.value, int) or not math.isfinite(node.value):
+            self.fail(node, "this number is outside the range of float64")
         if node.value == 0 and _has_digits(ast.get_source_segment(self.text, node) or ""):
             self.fail(node, "this number is outside the range of float64: it would become 0")
         return sympy.Rational(repr(node.value))
@@ -394,7 +390,7 @@ class _Reader:
         # All at once: SymPy sorts the whole chain for each part that it gets alone.
         result = (sympy.Add if type(node.op) in (ast.Add, ast.Sub) else product)(*parts)
         self._check_constant(node, result)
-        self._check_coefficient(node, result)
+        self._check_constant(node, result.as_coeff_Mul()[0])
         return result
 
     def _link(self, link: ast.BinOp) -> Expr:

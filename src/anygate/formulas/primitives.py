@@ -28,7 +28,8 @@ VARIABLE = sympy.Symbol("x", real=True)
 
 
 class Primitive(sympy.Function):
-    """A function of the vocabulary. A subclass gives `slope` and how LaTeX prints it."""
+    """A function of the vocabulary. A subclass gives `slope`; `text` and `latex` where text and
+    LaTeX have another name for it than its class's."""
 
     is_real = True
     nargs: Any = 1
@@ -65,16 +66,22 @@ class Primitive(sympy.Function):
     def _latex(self, printer: Any, exp: str | None = None) -> str:
         arguments = ", ".join(printer._print(a) for a in self.args)
         power = "" if exp is None else f"^{{{exp}}}"
-        return rf"{self.latex}{power}\left({arguments}\right)"
+        name = self.latex or rf"\operatorname{{{self.word()}}}"
+        return rf"{name}{power}\left({arguments}\right)"
 
     @classmethod
     def arity(cls) -> int:
         """The number of arguments it takes."""
         return int(max(cls.nargs.args))
 
+    @classmethod
+    def word(cls) -> str:
+        """Its name in formula text."""
+        return cls.text or cls.__name__
+
     def _sympystr(self, printer: Any) -> str:
         arguments = ", ".join(printer._print(a) for a in self.args)
-        return f"{self.text or type(self).__name__}({arguments})"
+        return f"{self.word()}({arguments})"
 
 
 class sigmoid(Primitive):
@@ -110,8 +117,6 @@ class exp(Primitive):
 class expm1(Primitive):
     """exp(x) - 1, without the cancellation near 0"""
 
-    latex = r"\operatorname{expm1}"
-
     @staticmethod
     def slope(x: Expr) -> Expr:
         return exp(x)
@@ -130,8 +135,6 @@ class log(Primitive):
 class log1p(Primitive):
     """log(1 + x), without the cancellation near 0"""
 
-    latex = r"\operatorname{log1p}"
-
     @staticmethod
     def slope(x: Expr) -> Expr:
         return 1 / (1 + x)
@@ -139,8 +142,6 @@ class log1p(Primitive):
 
 class softplus(Primitive):
     """log(1 + exp(x))"""
-
-    latex = r"\operatorname{softplus}"
 
     @staticmethod
     def slope(x: Expr) -> Expr:
@@ -151,8 +152,6 @@ class softsign(Primitive):
     """x/(1 + |x|). A primitive because the quotient rule cancels all digits of its slope:
     2.3 % off at x = 1e6 in float32."""
 
-    latex = r"\operatorname{softsign}"
-
     @staticmethod
     def slope(x: Expr) -> Expr:
         return (1 + absolute(x)) ** -2
@@ -160,8 +159,6 @@ class softsign(Primitive):
 
 class isru(Primitive):
     """x/sqrt(1 + x^2). A primitive for the same reason as softsign."""
-
-    latex = r"\operatorname{isru}"
 
     @staticmethod
     def slope(x: Expr) -> Expr:
@@ -171,8 +168,6 @@ class isru(Primitive):
 class erf(Primitive):
     """The error function"""
 
-    latex = r"\operatorname{erf}"
-
     @staticmethod
     def slope(x: Expr) -> Expr:
         return 2 / sympy.sqrt(sympy.pi) * gaussian(x)
@@ -181,8 +176,6 @@ class erf(Primitive):
 class erfc(Primitive):
     """1 - erf(x)"""
 
-    latex = r"\operatorname{erfc}"
-
     @staticmethod
     def slope(x: Expr) -> Expr:
         return -2 / sympy.sqrt(sympy.pi) * gaussian(x)
@@ -190,8 +183,6 @@ class erfc(Primitive):
 
 class gaussian(Primitive):
     """exp(-x^2), with x^2 not rounded first (that costs x^2/2 ulp in the tail)"""
-
-    latex = r"\operatorname{gaussian}"
 
     @staticmethod
     def slope(x: Expr) -> Expr:
@@ -235,8 +226,6 @@ class absolute(Primitive):
 class sign(Primitive):
     """-1, 0 or 1; its derivative is 0 everywhere, so no delta ever appears"""
 
-    latex = r"\operatorname{sign}"
-
     @staticmethod
     def slope(x: Expr) -> Expr:
         return sympy.S.Zero
@@ -247,7 +236,6 @@ class rounded(Primitive):
     there (straight-through): the true one, 0 and at the steps none, would teach nothing."""
 
     text = "round"
-    latex = r"\operatorname{round}"
 
     @staticmethod
     def slope(x: Expr) -> Expr:
@@ -256,8 +244,6 @@ class rounded(Primitive):
 
 class floor(Primitive):
     """The largest whole number that is not above x; slope 1 everywhere, as round has it"""
-
-    latex = r"\operatorname{floor}"
 
     @staticmethod
     def slope(x: Expr) -> Expr:
@@ -307,8 +293,6 @@ class cosh(Primitive):
 class asinh(Primitive):
     """log(x + sqrt(x^2 + 1))"""
 
-    latex = r"\operatorname{asinh}"
-
     @staticmethod
     def slope(x: Expr) -> Expr:
         return 1 / hypot(x, 1)
@@ -328,7 +312,6 @@ class hypot(Primitive):
     """sqrt(x^2 + y^2), without overflow of the squares"""
 
     nargs = 2
-    latex = r"\operatorname{hypot}"
 
     def fdiff(self, argindex: int = 1) -> Expr:
         return self.args[argindex - 1] / self
@@ -386,7 +369,6 @@ class clip(Primitive):
     above high. Both ends belong to the inside, so the slope there is that of x. NaN stays NaN."""
 
     nargs = 3
-    latex = r"\operatorname{clip}"
 
     def chain(self, inner: tuple[Expr, ...]) -> Expr:
         x, low, high = self.args
@@ -435,9 +417,7 @@ class where(Primitive):
         return cases if exp is None else rf"\left({cases}\right)^{{{exp}}}"
 
 
-PRIMITIVES: dict[str, type[Primitive]] = {
-    cls.text or cls.__name__: cls for cls in Primitive.__subclasses__()
-}
+PRIMITIVES: dict[str, type[Primitive]] = {cls.word(): cls for cls in Primitive.__subclasses__()}
 """Every primitive by the name it has in formula text."""
 
 

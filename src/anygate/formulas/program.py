@@ -17,6 +17,7 @@ from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 
 from .constants import DIGITS, constant_value
 from .errors import FormulaError, short
+from .exact import is_constant
 from .precise import CONTEXT
 from .primitives import Primitive, exp
 
@@ -131,7 +132,6 @@ class _Builder:
         self.nodes: list[Node] = []
         self.index: dict[Node, int] = {}
         self.seen: dict[Expr, int] = {}
-        self.constant: dict[Any, bool] = {}
 
     def node(self, op: str, *arguments: int, name: str = "", value: Fraction | None = None) -> int:
         new = Node(op, arguments, name, value)
@@ -142,12 +142,6 @@ class _Builder:
 
     def const(self, value: Expr) -> int:
         return self.node("const", value=_exact(value))
-
-    def _is_constant(self, expr: Any) -> bool:
-        """True if it has no symbols; remembered, as `free_symbols` walks the whole part."""
-        if expr not in self.constant:
-            self.constant[expr] = not expr.is_Symbol and all(map(self._is_constant, expr.args))
-        return self.constant[expr]
 
     def visit(self, expr: Expr) -> int:
         if expr not in self.seen:
@@ -161,7 +155,7 @@ class _Builder:
             return self.node("input", name=expr.name)
         if isinstance(expr, Boolean) and not isinstance(expr, Expr):
             return self._boolean(expr)
-        if self._is_constant(expr):
+        if is_constant(expr):
             return self.const(expr)
         if isinstance(expr, sympy.Add):
             return self._sum(expr)

@@ -135,7 +135,7 @@ class _Search:
         return self._roots_of_pieces(e) if _piecewise_linear(e) else None
 
     def _roots_of_pieces(self, e: Expr) -> list[Any] | None:
-        """Of a piecewise linear expression: between its own breaks it is a line."""
+        """The zeros of a piecewise linear expression: between its own breaks it is a line."""
         inner, known = self.breaks(e)
         at, size = _function(e)
         if not known or not self._may_spend(5 * size * (len(inner) + 1)):

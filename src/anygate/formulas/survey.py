@@ -190,8 +190,8 @@ class _Maker:
         return Property(True, "sampled")
 
     def _mean(self) -> Property:
-        """Of f at standard normal x, by Gauss's rule between the breaks: to many digits where the
-        pieces are smooth."""
+        """The mean of f(x), x standard normal, by Gauss's rule between the breaks: to many digits
+        where the pieces are smooth."""
         if self.samples.poles():
             return Property(math.nan, "sampled")
         step = 16 if self.steps else 2 if not self.samples.is_large else 1

@@ -55,7 +55,7 @@ class Marks(NamedTuple):
 
 
 def read_marks(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool) -> Marks:
-    """The arguments of `RecurrentLayers.forward`, time first; x [T, B, I]."""
+    """The marks from the arguments of `RecurrentLayers.forward`, time first; x [T, B, I]."""
 
     def flags(given: Any) -> Tensor:
         found: Tensor = torch.as_tensor(given, device=x.device) != 0

@@ -38,7 +38,7 @@ from ..formulas.structure import break_points
 from .design import ActivationLike
 from .layers import RecurrentLayers
 from .step import StepCell
-from .widths import width_of
+from .widths import suffixes_of, width_of
 
 __all__ = ["chrono_", "forget_bias_", "gain", "glorot_", "identity_", "orthogonal_"]
 
@@ -305,10 +305,7 @@ def _suffixes(module: Any, *kinds: str) -> list[str]:
         )
     if "bias_ih" in kinds and not _has_bias(module):
         raise ValueError(f"this {type(module).__name__} has no biases to set: it has bias=False")
-    suffixes = [""]
-    if isinstance(module, nn.RNNBase):
-        directions = ("", "_reverse")[: 2 if module.bidirectional else 1]
-        suffixes = [f"_l{layer}{d}" for layer in range(module.num_layers) for d in directions]
+    suffixes = suffixes_of(module) if isinstance(module, nn.RNNBase) else [""]
     for suffix in suffixes:
         for kind in kinds:
             _parameter_that_stays(cast(nn.Module, module), f"{kind}{suffix}")

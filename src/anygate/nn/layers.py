@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..cells import Cell, CellType
 from ..engines.protocol import Choice, Layer, Result
+from ..engines.whole import writes_down
 from .capture import ACTIVE, Marks, Place, read_marks
 from .checkpoint import check_cell, save_cell
 from .checks import autocasting, check_pack, check_tensor
@@ -39,6 +40,7 @@ from .widths import (
     read_widths,
     reset_uneven,
     size_weights,
+    suffixes_of,
     width_of,
 )
 
@@ -78,7 +80,7 @@ class RecurrentLayers(Notices, LayerStates):
         width = widths[-1] if widths else cast(int, hidden_size)
         begin: Any = super().__init__
         begin(mode, input_size, width, num_layers, *others, device=device, dtype=dtype)
-        suffixes = self._suffixes
+        suffixes = suffixes_of(self)
         every = designs if len(designs) > 1 else designs * len(suffixes)
         self._design = designs[0]
         """Of the first layer; `base` and the noise are those of all."""
@@ -161,7 +163,7 @@ class RecurrentLayers(Notices, LayerStates):
 
     def _draw_weights(self) -> None:
         if "_widths" in self.__dict__:
-            reset_uneven(self, self._suffixes)
+            reset_uneven(self, suffixes_of(self))
         else:
             nn.RNNBase.reset_parameters(self)
 
@@ -322,13 +324,13 @@ class RecurrentLayers(Notices, LayerStates):
         rare = self.proj_size or noisy or segments is not None or ACTIVE
         # On the CPU each family has a rule of its own under autocast.
         ruled = x.device.type == "cpu" and autocasting(x.device.type)
-        followed = ruled or torch.compiler.is_compiling()
+        followed = ruled or torch.compiler.is_compiling() or writes_down()
         both = self.bidirectional and not rare and not followed
         ends: list[States] = []
         kept: list[States] = []
+        ways, every = 1 + self.bidirectional, suffixes_of(self)
         for number in range(self.num_layers):
-            names = [f"_l{number}{s}" for s in ("", "_reverse")[: 1 + self.bidirectional]]
-            ways = len(names)
+            names = every[number * ways : (number + 1) * ways]
             own = [tuple(part(s, number, k, ways) for s in states) for k in range(ways)]
             designs = [self._designs[name] for name in names]
             if both and designs[0].key == designs[1].key:
@@ -354,7 +356,6 @@ class RecurrentLayers(Notices, LayerStates):
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
             if self.dropout and number < self.num_layers - 1:
                 x = nn.functional.dropout(x, self.dropout, self.training)
-        ways = 1 + self.bidirectional
         last = tuple(joined(parts, ways) for parts in zip(*ends, strict=True))
         return x, last, tuple(joined(parts, ways) for parts in zip(*kept, strict=True))
 
@@ -408,8 +409,3 @@ class RecurrentLayers(Notices, LayerStates):
         if not self.bias:
             return (*weights, None, None)
         return (*weights, own("bias_ih" + suffix), own("bias_hh" + suffix))
-
-    @property
-    def _suffixes(self) -> list[str]:
-        ways = ("", "_reverse")[: 2 if self.bidirectional else 1]
-        return [f"_l{layer}{way}" for layer in range(self.num_layers) for way in ways]

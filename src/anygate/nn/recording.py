@@ -42,7 +42,7 @@ class SlotRecord:
 
     @property
     def saturated(self) -> Array:
-        """Both sides together."""
+        """The share of values that are saturated, on either side."""
         return self.saturated_low + self.saturated_high
 
 
@@ -85,7 +85,7 @@ class LayerRecord:
 
     @property
     def time_steps(self) -> int:
-        """T."""
+        """The number of time steps."""
         return len(next(iter(self.slots.values())).mean)
 
     def scalars(self) -> dict[str, float]:
@@ -256,8 +256,9 @@ class Recording:
 
     @property
     def records(self) -> list[LayerRecord]:
-        """In the order in which the layers ran. A call whose backward has not run yet, or never
-        will, has no gradients. Calls of an LSTMCell in one call of the model are its time steps."""
+        """The records, in the order in which the layers ran. A call whose backward has not run yet,
+        or never will, has no gradients. Calls of an LSTMCell in one call of the model are its time
+        steps."""
         groups: dict[Any, list[Piece]] = {}
         for place, piece in enumerate(list(self.pieces)):
             if "forward" not in piece.tables:  # the call failed
@@ -301,8 +302,8 @@ class Recording:
         return rows
 
     def arrays(self) -> dict[str, Array]:
-        """By name: "LAYER/step" [n], "LAYER/SLOT/mean" and the like, and "LAYER/grad_h" and the
-        like, each [n, longest T], NaN where there is no number."""
+        """The records as arrays, by name: "LAYER/step" [n], "LAYER/SLOT/mean" and the like, and
+        "LAYER/grad_h" and the like, each [n, longest T], NaN where there is no number."""
         found: dict[str, Array] = {}
         for layer in self.layers:
             own = [r for r in self.records if r.layer == layer]

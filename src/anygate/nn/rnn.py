@@ -17,7 +17,8 @@ __all__ = ["RNN", "RNNCell"]
 
 
 def _activation(nonlinearity: str | None, activation: ActivationLikes | None) -> Any:
-    """Torch's argument or ours. Raises ValueError where both are given and differ."""
+    """The activation, by torch's argument or by ours. Raises ValueError where both are given
+    and differ."""
     if nonlinearity is None or (isinstance(activation, str) and activation == nonlinearity):
         return activation
     if nonlinearity not in ("tanh", "relu"):

@@ -21,9 +21,10 @@ from ..engines.protocol import (
     Result,
     choose,
     load,
+    needs_gradient,
     on_change,
 )
-from ..engines.traced import run_operator
+from ..engines.whole import run_whole, writes_down
 from .capture import ACTIVE, Place
 from .checks import autocasting
 from .design import Design
@@ -77,8 +78,9 @@ def run_layer(
     engine = LOADED[_name(key, design.engine, *_circumstances(layer.x, layer.weight_ih))]
     units = () if measures is None else measures.units
     keep = keep or bool(units)
-    if torch.compiler.is_compiling() and not engine.has_operator:
-        result = run_operator(engine.name, key, layer, keep)
+    seen_whole = torch.compiler.is_compiling() or (measures is None and writes_down())
+    if seen_whole and not engine.has_operator:
+        result = run_whole(key, layer, keep, needs_gradient(layer), engine.name)
     else:
         result = engine.run(key, layer, keep, measures)
     if measures is not None and units:

@@ -25,8 +25,8 @@ _DIRECT = {"_VF", "_VariableFunctions"}
 
 
 class _Over:
-    """Pickled and copied by the two classes that it was made of, since a class made here is found
-    in no module."""
+    """The base of the classes that `over` makes. They are found in no module, so their objects are
+    pickled and copied by the two classes that each was made of."""
 
     _made_of: tuple[type, type, type]
 

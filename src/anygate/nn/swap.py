@@ -185,7 +185,8 @@ def carry_out(
 
 
 def _read_to(to: Any) -> tuple[bool, str]:
-    """Torch's modules are asked for; and the family that is meant ("LSTM"), or "" for all."""
+    """The argument `to` read: True if it asks for torch's modules, and the family that it names
+    ("LSTM"; "" for all)."""
     if to is None or getattr(to, "__name__", "") == "anygate":
         return False, ""
     if to is nn:

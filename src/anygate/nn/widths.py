@@ -24,6 +24,7 @@ __all__ = [
     "read_widths",
     "reset_uneven",
     "size_weights",
+    "suffixes_of",
     "width_of",
 ]
 
@@ -47,6 +48,13 @@ def read_widths(hidden_size: HiddenSize, num_layers: int, proj_size: int) -> tup
         if isinstance(width, bool) or not isinstance(width, int) or width < 1:
             raise ValueError(f"hidden_size: widths are whole numbers from 1, not {width!r}")
     return tuple(hidden_size)
+
+
+def suffixes_of(module: nn.RNNBase) -> list[str]:
+    """The endings of the parameters' names, one for each layer and direction: "_l0", "_l0_reverse",
+    "_l1" ..."""
+    ways = ("", "_reverse")[: 2 if module.bidirectional else 1]
+    return [f"_l{layer}{way}" for layer in range(module.num_layers) for way in ways]
 
 
 def width_of(module: Any, suffix: str) -> int:

@@ -1,7 +1,9 @@
-"""The fused layer as torch operators, so that torch sees one call and not its inside; what
+"""A layer as two torch operators, so that torch sees one call and not its inside; what
 `anygate.operators` declares is done here.
 
-The gradient of `anygate::recurrent_backward`, for double backward, goes through the eager engine.
+The argument `engine` names the engine that runs; "" is this one where it can, else eager. This
+engine keeps values for its way back. Any other's backward runs the layer once more: a compiled
+graph keeps only tensors that its compiler knows of.
 
 An operator written in Python costs about 40 us a call with its gradient, which a single time step
 would see. So plain calls, which nothing intercepts (no compiler, no tracing, no functional
@@ -10,7 +12,7 @@ transform, no dispatch mode), go to the machine code directly through an autogra
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -27,12 +29,10 @@ __all__ = [
     "backward",
     "backward_operator",
     "backward_shapes",
-    "double_backward",
     "forward_operator",
     "forward_shapes",
     "needs_operator",
     "run",
-    "save_backward",
     "save_forward",
     "vmap_backward",
     "vmap_forward",
@@ -84,8 +84,10 @@ def _is_transformed(layer: Layer) -> bool:
 # ---- the operators' halves ------------------------------------------------------------------
 
 
-def _is_fused(key: str, x: Tensor) -> bool:
-    """This engine runs the operator; for other cells and devices the eager one does."""
+def _is_fused(key: str, x: Tensor, engine: str) -> bool:
+    """This engine's machine code runs the operator, and not `Engine.run` of an engine."""
+    if engine not in ("", "cpu"):
+        return False
     return x.device.type == "cpu" and _serves(key, str(x.dtype).removeprefix("torch."))
 
 
@@ -95,86 +97,99 @@ def _serves(key: str, dtype: str) -> bool:
     return whole and load("cpu").refuses(Request(cell_of(key), "cpu", dtype, True)) is None
 
 
-def _eager_forward(*arguments: Any) -> Any:
-    x, states, *rest, key, reverse, _, keep = arguments
-    empty = x.new_empty(0)
-    output, last, others = _eager_operator(key, reverse, keep)(x, states, *rest)
-    if others is None and keep:
-        others = x.new_empty((0, *output.shape))
-    return output, last, empty, empty.clone() if others is None else others
+def _run_of(engine: str, key: str, reverse: bool, keep: bool) -> Any:
+    """The operator's differentiable results, of its nine tensors, by an engine's own run."""
+    place = output_state(key)
+
+    def run(x: Tensor, states: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
+        parts: Any = (x, states.unbind(0), *rest, reverse)
+        found = load(engine or "eager").run(key, Layer(*parts), keep)
+        others = None
+        if found.kept is not None:
+            kept = [t for k, t in enumerate(found.kept) if k != place]
+            others = torch.stack(kept) if kept else None
+        return found.output, torch.stack(found.states), others
+
+    return run
 
 
-def _eager_backward(ctx: Any, *grads: Any) -> Any:
-    """The layer is computed once more: the operator hands nothing of it to its gradient."""
-    own, again = ctx.saved_tensors[:_TENSORS], torch.is_grad_enabled()
-    arriving = (grads[0], grads[1], grads[3])
-    layer = _eager_operator(ctx.key, ctx.reverse, keep=True)
-    found = gradients(layer, own, arriving, create_graph=again)
-    return (*found, None, None, None, None)
-
-
-def forward_operator(*arguments: Any) -> Any:
+def forward_operator(*arguments: Any, engine: str = "") -> tuple[Tensor, ...]:
     x, states, *rest, key, reverse, training, keep = arguments
-    if not _is_fused(key, x):
-        return _eager_forward(*arguments)
-    parts: Any = (x, states.unbind(0), *rest, reverse)
-    layer = Layer(*parts)
-    output, last, saved, others = plain.forward(key, layer, training, keep)
-    empty = x.new_empty(0)  # operators return tensors
-    return (
-        output,
-        torch.stack(last),
-        empty if saved is None else saved,
-        empty.clone() if others is None else others,
-    )
+    saved = others = None
+    if _is_fused(key, x, engine):
+        parts: Any = (x, states.unbind(0), *rest, reverse)
+        output, last, saved, others = plain.forward(key, Layer(*parts), training, keep)
+        last = torch.stack(last)
+    else:
+        with torch.no_grad():
+            output, last, others = _run_of(engine, key, reverse, keep)(x, states, *rest)
+        output = output.contiguous()
+        if others is None and keep:
+            others = x.new_empty((0, *output.shape))
+    # Operators return tensors, each of them its own.
+    return output, last, *(x.new_empty(0) if t is None else t for t in (saved, others))
 
 
-def forward_shapes(*arguments: Any) -> Any:
+def forward_shapes(*arguments: Any, engine: str = "") -> tuple[Tensor, ...]:
     x, states = arguments[:2]
     key, _, training, keep = arguments[_TENSORS:]
     count, _, hidden = states.shape
-    training = training and _is_fused(key, x)
+    training = training and _is_fused(key, x, engine)
     output = x.new_empty((*x.shape[:-1], hidden))
     saved = x.new_empty((*x.shape[:-1], len(cell_of(key).saved) * hidden) if training else 0)
     others = x.new_empty((count - 1, *output.shape) if training or keep else 0)
     return output, _like(states), saved, others
 
 
-def save_forward(ctx: Any, inputs: Any, output: Any) -> None:
+def save_forward(
+    ctx: Any, inputs: Any, output: Any, keyword_only_inputs: dict[str, Any] | None = None
+) -> None:
     *tensors, key, reverse, _, keep = inputs
     result, _, saved, others = output
-    ctx.key, ctx.reverse = key, reverse
+    ctx.call = key, reverse, keep
+    ctx.engine = (keyword_only_inputs or {})["engine"]
     ctx.save_for_backward(*tensors, result, saved, others)
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(saved, *(() if keep else (others,)))
 
 
-def backward(
-    ctx: Any, grad_output: Any, grad_states: Any, grad_saved: Any, grad_others: Any
-) -> Any:
-    tensors, need_x = ctx.saved_tensors, ctx.needs_input_grad[0]
-    if not _is_fused(ctx.key, tensors[0]):
-        return _eager_backward(ctx, grad_output, grad_states, grad_saved, grad_others)
-    results = torch.ops.anygate.recurrent_backward(
-        grad_output, grad_states, grad_others, *tensors, ctx.key, ctx.reverse, need_x
+def backward(ctx: Any, grad_output: Any, grad_states: Any, _: Any, grad_others: Any) -> Any:
+    (key, reverse, keep), engine = ctx.call, ctx.engine
+    arriving, tensors = (grad_output, grad_states, grad_others), ctx.saved_tensors
+    own, need_x = tensors[:_TENSORS], ctx.needs_input_grad[0]
+    if torch.is_grad_enabled():  # create_graph: these gradients will be differentiated
+        other = "" if _is_fused(key, own[0], engine) else engine
+        found = gradients(_run_of(other, key, reverse, keep), own, arriving)
+    else:
+        results = torch.ops.anygate.recurrent_backward(
+            *arriving, *tensors, key, reverse, need_x, engine=engine
+        )
+        found = list(plain.present(results, own))
+    return (found[0] if need_x else None, *found[1:], None, None, None, None)
+
+
+def backward_operator(*arguments: Any, engine: str = "") -> tuple[Tensor, ...]:
+    *arriving, x, states = arguments[:5]
+    *weights, batch_sizes, output, saved, others, key, reverse, need_x = arguments[5:]
+    grad_output, grad_states, grad_others = arriving
+    if _is_fused(key, x, engine):
+        grads = [None] * len(states) if grad_states is None else grad_states.unbind(0)
+        parts: Any = (x, states.unbind(0), *weights, batch_sizes, reverse)
+        kept = output, saved, others
+        found = plain.backward(key, Layer(*parts), kept, grad_output, grads, grad_others, need_x)
+        return (found.x, torch.stack(found.states), *found[2:])
+    own = (x, states, *weights, batch_sizes)
+    needed = (need_x, *(True,) * 6, False, False)
+    run = _run_of(engine, key, reverse, grad_others is not None)
+    grads = gradients(run, own, arriving, create_graph=False, needed=needed)
+    shapes = backward_shapes(*arguments)
+    return tuple(
+        like.zero_() if found is None else found.contiguous()
+        for found, like in zip(grads[:7], shapes, strict=True)
     )
-    x, *rest = plain.present(results, tensors)
-    return (x if need_x else None, *rest, None, None, None, None, None, None)
 
 
-def backward_operator(*arguments: Any) -> Any:
-    grad_output, grad_states, grad_others, x, states, *rest = arguments
-    *weights, batch_sizes, output, saved, others, key, reverse, need_x = rest
-    count = len(states)
-    grads = [None] * count if grad_states is None else grad_states.unbind(0)
-    parts: Any = (x, states.unbind(0), *weights, batch_sizes, reverse)
-    layer = Layer(*parts)
-    kept = output, saved, others
-    found = plain.backward(key, layer, kept, grad_output, grads, grad_others, need_x)
-    return (found.x, torch.stack(found.states), *found[2:])
-
-
-def backward_shapes(*arguments: Any) -> Any:
+def backward_shapes(*arguments: Any, engine: str = "") -> tuple[Tensor, ...]:
     x, states, weight_ih, weight_hh, bias_ih, bias_hh, vectors = arguments[3:10]
     empty = x.new_empty
     optional = (empty(0) if t is None else _like(t) for t in (bias_ih, bias_hh, vectors))
@@ -186,49 +201,14 @@ def _like(tensor: Tensor) -> Tensor:
     return tensor.new_empty(tensor.shape)
 
 
-def save_backward(ctx: Any, inputs: Any, output: Any) -> None:
-    *tensors, key, reverse, need_x = inputs
-    ctx.key, ctx.reverse, ctx.need_x = key, reverse, need_x
-    ctx.save_for_backward(*tensors[: 3 + _TENSORS])
-    ctx.set_materialize_grads(False)
-
-
-def double_backward(ctx: Any, *grads: Any) -> Any:
-    """The gradient of the gradients."""
-    inputs, again = ctx.saved_tensors, torch.is_grad_enabled()
-    keep = inputs[2] is not None
-
-    def run(*tensors: Any) -> tuple[Tensor | None, ...]:
-        arriving, own = tensors[:3], tensors[3:]
-        layer = _eager_operator(ctx.key, ctx.reverse, keep)
-        return tuple(gradients(layer, own, arriving)[:7])
-
-    found = gradients(run, inputs, grads, create_graph=again)
-    return (*found, None, None, None, None, None, None)
-
-
-def _eager_operator(key: str, reverse: bool, keep: bool) -> Any:
-    """The operator's differentiable results on the eager engine."""
-    place = output_state(key)
-
-    def run(x: Tensor, states: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
-        parts: Any = (x, states.unbind(0), *rest, reverse)
-        found = load("eager").run(key, Layer(*parts), keep)
-        others = None
-        if found.kept is not None:
-            kept = [t for k, t in enumerate(found.kept) if k != place]
-            others = torch.stack(kept) if kept else None
-        return found.output, torch.stack(found.states), others
-
-    return run
-
-
-def vmap_forward(info: Any, in_dims: Any, *arguments: Any) -> Any:
+def vmap_forward(info: Any, in_dims: Any, *arguments: Any, engine: str = "") -> Any:
     """A batch of x, states or masks is more batch rows; a batch of weights is one layer after
     another."""
+    operator = partial(torch.ops.anygate.recurrent, engine=engine)
     own_weights = any(d is not None for d in in_dims[2:7])
-    if own_weights or arguments[8] is not None or not _is_fused(arguments[9], arguments[0]):
-        return _vmap_each(torch.ops.anygate.recurrent, info, in_dims, arguments)
+    fused = _is_fused(arguments[9], arguments[0], engine)
+    if own_weights or arguments[8] is not None or not fused:
+        return _vmap_each(operator, info, in_dims, arguments)
     count, places = info.batch_size, (0, 1, 7)
 
     def rows(place: int) -> Any:
@@ -242,7 +222,7 @@ def vmap_forward(info: Any, in_dims: Any, *arguments: Any) -> Any:
         return tensor.flatten(1, 2)
 
     own = [rows(k) if k in places else a for k, a in enumerate(arguments)]
-    results = torch.ops.anygate.recurrent(*own)
+    results = operator(*own)
     training, keep = arguments[-2:]
     found_at = (1, 1, 1 if training else None, 2 if training or keep else None)
     parts = (
@@ -252,8 +232,9 @@ def vmap_forward(info: Any, in_dims: Any, *arguments: Any) -> Any:
     return tuple(parts), found_at
 
 
-def vmap_backward(info: Any, in_dims: Any, *arguments: Any) -> Any:
-    return _vmap_each(torch.ops.anygate.recurrent_backward, info, in_dims, arguments)
+def vmap_backward(info: Any, in_dims: Any, *arguments: Any, engine: str = "") -> Any:
+    operator = partial(torch.ops.anygate.recurrent_backward, engine=engine)
+    return _vmap_each(operator, info, in_dims, arguments)
 
 
 def _vmap_each(operator: Any, info: Any, in_dims: Any, arguments: Any) -> Any:

@@ -21,7 +21,7 @@ from ..protocol import (
     load,
     needs_gradient,
 )
-from ..traced import run_operator
+from ..whole import run_whole
 from .compiler import Kernels, kernels
 from .cost import choose
 from .driver import Driver, Nvidia, compiler
@@ -168,7 +168,7 @@ class CUDA(Engine):
             and not functional
             and forward_ad._current_level < 0
         ):
-            return run_operator(self.name, key, layer, keep)
+            return run_whole(key, layer, keep, needs_gradient(layer), self.name)
         warn_once("a trace, torch.func or a subclass of Tensor looks into a layer, which runs")
         return load("eager").run(key, layer, keep)
 

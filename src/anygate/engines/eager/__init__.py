@@ -31,12 +31,6 @@ class Eager(Engine):
 
     name = "eager"
 
-    @property
-    def has_operator(self) -> bool:  # type: ignore[override]
-        """True for programs that are written down: they name `anygate::recurrent`, which
-        translators know."""
-        return writes_down()
-
     def refuses(self, request: Request) -> str | None:
         """Nothing is refused but numbers without a fraction."""
         if request.dtype.startswith(("float", "bfloat")):
@@ -48,7 +42,7 @@ class Eager(Engine):
     ) -> Result:
         cell = cell_of(key)
         if measures is None and writes_down():
-            return run_whole(key, layer, keep, needs_gradient(layer))
+            return run_whole(key, layer, keep, needs_gradient(layer), self.name)
         _refuse_export(layer)
         if measures is not None:
             check_measurable(cell, layer, self.name)

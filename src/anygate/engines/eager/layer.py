@@ -15,7 +15,7 @@ from ...cells.measures import direct, measured
 from ..protocol import CREATE_GRAPH, Layer, Measures, Result, needs_gradient
 from .measuring import backward_line, forward_line, in_order
 from .operations import as_tensors, bind_program
-from .plain import gradients, order
+from .plain import gradients, order, parameter_values
 
 __all__ = ["derived"]
 
@@ -34,10 +34,8 @@ def derived(cell: Cell, layer: Layer, keep: bool, measures: Measures | None) -> 
 
 
 def _fixed(cell: Cell, layer: Layer) -> _Step:
-    """The parameters: numbers, and [H] for those that each unit has its own of."""
-    vectors = () if layer.vectors is None else layer.vectors.unbind(0)
-    values = {**cell.parameters, **dict(zip(cell.per_unit, vectors, strict=True))}
-    return as_tensors(values, layer.states[0])
+    """The cell's parameters as tensors."""
+    return as_tensors(parameter_values(cell, layer), layer.states[0])
 
 
 def _masks(cell: Cell, layer: Layer, t: int) -> _Step:
@@ -157,7 +155,7 @@ class _Layer(torch.autograd.Function):
 
 
 def _layer(tensors: Any, masks: Tensor | None, reverse: bool) -> Layer:
-    """From x, weight_ih, weight_hh, bias_ih, bias_hh, vectors, states."""
+    """A Layer from x, weight_ih, weight_hh, bias_ih, bias_hh, vectors and the states."""
     x, weight_ih, weight_hh, bias_ih, bias_hh, vectors, *states = tensors
     weights = (weight_ih, weight_hh, bias_ih, bias_hh, vectors)
     return Layer(x, tuple(states), *weights, masks, None, reverse)

@@ -16,7 +16,7 @@ from ..protocol import Layer, Result
 from .operations import bind_program
 from .pointwise import Formula, Value, pointwise
 
-__all__ = ["gradients", "order", "plain"]
+__all__ = ["gradients", "order", "parameter_values", "plain"]
 
 _ARITHMETIC = {"input", "const", "add", "sub", "mul", "neg"}
 """Operations whose own derivatives in torch are the derived ones."""
@@ -35,7 +35,7 @@ def plain(cell: Cell, layer: Layer, keep: bool = False) -> Result:
     like = layer.states[0]
     lines = {action.name: _line(action, like) for action in schedule(cell)}
     products = _Products(cell, layer)
-    fixed = _fixed(cell, layer)
+    fixed = parameter_values(cell, layer)
     names = cell.type.states
     states = layer.states
     taken: list[tuple[Tensor, ...]] = [states] * len(layer.x)
@@ -90,8 +90,8 @@ def _apart(layer: Layer) -> Layer:
     return layer._replace(states=states, bias_ih=bias_ih, bias_hh=bias_hh)
 
 
-def _fixed(cell: Cell, layer: Layer) -> dict[str, Value]:
-    """The parameters: numbers, and [H] for those that each unit has its own of."""
+def parameter_values(cell: Cell, layer: Layer) -> dict[str, Value]:
+    """The cell's parameters by name: numbers, and [H] where each unit has its own."""
     vectors = () if layer.vectors is None else layer.vectors.unbind(0)
     return {**cell.parameters, **dict(zip(cell.per_unit, vectors, strict=True))}
 

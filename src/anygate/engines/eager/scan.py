@@ -15,10 +15,10 @@ from .plain import plain
 __all__ = ["recurrent_by_scan"]
 
 
-def recurrent_by_scan(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The results of `anygate::recurrent` from its arguments, without gradients: one step, which
-    `scan` repeats, so that the number of steps and of rows stays free. Raises NotImplementedError
-    for a packed batch."""
+def recurrent_by_scan(*arguments: Any, engine: str = "") -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The results of `anygate::recurrent` from its arguments, without gradients, whatever the
+    engine: one step, which `scan` repeats, so that the number of steps and of rows stays free.
+    Raises NotImplementedError for a packed batch."""
     x, states, *weights, masks, batch_sizes, key, reverse, _, keep = arguments
     if batch_sizes is not None:
         raise NotImplementedError(
@@ -47,7 +47,9 @@ def recurrent_by_scan(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     every = [t.flip(0) if reverse else t for t in every]
     empty = x.new_empty(0)
     rest = [t for k, t in enumerate(every) if k != place]
-    others = torch.stack(rest) if keep and rest else empty.clone()
+    others = empty.clone()
+    if keep:
+        others = torch.stack(rest) if rest else x.new_empty((0, *every[place].shape))
     return every[place], torch.stack(list(last)), empty, others
 
 
