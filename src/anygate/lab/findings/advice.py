@@ -113,17 +113,15 @@ class _Case:
         }
 
     def setting(self, name: str) -> float:
-        """A number among the study's settings, NaN if there is none."""
-        value = self.results.config.settings.get(name)
+        """The value of a numeric setting in its runs: what the arm says itself, else what the study
+        does, or its own best where the study compares at those; NaN if it is not known."""
+        config = self.results.config
+        value: Any = self.info.settings.get(name, config.settings.get(name))
+        chosen = config.learning_rates
+        if not isinstance(value, int | float) and chosen is not None and chosen.setting == name:
+            own = chosen.tuned.get(self.label)
+            value = own.rate if own else value
         return float(value) if isinstance(value, int | float) else math.nan
-
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate of its runs: its own best where the study compares at those; NaN if not
-        known."""
-        shared, tuned = self.setting("learning_rate"), self.results.config.learning_rates
-        own = tuned.tuned.get(self.label) if tuned is not None and math.isnan(shared) else None
-        return own.rate if own else shared
 
     def share(self, slot: str, health: str) -> float:
         """The mean share of saturated or dead ones at the last epoch; NaN if not measured."""
@@ -217,7 +215,7 @@ def after_divergence(results: StudyResults, label: str) -> Advice | None:
 
 def _smaller_rate(case: _Case) -> tuple[float, str]:
     """A tenth of the learning rate, or what the stability map shows; with the reason."""
-    rate = case.learning_rate
+    rate = case.setting("learning_rate")
     tenth = float(f"{rate / 10:.3g}")
     short_runs = [c for c in case.results.stability if c.activation == case.label]
     stable = stable_rate(short_runs)
