@@ -18,12 +18,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .machine import cores
+from .devices import check_devices, usual_jobs
 from .orphans import end_with
 from .store.files import StudyError, read, write_bytes, write_json
 from .store.folder import locked
 from .store.schema import Timing, Trial
-from .trial import Outcome, Runnable
+from .trial import Outcome, Runnable, TrialSpec
 
 IDLE_SECONDS = 30.0
 """Seconds after which a worker process without work ends."""
@@ -32,7 +32,8 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Runnable)
 
 Executor = Callable[[Sequence[Runnable], int | None], Iterator[Outcome]]
-"""(trials, processes) -> their outcomes in the order in which they come. None: all cores."""
+"""(trials, processes) -> their outcomes in the order in which they come. None: as many as there are
+cores, or fewer where they share a GPU."""
 
 
 class ExecutorGone(ValueError):
@@ -42,7 +43,9 @@ class ExecutorGone(ValueError):
 
 def on_this_machine(specs: Sequence[Runnable], jobs: int | None = None) -> Iterator[Outcome]:
     """One trial at a time in each of `jobs` processes of one thread; in this one if jobs is 1."""
-    jobs = min(jobs or cores(), len(specs))
+    devices = [spec.settings.device for spec in specs if isinstance(spec, TrialSpec)]
+    check_devices(devices)
+    jobs = min(jobs or usual_jobs(devices), len(specs))
     if jobs == 1:
         yield from map(run_one, specs)
         return

@@ -91,6 +91,11 @@ class TunedStudy:
         return self.study.slot
 
     @property
+    def devices(self) -> list[str]:
+        """Where its trials train."""
+        return self.study.devices
+
+    @property
     def settings(self) -> Settings:
         """The study's settings."""
         return self.study.settings
