@@ -1,5 +1,5 @@
-"""Where trials train: a device that is not here is refused before anything is written, and
-processes take several cards in turn. No GPU is needed."""
+"""Devices of trials: one that is not here is refused before anything is written, and processes take
+several cards in turn. No GPU is needed."""
 
 from __future__ import annotations
 

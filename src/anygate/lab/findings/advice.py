@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
@@ -91,10 +91,15 @@ class _Case:
         return sheet_of(self.info.formula, self.info.label)
 
     def slots(self, *names: str) -> list[str]:
-        """The slots of `names` that this arm changes; without the arm's word those of the study."""
-        slots: Collection[str] = self.results.config.slots
-        if self.info.settings:
-            slots = [s for name in self.info.settings for s in _MEANT.get(name, (name,))]
+        """The slots of `names` where f stands: of an arm those with its main activation, whose
+        property sheet is read, else those of the study's own slot."""
+        config = self.results.config
+        given = {k: v for k, v in self.info.settings.items() if k in _MEANT or k in _SLOTS}
+        main = min(given, key=lambda name: "gate" in name, default="")
+        words = [name for name, value in given.items() if value == given[main]]
+        slots = [s for word in words for s in _MEANT.get(word, (word,))]
+        if not self.info.settings:
+            slots = [s for s in _MEANT.get(config.slot, (config.slot,)) if s in config.slots]
         return [slot for slot in names if slot in slots]
 
     def arm(self, changes: Mapping[str, Any], slots: Mapping[str, Any] | None = None) -> Trying:
@@ -139,6 +144,7 @@ _MEANT = {
     "gate_activation": ("input_gate", "forget_gate", "output_gate"),
 }
 """The slots that a shortcut means in an LSTM."""
+_SLOTS = tuple(slot for slots in _MEANT.values() for slot in slots)
 
 
 def _plain(slot: str) -> str:

@@ -279,8 +279,11 @@ def _caveats(
     settings = results.config.settings
     rate, size = settings.get("learning_rate"), settings.get("hidden_size")
     scope = f"This is one task ({results.task.title})"
-    scope += f", one learning rate ({rate:g})" if isinstance(rate, int | float) else ""
-    scope += f" and one size ({size} hidden units)" if size is not None else ""
+    by_arms = {name for a in results.config.activations for name in a.settings}
+    if isinstance(rate, int | float) and "learning_rate" not in by_arms:
+        scope += f", one learning rate ({rate:g})"
+    if size is not None and "hidden_size" not in by_arms:
+        scope += f" and one size ({size} hidden units)"
     if (tuned := results.config.learning_rates) is not None and _is_own(results):
         scope += f", each activation's own {tuned.word} ({settings.get(tuned.setting)})"
     order = "order."

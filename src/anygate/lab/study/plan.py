@@ -98,7 +98,7 @@ class Study:
 
     @property
     def devices(self) -> list[str]:
-        """Where its trials train."""
+        """The devices that its trials train on."""
         return list(dict.fromkeys(t.settings.device for t in replace(self, seeds=(0,)).trials))
 
     def missing(self, directory: Path) -> tuple[TrialSpec, ...]:

@@ -92,7 +92,7 @@ class TunedStudy:
 
     @property
     def devices(self) -> list[str]:
-        """Where its trials train."""
+        """The devices that its trials train on."""
         return self.study.devices
 
     @property
