@@ -117,6 +117,34 @@ def test_where_each_has_a_rate_of_its_own_that_one_is_lowered(tmp_path: Path) ->
     assert found is not None and found.settings["learning_rate"] == 0.02
 
 
+def test_what_an_arm_sets_itself_is_what_is_lowered(tmp_path: Path) -> None:
+    """Not the study's rate, which no run of the arm ever had."""
+    results = study(tmp_path, {"tanh": [0.9], "relu": [None]}, settings={"gradient_clip": 1.0})
+    first, second = results.config.activations
+    fast = replace(
+        second, settings={"activation": "relu", "learning_rate": 0.2, "gradient_clip": 0.0}
+    )
+    config = replace(results.config, activations=(first, fast))
+    found = after_divergence(replace(results, config=config), "relu")
+    assert found is not None and found.settings["learning_rate"] == 0.02
+    assert found.settings["gradient_clip"] == 1.0
+
+
+def test_f_is_looked_for_where_it_stands(tmp_path: Path) -> None:
+    """Not in a gate that another arm changes, nor in one where an arm has another activation."""
+    results = study(tmp_path, {"tanh": [0.9], "relu": [0.8], "mine": [0.8]})
+    first, second, third = results.config.activations
+    gates = {"gate_activation": "hard_sigmoid", "activation": "relu"}
+    mine = replace(third, formula=second.formula, settings=gates)
+    slots = ("input_gate", "forget_gate", "candidate", "output_gate", "cell_output")
+    config = replace(
+        results.config, slot="activation", slots=slots, activations=(first, second, mine)
+    )
+    found = advice(replace(results, config=config))
+    assert about(found, "relu", "identity") and about(found, "mine", "identity")
+    assert not [a for a in found if "forget gate" in a.do.lower()]
+
+
 def options_in(text: str) -> list[str]:
     """The options that `compare` printed, to try with relu."""
     (line,) = re.findall(r"To try with relu: .*?\((--[^)]+)\)", " ".join(text.split()))

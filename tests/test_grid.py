@@ -18,6 +18,7 @@ import pytest
 
 from anygate.cli import Exit, main
 from anygate.formulas import resolve
+from anygate.lab.arms import Arm
 from anygate.lab.findings.verdict import judge
 from anygate.lab.study import outlook as module
 from anygate.lab.study.grid import claim_grid, grid_folders, place, run_studies
@@ -25,7 +26,7 @@ from anygate.lab.study.outlook import STEPS, outlook, trial_seconds
 from anygate.lab.study.plan import Study
 from anygate.lab.study.store.files import StudyError, checked
 from anygate.lab.study.store.folder import StudyConflict
-from anygate.lab.study.store.results import load
+from anygate.lab.study.store.results import StudyResults, load
 from anygate.lab.study.store.schema import LearningRates
 from anygate.lab.study.trial import TrialSpec
 from anygate.lab.study.tuning import FIRST_SEED, TunedStudy, tuning_seeds
@@ -113,12 +114,59 @@ def test_the_verdict_says_which_rate_each_got_and_where_the_grid_ends(finished: 
     shared = found.answer.index("At one learning rate for all, 1e-06 (as given):")
     own = found.answer.index("At each one's own best rate (tanh 0.02 and relu 0.02):")
     assert shared == 0 and found.answer[own + 1 :] == judge(results.own).answer
-    rates = " ".join(found.rates)
+    rates = " ".join(found.tuning)
     assert "among 1e-06 and 0.02, by the accuracy over 1 seed that no comparison uses" in rates
     assert "The best rates of tanh and relu are the highest of the grid: the grid ends" in rates
     assert "error rate of 5% is that of each" in rates
     assert all(s.startswith("At own rates: ") for s in found.own) and found.own
     assert not any("A rate shared by all suits" in s for s in found.caveats)
+
+
+def test_another_setting_is_told_by_its_name(finished: Path) -> None:
+    """No sentence speaks of rates where the gradient's clip was tuned."""
+    results = load(finished)
+    chosen = results.config.learning_rates
+    assert chosen is not None and results.own is not None
+    clips = replace(chosen, setting="gradient_clip")
+
+    def retold(part: StudyResults) -> StudyResults:
+        settings = dict(part.config.settings)
+        settings["gradient_clip"] = settings.pop("learning_rate")
+        return replace(part, config=replace(part.config, settings=settings, learning_rates=clips))
+
+    own = retold(results.own)
+    found = judge(replace(retold(results), own=own))
+    assert all(s.startswith("At own values of the gradient clip: ") for s in found.own)
+    assert (
+        found.own
+        and "At each one's own best gradient clip (tanh 0.02 and relu 0.02):" in found.answer
+    )
+    told = " ".join([*found.answer, *found.tuning, *found.own])
+    assert "at the shared gradient clip and that at own values of the gradient clip are" in told
+    assert not re.search(r"(own|best|shared|learning) rate", told)
+    # The rate was one for all, which it is not where it is what was tuned.
+    assert any("A rate shared by all suits" in s for s in found.caveats)
+
+
+def test_an_arm_that_sets_what_is_tuned_keeps_its_value(tmp_path: Path) -> None:
+    """It is compared once, at its own value, in both comparisons."""
+    base = tuned()
+    mine = Arm("mine", {"candidate": resolve("softsign")}, {"learning_rate": 0.01})
+    each = replace(base, study=replace(base.study, arms=(mine,)))
+    parts = [(p.name, p.trials) for p in outlook(tmp_path / "s", each)]
+    assert parts == [("tuning", 5), ("at the shared rate", 6), ("at own rates", 4)]
+    run_studies({tmp_path / "s": each}, jobs=1)
+    assert sorted(p.name for p in (tmp_path / "s" / "rates").iterdir()) == ["0.02", "1e-06"]
+    results = load(tmp_path / "s")
+    assert results.own is not None and results.present == results.own.present == 6
+    for seed in (0, 1):
+        trial = results.trial("mine", seed)
+        assert trial is not None and trial == results.own.trial("mine", seed)
+        assert trial.settings["learning_rate"] == 0.01
+    assert results.own.config.settings["learning_rate"] == "tanh 0.02, relu 0.02, mine 0.01"
+    said = " ".join(judge(results).tuning)
+    assert "For mine nothing was tuned: its value is the one that the arm sets." in said
+    assert "The best rates of tanh and relu are the highest of the grid" in said
 
 
 def test_with_no_rate_given_the_shared_one_is_the_best_of_the_first(tmp_path: Path) -> None:
@@ -166,7 +214,7 @@ def test_the_results_of_an_untuned_study_are_what_they_were(tmp_path: Path) -> N
     study(seeds=1).run(tmp_path / "s", jobs=1)
     assert "learning_rates" not in json.loads((tmp_path / "s" / "study.json").read_text())
     results = load(tmp_path / "s")
-    assert results.own is None and judge(results).rates == judge(results).own == []
+    assert results.own is None and judge(results).tuning == judge(results).own == []
 
 
 @pytest.mark.parametrize("rates", [(), (0.1,), (0.1, 0.1)])
@@ -281,7 +329,7 @@ def test_an_unfinished_study_of_a_grid_is_named_on_its_page(
     placed[first].prepare(first)
     placed[second].prepare(second)
     assert main(["report", str(tmp_path / "g")]) == Exit.DONE
-    assert "the learning rates are not chosen yet" in capsys.readouterr().err
+    assert "the best learning rate of each activation is not chosen yet" in capsys.readouterr().err
     page = (tmp_path / "g" / "index.html").read_text(encoding="utf-8")
     assert "Not finished" in page and "0 of 2 trials present" in page
 

@@ -10,7 +10,7 @@ import pytest
 
 from anygate.formulas import resolve
 from anygate.lab.findings.verdict import verdict
-from anygate.lab.report.learning_rates import tuning
+from anygate.lab.report.tuning import tuning
 from anygate.lab.study.grid import run_studies
 from anygate.lab.study.plan import Study
 from anygate.lab.study.store.files import StudyError

@@ -17,7 +17,7 @@ import torch
 
 from anygate.cli import main
 from anygate.formulas import resolve
-from anygate.lab.study.executors import run_one
+from anygate.lab.study.executors import end_with, run_one
 from anygate.lab.study.outlook import trial_seconds
 from anygate.lab.study.plan import Study
 from anygate.lab.study.store.folder import FolderInUse, locked, refuse_if_running
@@ -122,6 +122,16 @@ def test_workers_end_with_their_study_and_it_goes_on(
     study().run(folder, jobs=1)
     assert {p: p.stat().st_mtime_ns for p in kept} == kept  # not run again
     assert results_in(folder) == whole
+
+
+def test_a_new_worker_watches_its_parent_before_it_imports_anything_heavy() -> None:
+    """Until then it does not see its parent die, and torch takes a busy machine a minute."""
+    code = (
+        f"import {end_with.__module__}, sys; "
+        'print({"torch", "numpy", "sympy", "msgspec"} & set(sys.modules))'
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 # ---- two at once ----------------------------------------------------------------------------

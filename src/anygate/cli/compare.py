@@ -95,10 +95,13 @@ def add(commands: Any) -> None:
 def _compare(options: argparse.Namespace) -> int:
     need_lab()
     request = merged(options)
+    from ..lab.study.devices import check_devices
     from ..lab.study.grid import claim_grid, place
     from ..lab.study.store.files import WriteError
 
     studies = _studies(request)
+    if options.dry_run or request.executor == "local":
+        check_devices(device for study in studies for device in study.devices)
     directory = Path(request.out) if request.out else _default_folder(studies)
     studies = [_kept(study, directory, options) for study in studies]
     command = _command(request, directory) + (" --stability" if options.stability else "")
@@ -338,7 +341,7 @@ def _dry_run(
     placed: Mapping[Path, Study | TunedStudy], jobs: int | None, options: argparse.Namespace
 ) -> int:
     """Print what is left of each study and about how long it takes; write nothing."""
-    from ..lab.study.machine import cores
+    from ..lab.study.devices import usual_jobs
     from ..lab.study.outlook import left_seconds, outlook
     from ..lab.study.progress import waiting
 
@@ -346,7 +349,8 @@ def _dry_run(
     with waiting("timing a few training steps of each activation"):
         seconds = sum(left_seconds(study, parts[folder]) for folder, study in placed.items())
     left = sum(part.trials - part.done for found in parts.values() for part in found)
-    workers = max(1, min(jobs or cores(), left))
+    devices = [device for study in placed.values() for device in study.devices]
+    workers = max(1, min(jobs or usual_jobs(devices), left))
     if options.json:
         studies = [
             {

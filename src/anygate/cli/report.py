@@ -102,7 +102,7 @@ def _print(results: StudyResults, short: bool) -> None:
     found = judge(results)
     sentences = found.sentences()
     if short:
-        sentences = found.answer + found.comparisons + found.rates + found.own
+        sentences = found.answer + found.comparisons + found.tuning + found.own
         title = f"{results.task.title}, {results.config.slot}"
         say(f"\n{title}\n{'=' * len(title)}\n")
     say(table(results))

@@ -85,7 +85,10 @@ OPTIONS: dict[str, Option] = {
     ),
     "tuner_tries": Option(Bounds(int, 1, 1_000), "values that Optuna tries (default 8)"),
     "out": Option(str, "results folder (default: below runs/)", "DIR"),
-    "jobs": Option(positive, "processes (default: one for each core)"),
+    "jobs": Option(
+        positive,
+        "processes (default: one for each core; with --device cuda, at most 8 for each GPU)",
+    ),
     "executor": Option(
         str,
         "what runs the trials: local (this machine, the default), ray or dask",

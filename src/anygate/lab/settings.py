@@ -93,6 +93,7 @@ OPTIMIZERS = {
 }
 """Name -> the class of torch.optim; SGD has a momentum of 0.9."""
 SCHEDULES = ("constant", "cosine", "linear")
+_DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ class Settings:
             raise TaskError(f"gradient_clip must be 0 (off) or positive, not {self.gradient_clip}")
         for name, option in SETTINGS.items():
             check(name, getattr(self, name), option)
+        if not _DEVICE.fullmatch(self.device):
+            raise TaskError(f"device: cpu, cuda or cuda:1 is needed, not {self.device[:40]!r}")
 
     def describe(self) -> dict[str, Any]:
         """As files hold them. What is rarely set is left out at its default."""

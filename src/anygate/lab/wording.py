@@ -16,6 +16,25 @@ def plural(n: int, word: str) -> str:
     return f"{n} {word}{'' if n == 1 else 's'}"
 
 
+def noun_of(setting: str) -> str:
+    """One value of a setting that is tuned: a rate of the learning rate, else a value."""
+    return "rate" if setting == "learning_rate" else "value"
+
+
+def at_own(setting: str) -> str:
+    """``at own rates``, ``at own values of the gradient clip``: the place of what is compared with
+    each activation at its own best."""
+    if setting == "learning_rate":
+        return "at own rates"
+    return f"at own values of the {setting.replace('_', ' ')}"
+
+
+def at_shared(setting: str) -> str:
+    """``at the shared rate``, ``at the shared gradient clip``."""
+    word = "rate" if setting == "learning_rate" else setting.replace("_", " ")
+    return f"at the shared {word}"
+
+
 def show_p(p: float) -> str:
     """A p value for people: ``p = 0.031``, ``p < 0.001``."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -44,7 +44,7 @@ def record(model: nn.Module, every: int = 1, units: Sequence[int] = ()) -> Itera
 
     Raises ValueError for a model without such modules, one that torch.compile made, one
     that is recorded already, or an `every` below 1. A measured call raises RuntimeError under
-    torch.func, vmap and create_graph=True, and for a packed sequence on another engine than cpu.
+    torch.func, vmap and create_graph=True.
     Warns at the end if none ran.
     """
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:

@@ -9,6 +9,7 @@ else (other cells, derivatives of derivatives, torch.func, forward mode) goes li
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import torch
 from torch.autograd import forward_ad
@@ -45,7 +46,7 @@ class Eager(Engine):
             return run_whole(key, layer, keep, needs_gradient(layer), self.name)
         _refuse_export(layer)
         if measures is not None:
-            check_measurable(cell, layer, self.name)
+            check_measurable(cell)
         if measures is None and (_one_by_one(cell) or _transformed()):
             return self.plain(key, layer, keep)
         if _transformed():
@@ -54,7 +55,7 @@ class Eager(Engine):
                 "forward-mode differentiation off while it records"
             )
         if layer.batch_sizes is not None:
-            return run_packed(lambda part: derived(cell, part, keep, None), layer, keep)
+            return run_packed(partial(_derived, cell, keep), layer, keep, measures)
         return derived(cell, layer, keep, measures)
 
     def plain(self, key: str, layer: Layer, keep: bool = False) -> Result:
@@ -62,8 +63,12 @@ class Eager(Engine):
         torch.func's transforms; slower."""
         cell = cell_of(key)
         if layer.batch_sizes is not None:
-            return run_packed(lambda part: plain(cell, part, keep), layer, keep)
+            return run_packed(lambda part, _, __: plain(cell, part, keep), layer, keep)
         return plain(cell, layer, keep)
+
+
+def _derived(cell: Cell, keep: bool, layer: Layer, measures: Measures | None, go_on: int) -> Result:
+    return derived(cell, layer, keep, measures, go_on)
 
 
 def _one_by_one(cell: Cell) -> bool:

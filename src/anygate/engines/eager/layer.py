@@ -22,11 +22,14 @@ __all__ = ["derived"]
 _Step = dict[str, Tensor]
 
 
-def derived(cell: Cell, layer: Layer, keep: bool, measures: Measures | None) -> Result:
-    """A layer of equal lengths of a cell whose step needs one product or none."""
+def derived(
+    cell: Cell, layer: Layer, keep: bool, measures: Measures | None, go_on: int = 0
+) -> Result:
+    """A layer of equal lengths of a cell whose step needs one product or none. go_on: the rows, the
+    first ones, whose last states are taken further by another layer of the same sequence."""
     if not needs_gradient(layer):
         return _forward(cell, layer, keep, measures, [])
-    fixed = (cell, layer.masks, layer.reverse, keep, measures)
+    fixed = (cell, layer.masks, layer.reverse, keep, measures, go_on)
     tensors = (*layer[2:7], *layer.states)
     results = cast(Any, _Layer.apply)(*fixed, layer.x, *tensors)
     count = 1 + len(layer.states)
@@ -122,12 +125,14 @@ class _Layer(torch.autograd.Function):
         reverse: bool,
         keep: bool,
         measures: Measures | None,
+        go_on: int,
         *tensors: Any,
     ) -> Any:
         layer = _layer(tensors, masks, reverse)
         steps: list[_Step] = []
         result = _forward(cell, layer, keep, measures, steps)
         ctx.cell, ctx.reverse, ctx.keep, ctx.measures = cell, reverse, keep, measures
+        ctx.go_on = go_on
         ctx.steps = len(steps)
         ctx.names = tuple(steps[0]) if steps else ()
         per_step = [step[name] for step in steps for name in ctx.names]
@@ -139,7 +144,7 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         masks, *rest = ctx.saved_tensors
         layer = _layer(rest[: ctx.tensors], masks, ctx.reverse)
-        needed = ctx.needs_input_grad[5:]
+        needed = ctx.needs_input_grad[6:]
         if torch.is_grad_enabled():  # create_graph: these gradients will be differentiated
             if ctx.measures is not None:
                 raise RuntimeError(CREATE_GRAPH)
@@ -150,8 +155,8 @@ class _Layer(torch.autograd.Function):
                 dict(zip(ctx.names, flat[k * width : (k + 1) * width], strict=True))
                 for k in range(ctx.steps)
             ]
-            results = _backward(ctx.cell, layer, steps, grads, needed, ctx.measures)
-        return None, None, None, None, None, *results
+            results = _backward(ctx.cell, layer, steps, grads, needed, ctx.measures, ctx.go_on)
+        return None, None, None, None, None, None, *results
 
 
 def _layer(tensors: Any, masks: Tensor | None, reverse: bool) -> Layer:
@@ -168,6 +173,7 @@ def _backward(
     grads: tuple[Tensor, ...],
     needed: tuple[bool, ...],
     measures: Measures | None,
+    go_on: int,
 ) -> list[Tensor | None]:
     """Back through time, then the weights' gradients as one product each over all steps. No two
     results share memory."""
@@ -198,7 +204,8 @@ def _backward(
             given[grad(name)] = whole
             if measures is not None:
                 nothing = torch.zeros_like(whole) if here is None else here
-                given[direct(name)] = whole if last else nothing
+                ends = torch.cat([nothing[:go_on], whole[go_on:]]) if last else nothing
+                given[direct(name)] = ends
         back = run(given)
         if measures is not None:
             lines[t] = backward_line(cell, back)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -32,15 +33,15 @@ class Reference(Engine):
         self, key: str, layer: Layer, keep: bool = False, measures: Measures | None = None
     ) -> Result:
         if measures is not None:
-            check_measurable(cell_of(key), layer, self.name)
+            check_measurable(cell_of(key))
         if layer.batch_sizes is not None:
-            return run_packed(lambda part: _whole(key, part, keep, None), layer, keep)
-        return _whole(key, layer, keep, measures)
+            return run_packed(partial(_whole, key, keep), layer, keep, measures)
+        return _whole(key, keep, layer, measures)
 
 
-def _whole(key: str, layer: Layer, keep: bool, measures: Measures | None) -> Result:
+def _whole(key: str, keep: bool, layer: Layer, measures: Measures | None, go_on: int = 0) -> Result:
     training = needs_gradient(layer)
-    fixed = (key, layer.masks, layer.reverse, keep, measures, training)
+    fixed = (key, layer.masks, layer.reverse, keep, measures, training, go_on)
     tensors = (*layer[2:7], *layer.states)
     results = cast(Any, _Loop.apply)(*fixed, layer.x, *tensors)
     count = len(layer.states)
@@ -60,6 +61,7 @@ class _Loop(torch.autograd.Function):
         keep: bool,
         measures: Measures | None,
         training: bool,
+        go_on: int,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
         cell = cell_of(key)
@@ -79,7 +81,7 @@ class _Loop(torch.autograd.Function):
         if measures is not None:
             measures.forward(torch.from_numpy(trace.numbers()))
         if training:
-            ctx.trace, ctx.like, ctx.measures = trace, tensors, measures
+            ctx.trace, ctx.like, ctx.measures, ctx.go_on = trace, tensors, measures, go_on
         names = cell.type.states
         results = [trace.all(cell.type.output), *trace.states]
         results += [trace.all(name) for name in names] if keep else []
@@ -92,13 +94,13 @@ class _Loop(torch.autograd.Function):
         count = len(ctx.trace.layer.states)
         kept = tuple(rest[count:]) or None
         measuring = ctx.measures is not None
-        back = backward(ctx.trace, output, tuple(rest[:count]), kept, measuring)
+        back = backward(ctx.trace, output, tuple(rest[:count]), kept, measuring, ctx.go_on)
         if measuring:
             ctx.measures.backward(torch.from_numpy(back.norms))
         arrays = (back.x, back.weight_ih, back.weight_hh, back.bias_ih, back.bias_hh, back.vectors)
         pairs = zip((*arrays, *back.states), ctx.like, strict=True)
         found = (None if like is None else _tensor(array, like) for array, like in pairs)
-        return None, None, None, None, None, None, *found
+        return None, None, None, None, None, None, None, *found
 
 
 def _array(tensor: Tensor | None) -> Array | None:

@@ -175,9 +175,11 @@ def backward(
     grad_states: tuple[Array, ...],
     grad_kept: tuple[Array, ...] | None = None,
     measuring: bool = False,
+    go_on: int = 0,
 ) -> Gradients:
     """Gradients of a loss whose gradients by the output [T, B, H], by the states after the last
-    step [B, H] and by the states of all steps [T, B, H] are given."""
+    step [B, H] and by the states of all steps [T, B, H] are given. go_on: the rows, the first ones,
+    whose last states are taken further, so that their gradient comes from a later step."""
     cell, layer = trace.cell, trace.layer
     names = cell.type.states
     shape = layer.states[0].shape
@@ -203,8 +205,9 @@ def backward(
         with np.errstate(all="ignore"):
             grads = _step_back(trace, t, arriving, found)
             if measuring:
-                last = position == len(trace.order) - 1
-                direct = _step_back(trace, t, arriving if last else here)
+                apart = go_on if position == len(trace.order) - 1 else shape[0]
+                outside = {n: np.concatenate([here[n][:apart], arriving[n][apart:]]) for n in names}
+                direct = _step_back(trace, t, outside)
                 pairs = [(grads[name], direct[name]) for name in names]
                 norms[0, t] = [np.square(g).sum() for pair in pairs for g in pair]
         found.states = tuple(grads.get(before(name), np.zeros(shape)) for name in names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
@@ -91,10 +91,15 @@ class _Case:
         return sheet_of(self.info.formula, self.info.label)
 
     def slots(self, *names: str) -> list[str]:
-        """The slots of `names` that this arm changes; without the arm's word those of the study."""
-        slots: Collection[str] = self.results.config.slots
-        if self.info.settings:
-            slots = [s for name in self.info.settings for s in _MEANT.get(name, (name,))]
+        """The slots of `names` where f stands: of an arm those with its main activation, whose
+        property sheet is read, else those of the study's own slot."""
+        config = self.results.config
+        given = {k: v for k, v in self.info.settings.items() if k in _MEANT or k in _SLOTS}
+        main = min(given, key=lambda name: "gate" in name, default="")
+        words = [name for name, value in given.items() if value == given[main]]
+        slots = [s for word in words for s in _MEANT.get(word, (word,))]
+        if not self.info.settings:
+            slots = [s for s in _MEANT.get(config.slot, (config.slot,)) if s in config.slots]
         return [slot for slot in names if slot in slots]
 
     def arm(self, changes: Mapping[str, Any], slots: Mapping[str, Any] | None = None) -> Trying:
@@ -113,17 +118,15 @@ class _Case:
         }
 
     def setting(self, name: str) -> float:
-        """A number among the study's settings, NaN if there is none."""
-        value = self.results.config.settings.get(name)
+        """The value of a numeric setting in its runs: what the arm says itself, else what the study
+        does, or its own best where the study compares at those; NaN if it is not known."""
+        config = self.results.config
+        value: Any = self.info.settings.get(name, config.settings.get(name))
+        chosen = config.learning_rates
+        if not isinstance(value, int | float) and chosen is not None and chosen.setting == name:
+            own = chosen.tuned.get(self.label)
+            value = own.rate if own else value
         return float(value) if isinstance(value, int | float) else math.nan
-
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate of its runs: its own best where the study compares at those; NaN if not
-        known."""
-        shared, tuned = self.setting("learning_rate"), self.results.config.learning_rates
-        own = tuned.tuned.get(self.label) if tuned is not None and math.isnan(shared) else None
-        return own.rate if own else shared
 
     def share(self, slot: str, health: str) -> float:
         """The mean share of saturated or dead ones at the last epoch; NaN if not measured."""
@@ -141,6 +144,7 @@ _MEANT = {
     "gate_activation": ("input_gate", "forget_gate", "output_gate"),
 }
 """The slots that a shortcut means in an LSTM."""
+_SLOTS = tuple(slot for slots in _MEANT.values() for slot in slots)
 
 
 def _plain(slot: str) -> str:
@@ -217,7 +221,7 @@ def after_divergence(results: StudyResults, label: str) -> Advice | None:
 
 def _smaller_rate(case: _Case) -> tuple[float, str]:
     """A tenth of the learning rate, or what the stability map shows; with the reason."""
-    rate = case.learning_rate
+    rate = case.setting("learning_rate")
     tenth = float(f"{rate / 10:.3g}")
     short_runs = [c for c in case.results.stability if c.activation == case.label]
     stable = stable_rate(short_runs)

@@ -15,7 +15,7 @@ from statistics import median
 from ..statistics import LEVEL, Evidence, Interval, mean_interval, wilson
 from ..study.store.results import Health, StudyResults
 from ..study.store.schema import LearningRates, TaskInfo
-from ..wording import join, plural
+from ..wording import at_own, at_shared, join, plural
 from .advice import after_divergence
 from .comparison import (
     RivalComparison,
@@ -44,8 +44,8 @@ DEAD_WORTH_SAYING = 0.05
 class Verdict:
     """The sentences by subject, in reading order; ``answer`` alone is the short version.
 
-    ``rates`` and ``own``: of a study that tuned its learning rates, how they were chosen and what
-    was found at each activation's own; the rest is then at the shared rate.
+    ``tuning`` and ``own``: of a study that tuned a setting, how its values were chosen and what was
+    found at each activation's own; the rest is then at the shared one.
     """
 
     answer: list[str]
@@ -54,7 +54,7 @@ class Verdict:
     health: list[str]
     cost: list[str]
     caveats: list[str]
-    rates: list[str] = field(default_factory=list)
+    tuning: list[str] = field(default_factory=list)
     own: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
@@ -65,7 +65,7 @@ class Verdict:
             self.stability,
             self.health,
             self.cost,
-            self.rates,
+            self.tuning,
             self.own,
         )
         return [s for group in (*groups, self.caveats) for s in group]
@@ -90,6 +90,8 @@ def judge(results: StudyResults, margin: float | None = None) -> Verdict:
     found, times = comparisons(results, margin), time_comparisons(results)
     answer = _answer(results, found, times)
     own = None if results.own is None else judge(results.own, margin)
+    chosen = results.config.learning_rates
+    place = "" if chosen is None else at_own(chosen.setting)
     if not _is_own(results):
         answer = both_answers(results, answer, None if own is None else own.answer)
     return Verdict(
@@ -101,8 +103,8 @@ def judge(results: StudyResults, margin: float | None = None) -> Verdict:
         health=_health(results),
         cost=cost_sentences(results),
         caveats=_caveats(results, found, times),
-        rates=rate_sentences(results),
-        own=[f"At own rates: {s}" for s in own.comparisons + own.stability] if own else [],
+        tuning=tuning_sentences(results),
+        own=[f"A{place[1:]}: {s}" for s in own.comparisons + own.stability] if own else [],
     )
 
 
@@ -277,12 +279,15 @@ def _caveats(
     settings = results.config.settings
     rate, size = settings.get("learning_rate"), settings.get("hidden_size")
     scope = f"This is one task ({results.task.title})"
-    scope += f", one learning rate ({rate:g})" if isinstance(rate, int | float) else ""
-    scope += f" and one size ({size} hidden units)" if size is not None else ""
+    by_arms = {name for a in results.config.activations for name in a.settings}
+    if isinstance(rate, int | float) and "learning_rate" not in by_arms:
+        scope += f", one learning rate ({rate:g})"
+    if size is not None and "hidden_size" not in by_arms:
+        scope += f" and one size ({size} hidden units)"
     if (tuned := results.config.learning_rates) is not None and _is_own(results):
         scope += f", each activation's own {tuned.word} ({settings.get(tuned.setting)})"
     order = "order."
-    if results.config.learning_rates is None:
+    if tuned is None or tuned.setting != "learning_rate":
         order += " A rate shared by all suits some activations better than others."
     varied = "the data (how it is drawn or split, and its order)"
     if results.task.own:
@@ -334,8 +339,8 @@ def _unseen(found: list[RivalComparison]) -> list[str]:
 def both_answers(
     results: StudyResults, shared: Sequence[str], own: Sequence[str] | None
 ) -> list[str]:
-    """The answer at the shared rate, then that at each one's own; own: None if all are best at the
-    shared rate."""
+    """The answer at the shared value of what was tuned, then that at each one's own; own: None if
+    all are best at the shared one."""
     chosen = results.config.learning_rates
     if chosen is None or chosen.shared is None:
         return list(shared)
@@ -346,57 +351,63 @@ def both_answers(
     return [
         f"At one {chosen.word} for all, {chosen.shared:g} ({whose}):",
         *shared,
-        f"At each one's own best {chosen.word if _other(chosen) else 'rate'} ({best}):",
+        f"At each one's own best {_short(chosen)} ({best}):",
         *own,
     ]
 
 
-def rate_sentences(results: StudyResults) -> list[str]:
-    """Sentences on how the rates were chosen, what lies at an end of the grid, and which runs
-    diverged."""
+def tuning_sentences(results: StudyResults) -> list[str]:
+    """Sentences on how the values of a tuned setting were chosen, which of them lie at an end of
+    the grid, and which runs diverged."""
     chosen = results.config.learning_rates
     if chosen is None or chosen.shared is None:
         return []
     task, seeds = results.task, chosen.seeds
+    fixed = [a.label for a in results.config.activations if chosen.setting in a.settings]
     best = [
         f"{label} {t.rate:g} ({task.show(t.means[t.rate])})"
         for label in results.labels
         for t in [chosen.tuned[label]]
+        if label not in fixed
     ]
-    noun = "value" if _other(chosen) else "rate"
     what = f"mean {task.metric}" if len(seeds) > 1 else task.metric
     among = f"among {join([f'{rate:g}' for rate in chosen.rates])}"
     if chosen.tuner != "grid":
         most = max(len(t.tried) for t in chosen.tuned.values())
-        count = f"{most} {'values' if _other(chosen) else 'rates'}"
-        among = f"between {min(chosen.rates):g} and {max(chosen.rates):g} by Optuna ({count})"
+        among = f"between {min(chosen.rates):g} and {max(chosen.rates):g} by Optuna "
+        among += f"({plural(most, chosen.noun)})"
     sentences = [
         f"The {chosen.word} was tuned for each activation {among}, by the {what} over "
         f"{plural(len(seeds), 'seed')} that no comparison uses ({_seed_range(seeds)}). "
         f"Best: {', '.join(best)}."
     ]
+    if fixed:
+        its = "its value is the one that the arm sets"
+        theirs = "their values are those that the arms set"
+        sentences.append(
+            f"For {join(fixed)} nothing was tuned: {its if len(fixed) == 1 else theirs}."
+        )
     ends = (("lowest", "lower"), ("highest", "higher")) if chosen.tuner == "grid" else ()
     for end, more in ends:
         if edge := [x for x in results.labels if chosen.tuned[x].edge == end]:
             verb = "is" if len(edge) == 1 else "are"
-            rates = "value" if _other(chosen) else "rate"
-            rates += "" if len(edge) == 1 else "s"
+            ends_there = chosen.noun + ("" if len(edge) == 1 else "s")
             sentences.append(
-                f"The best {rates} of {join(edge)} {verb} the {end} of the grid: the grid ends "
-                f"there, and a {more} one may be better."
+                f"The best {ends_there} of {join(edge)} {verb} the {end} of the grid: the grid "
+                f"ends there, and a {more} one may be better."
             )
     sentences += _diverged_in_tuning(results, chosen)
     if results.own is not None:
         sentences.append(
-            f"The comparison at the shared {noun} and that at own {noun}s are questions of their "
-            f"own: the error rate of {LEVEL:.0%} is that of each."
+            f"The comparison {at_shared(chosen.setting)} and that {at_own(chosen.setting)} are "
+            f"questions of their own: the error rate of {LEVEL:.0%} is that of each."
         )
     return sentences
 
 
-def _other(chosen: LearningRates) -> bool:
-    """True if something else than the learning rate was tuned."""
-    return chosen.setting != "learning_rate"
+def _short(chosen: LearningRates) -> str:
+    """The setting in a sentence that follows its name: rate, gradient clip."""
+    return "rate" if chosen.setting == "learning_rate" else chosen.word
 
 
 def _diverged_in_tuning(results: StudyResults, chosen: LearningRates) -> list[str]:

@@ -23,13 +23,13 @@ from ..findings.verdict import judge
 from ..study.store.files import write_text
 from ..study.store.results import StudyResults
 from . import across, flow, inside, outcome
-from . import learning_rates as rates
 from .export import javascript, page_spec
 from .formulas import Shape
 from .parts import Figure, band_name, looks
 from .style import swatch
 from .summary import SCHEMA, as_text, finite, summary
 from .terminal import cells
+from .tuning import tuning
 
 
 def render(
@@ -151,7 +151,7 @@ def figures(results: StudyResults, shapes: Mapping[str, Shape | None]) -> list[F
         outcome.final(results),
         outcome.differences(results),
         across.pairwise(results),
-        rates.tuning(results),
+        tuning(results),
         inside.formulas(results, shapes),
         inside.health(results),
         flow.saturation(results),

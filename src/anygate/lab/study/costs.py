@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .devices import device_fault
 from .machine import machine
 from .plan import Study
 from .store.files import SCHEMA, StudyError, read, write_json
@@ -27,15 +28,22 @@ _MOST = 10
 
 def measure_costs(study: Study, directory: Path) -> None:
     """Measures and writes what is not there yet, and again where the clock was disturbed. A study
-    of one activation has nothing to compare."""
+    of one activation has nothing to compare; one whose device is not here, but on a cluster, has
+    no clock to measure by."""
     path = steps_path(directory)
+    if any(map(device_fault, study.devices)):
+        return
     if len(study.labels) < 2 or _known(path, study.labels):
         return
     trials = {t.label: t for t in replace(study, seeds=study.seeds[:1], log=None).trials}
-    with one_thread(), seeded(study.seeds[0]):
+    with one_thread(), seeded(study.seeds[0], study.settings.device):
         steps = {label: steps_of(trial) for label, trial in trials.items()}
         found = alternated(steps)
-    content = {"schema": SCHEMA, "seconds": found, "machine": machine(study.settings.engine)}
+    content = {
+        "schema": SCHEMA,
+        "seconds": found,
+        "machine": machine(study.settings.engine, study.settings.device),
+    }
     write_json(path, content)
 
 

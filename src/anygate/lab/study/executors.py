@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -19,22 +18,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .machine import cores
+from .devices import check_devices, usual_jobs
+from .orphans import end_with
 from .store.files import StudyError, read, write_bytes, write_json
 from .store.folder import locked
 from .store.schema import Timing, Trial
-from .trial import Outcome, Runnable
+from .trial import Outcome, Runnable, TrialSpec
 
 IDLE_SECONDS = 30.0
 """Seconds after which a worker process without work ends."""
-_PARENT_CHECK_SECONDS = 0.5
-"""Seconds between two times that a worker asks whether its parent lives."""
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Runnable)
 
 Executor = Callable[[Sequence[Runnable], int | None], Iterator[Outcome]]
-"""(trials, processes) -> their outcomes in the order in which they come. None: all cores."""
+"""(trials, processes) -> their outcomes in the order in which they come. None: as many as there are
+cores, or fewer where they share a GPU."""
 
 
 class ExecutorGone(ValueError):
@@ -44,7 +43,9 @@ class ExecutorGone(ValueError):
 
 def on_this_machine(specs: Sequence[Runnable], jobs: int | None = None) -> Iterator[Outcome]:
     """One trial at a time in each of `jobs` processes of one thread; in this one if jobs is 1."""
-    jobs = min(jobs or cores(), len(specs))
+    devices = [spec.settings.device for spec in specs if isinstance(spec, TrialSpec)]
+    check_devices(devices)
+    jobs = min(jobs or usual_jobs(devices), len(specs))
     if jobs == 1:
         yield from map(run_one, specs)
         return
@@ -69,25 +70,10 @@ def in_processes(
             return_as="generator_unordered",
             batch_size=1,
             idle_worker_timeout=IDLE_SECONDS,
-            initializer=_end_with,
+            initializer=end_with,
             initargs=(os.getpid(),),
         )
         yield from run(delayed(function)(*each) for each in arguments)
-
-
-def _end_with(parent: int) -> None:
-    """Make this process end once it is no longer a child of `parent`.
-
-    A worker of loky waits for work at the end of a pipe whose other end it holds open as well, so
-    that it never learns of a parent that was killed; but the system then gives it another parent.
-    """
-
-    def end_when_orphaned() -> None:
-        while os.getppid() == parent:
-            time.sleep(_PARENT_CHECK_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=end_when_orphaned, name="anygate-parent", daemon=True).start()
 
 
 _ONE_AT_A_TIME = threading.RLock()

@@ -12,6 +12,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from ..wording import Notice, to_stderr
+from .devices import check_devices
 from .executors import Executor, Progress, on_this_machine, run_placed
 from .plan import Study
 from .store.files import SCHEMA, FileName, StudyError, read, write_json, writing
@@ -38,6 +39,8 @@ def run_studies(
 ) -> None:
     """Run what is missing in these folders: all tuning first, then all comparisons, each over all
     studies at once. Resumes and raises as Study.run does."""
+    if executor is on_this_machine:
+        check_devices(device for study in studies.values() for device in study.devices)
     for folder, study in studies.items():
         study.prepare(folder, command=command, fresh=fresh, notice=notice)
     tuning = {

@@ -21,12 +21,14 @@ def cores() -> int:
 
 
 @cache
-def machine(engine: str = "auto") -> dict[str, Any]:
-    """The machine and the versions, with the engine that runs an LSTM on the CPU. Raises
-    EngineError if the one asked for is unknown or does not run here."""
+def machine(engine: str = "auto", device: str = "cpu") -> dict[str, Any]:
+    """The machine and the versions, with the engine that runs an LSTM on the device, which must be
+    here. Raises EngineError if the one asked for is unknown or does not run there."""
     before = torch.get_rng_state()  # the layer's weights are drawn
     try:
-        name = LSTM(1, 1, engine=engine).explain(torch.zeros(1, 1, 1)).name
+        name = (
+            LSTM(1, 1, engine=engine).to(device).explain(torch.zeros(1, 1, 1, device=device)).name
+        )
     finally:
         torch.set_rng_state(before)
     found = {

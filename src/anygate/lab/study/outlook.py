@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ..tasks import Data
+from ..wording import at_own, at_shared
 from .executors import missing
 from .plan import Study
 from .trial import TrialSpec, one_thread, run_trial
@@ -45,29 +46,36 @@ def outlook(directory: Path, study: Study | TunedStudy, *, fresh: bool = False) 
     if isinstance(study, Study):
         return [_open_part("training", {directory: study.trials}, fresh)]
     if study.tuner != "grid" and (fresh or study.asked_trials(directory)):
-        most = {label: study.tries * len(study.seeds) for label in study.variants}
+        most = _most(study)
         tuning = Part("tuning", sum(most.values()), most, open=True)
     elif study.tuner != "grid":
-        tuning = Part("tuning", study.tries * len(study.seeds) * len(study.variants), {})
+        tuning = Part("tuning", sum(_most(study).values()), {})
     else:
         tuning = _open_part("tuning", {directory / "tuning": study.tuning_trials}, fresh)
     if tuning.left:
         labels, seeds = list(study.variants), len(study.study.seeds)
         own = labels if study.given else labels[1:]  # the shared rate is the best for the first
+        own = [label for label in own if label not in study.fixed]
         return [tuning] + [
             Part(name, seeds * len(some), dict.fromkeys(some, seeds), open=True)
-            for name, some in (("at the shared rate", labels), ("at own rates", own))
+            for name, some in ((at_shared(study.setting), labels), (at_own(study.setting), own))
             if some
         ]
     shared, *others = (
         {directory / "rates" / repr(rate): part.trials}
         for rate, part in study.studies(study.choices(directory)).items()
     )
-    parts = [tuning, _open_part("at the shared rate", shared, fresh)]
+    parts = [tuning, _open_part(at_shared(study.setting), shared, fresh)]
     if others:
         own_rates = {folder: trials for other in others for folder, trials in other.items()}
-        parts.append(_open_part("at own rates", own_rates, fresh))
+        parts.append(_open_part(at_own(study.setting), own_rates, fresh))
     return parts
+
+
+def _most(study: TunedStudy) -> dict[str, int]:
+    """The trials by which Optuna tunes each arm."""
+    tries = {label: 1 if label in study.fixed else study.tries for label in study.variants}
+    return {label: count * len(study.seeds) for label, count in tries.items()}
 
 
 def _open_part(name: str, planned: Mapping[Path, Sequence[TrialSpec]], fresh: bool) -> Part:

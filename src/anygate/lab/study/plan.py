@@ -12,6 +12,7 @@ from ...formulas import Activation
 from ..arms import STANDARD, Arm, describe_arm
 from ..tasks import Settings, Task
 from ..wording import Notice, to_stderr
+from .devices import check_devices, device_fault
 from .executors import Executor, Progress, missing, on_this_machine, run_trials
 from .machine import machine
 from .store.files import SCHEMA
@@ -95,6 +96,11 @@ class Study:
             for arm in self.members
         )
 
+    @property
+    def devices(self) -> list[str]:
+        """The devices that its trials train on."""
+        return list(dict.fromkeys(t.settings.device for t in replace(self, seeds=(0,)).trials))
+
     def missing(self, directory: Path) -> tuple[TrialSpec, ...]:
         """Trials without a sound result in the folder; a damaged file is as good as none."""
         return missing(self.trials, directory)
@@ -114,8 +120,11 @@ class Study:
 
         fresh: forget earlier results first. jobs: processes; default one for each core.
         notice: told when a damaged study.json is replaced. Raises StudyConflict if the folder holds
-        a study with another task, slot or settings, and WriteError if it cannot be written.
+        a study with another task, slot or settings, WriteError if it cannot be written, and
+        TaskError for a device that this machine does not have, if the trials run here.
         """
+        if executor is on_this_machine:
+            check_devices(self.devices)
         self.prepare(directory, command=command, fresh=fresh, notice=notice)
         run_trials(self.trials, directory, jobs=jobs, executor=executor, progress=progress)
 
@@ -144,8 +153,16 @@ class Study:
             + [describe_arm(arm) for arm in self.arms],
             "seeds": list(self.seeds),
             "settings": {**self.settings.describe(), **declared},
-            "machine": machine(self.settings.engine),
+            "machine": self._machine(),
         }
+
+    def _machine(self) -> dict[str, Any]:
+        """This machine; of one without the device, whose trials run on a cluster, without the
+        engine that is taken there."""
+        chosen = self.settings
+        if not device_fault(chosen.device):
+            return machine(chosen.engine, chosen.device)
+        return {name: value for name, value in machine().items() if name != "engine"}
 
     def _slots(self) -> list[str]:
         """The slots that some arm changes, in the order of the equations."""

@@ -32,6 +32,7 @@ from ..settings import OPTIMIZERS, changed
 from ..tasks import Data, Settings, Task, TaskError, packed
 from ..tasks.own import import_own, is_reference
 from .begin import begin
+from .devices import on_card
 from .live import live_log
 from .machine import machine
 from .measure import health, place_of_divergence, snapshot
@@ -152,7 +153,7 @@ class TrialSpec:
 
     def run(self) -> Outcome:
         """Train and measure in one thread; see :func:`run_trial`."""
-        with one_thread():
+        with one_thread(), on_card(self.settings.device):
             return run_trial(self)
 
     @property
@@ -272,19 +273,26 @@ def run_trial(spec: TrialSpec) -> Outcome:
     the same seed are pairs. A loss or gradient that is not finite ends the trial: it diverged,
     which is a result. torch's own random numbers go on afterwards as if nothing had been drawn.
     """
-    with seeded(spec.seed):
+    with seeded(spec.seed, spec.settings.device):
         return _run_trial(spec)
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """torch's random numbers of the CPU from a seed on, inside; outside they go on as before."""
+def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
+    """torch's random numbers of the CPU, and of the cards if the device is one (dropout draws
+    there), from a seed on, inside; outside they go on as before."""
+    on_cards = device.startswith("cuda")
     before = torch.get_rng_state()
+    before_on_cards = torch.cuda.get_rng_state_all() if on_cards else []
     torch.default_generator.manual_seed(seed)
+    if on_cards:
+        torch.cuda.manual_seed_all(seed)
     try:
         yield
     finally:
         torch.set_rng_state(before)
+        if on_cards:
+            torch.cuda.set_rng_state_all(before_on_cards)
 
 
 @contextmanager
@@ -299,8 +307,6 @@ def one_thread() -> Iterator[None]:
 
 
 def _run_trial(spec: TrialSpec) -> Outcome:
-    if spec.settings.device.startswith("cuda"):
-        torch.cuda.manual_seed_all(spec.seed)  # of dropout there
     data = _placed(spec.task.load(spec.seed), spec.settings)
     model = Model(spec, data.train_x.size(-1), data.every_step)
     run = _Training(spec, model, data)
@@ -358,7 +364,7 @@ def _run_trial(spec: TrialSpec) -> Outcome:
         "key": spec.key,
         "seconds_per_step": statistics.median(run.seconds) if run.seconds else None,
         "seconds_total": time.perf_counter() - started,
-        "machine": machine(spec.settings.engine),
+        "machine": machine(spec.settings.engine, spec.settings.device),
     }
     if spec.keep_weights:
         held = io.BytesIO()

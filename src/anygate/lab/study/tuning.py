@@ -44,6 +44,9 @@ class TunedStudy:
     "grid" tries every rate; "optuna" as many as `tries` between the smallest and the largest, for
     each activation by what its earlier ones reached.
 
+    An arm that says the setting's value itself keeps it: nothing is tuned for it, and it is
+    compared once, beside those at the shared value.
+
     In its folder, study.json says what was chosen, tuning/ has the trials of the tuning and
     rates/RATE/ a Study for each rate that is compared: all activations at the shared rate, those
     whose best it is at every other. So wider grids and more activations keep what is done.
@@ -88,6 +91,11 @@ class TunedStudy:
         return self.study.slot
 
     @property
+    def devices(self) -> list[str]:
+        """The devices that its trials train on."""
+        return self.study.devices
+
+    @property
     def settings(self) -> Settings:
         """The study's settings."""
         return self.study.settings
@@ -98,11 +106,24 @@ class TunedStudy:
         return {t.label: t for t in replace(self.study, seeds=(0,)).trials}
 
     @property
+    def fixed(self) -> dict[str, float]:
+        """By arm, the value of the ones that say it themselves."""
+        return {
+            arm.label: arm.settings[self.setting]
+            for arm in self.study.arms
+            if self.setting in arm.settings
+        }
+
+    @property
     def tuning_trials(self) -> tuple[TrialSpec, ...]:
-        """Every activation with every rate of the grid and tuning seed; none where Optuna asks."""
-        if self.tuner != "grid":
-            return ()
-        return self._trials(tuple(self.variants.values()), self.rates)
+        """Every activation with every rate of the grid and tuning seed, where Optuna asks none; and
+        what each arm that says its value itself reaches with it."""
+        fixed, variants = self.fixed, self.variants
+        free = tuple(v for label, v in variants.items() if label not in fixed)
+        found = self._trials(free, self.rates) if self.tuner == "grid" else ()
+        for label, rate in fixed.items():
+            found += self._trials([variants[label]], [rate])
+        return found
 
     def _trials(
         self, variants: Sequence[TrialSpec], rates: Sequence[float]
@@ -115,7 +136,9 @@ class TunedStudy:
         if self.tuner == "grid":
             return ()
         found: list[TrialSpec] = []
-        for variant in self.variants.values():
+        for label, variant in self.variants.items():
+            if label in self.fixed:
+                continue
             rates, is_open = self._asked(variant, directory / "tuning")
             found += self._trials([variant], rates[-1:]) if is_open else ()
         return tuple(found)
@@ -136,6 +159,8 @@ class TunedStudy:
 
     def _tried(self, variant: TrialSpec, folder: Path) -> tuple[float, ...]:
         """The rates that a variant was tried with."""
+        if variant.label in self.fixed:
+            return (self.fixed[variant.label],)
         return self.rates if self.tuner == "grid" else self._asked(variant, folder)[0]
 
     def prepare(
@@ -195,7 +220,7 @@ class TunedStudy:
         groups: dict[float, list[str]] = {chosen.shared: self.study.labels}
         for label in self.study.labels:
             own = chosen.tuned[label].rate
-            if own != chosen.shared:
+            if own != chosen.shared and label not in self.fixed:
                 groups.setdefault(own, []).append(label)
         return {
             rate: replace(

@@ -198,12 +198,13 @@ def load(directory: Path | str) -> StudyResults:
 
 
 def _tuned(root: Path, config: StudyConfig, chosen: LearningRates) -> StudyResults:
-    """The results at the shared rate, with those at each one's own where there are others."""
+    """The results at the shared value of what was tuned, with those at each one's own where there
+    are others."""
     labels = [a.label for a in config.activations]
     if chosen.shared is None or not set(labels) <= set(chosen.tuned):
         raise StudyError(
-            f"{root}: the learning rates are not chosen yet; run the same `anygate compare` again, "
-            "which goes on"
+            f"{root}: the best {chosen.word} of each activation is not chosen yet; run the same "
+            "`anygate compare` again, which goes on"
         )
 
     def at(rates: Mapping[str, float], shown: float | str) -> StudyResults:
@@ -215,10 +216,12 @@ def _tuned(root: Path, config: StudyConfig, chosen: LearningRates) -> StudyResul
         return _gather(replace(config, settings=settings), groups)
 
     shared = at(dict.fromkeys(labels, chosen.shared), chosen.shared)
-    best = {label: chosen.tuned[label].rate for label in labels}
+    # An arm that says its value itself was run beside those at the shared one.
+    fixed = {a.label for a in config.activations if chosen.setting in a.settings}
+    best = {x: chosen.shared if x in fixed else chosen.tuned[x].rate for x in labels}
     if set(best.values()) == {chosen.shared}:
         return shared
-    own = at(best, ", ".join(f"{label} {rate:g}" for label, rate in best.items()))
+    own = at(best, ", ".join(f"{label} {chosen.tuned[label].rate:g}" for label in labels))
     return replace(shared, own=own)
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from msgspec import Meta
 
+from ...wording import noun_of
 from .files import (
     Count,
     FileName,
@@ -364,6 +365,11 @@ class LearningRates:
     def word(self) -> str:
         """The setting in sentences."""
         return self.setting.replace("_", " ")
+
+    @property
+    def noun(self) -> str:
+        """One of its values in sentences: rate or value."""
+        return noun_of(self.setting)
 
     def describe(self) -> dict[str, Any]:
         """As study.json holds it."""

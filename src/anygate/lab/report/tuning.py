@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from ..findings.verdict import rate_sentences
+from ..findings.verdict import tuning_sentences
 from ..study.store.results import StudyResults
 from .charts import Row
 from .parts import Figure, Table, looks, metric_format, single
@@ -16,8 +16,8 @@ from .style import Look
 
 
 def tuning(results: StudyResults) -> Figure | None:
-    """Mean metric of the tuning seeds over the learning rate, a line for each activation; None if
-    the rate was not tuned."""
+    """Mean metric of the tuning seeds over what was tuned, a line for each activation; None if
+    nothing was."""
     chosen, task = results.config.learning_rates, results.task
     if chosen is None or chosen.shared is None:
         return None
@@ -48,8 +48,9 @@ def tuning(results: StudyResults) -> Figure | None:
             )
     sentence = " ".join(
         [
-            *rate_sentences(results),
-            "Points are means over the tuning seeds, bars their range; a ring marks the best rate.",
+            *tuning_sentences(results),
+            "Points are means over the tuning seeds, bars their range; a ring marks the best "
+            f"{chosen.noun}.",
         ]
     )
     columns = ["activation", chosen.word, f"mean {task.metric}", "range", "diverged", ""]
@@ -58,7 +59,7 @@ def tuning(results: StudyResults) -> Figure | None:
     title = f"{chosen.word[:1].upper()}{chosen.word[1:]} by activation"
     if chosen.setting == "learning_rate":
         title = "Learning rates"
-    return single("learning_rates", title, sentence, chart, table)
+    return single("tuning", title, sentence, chart, table)
 
 
 def _chart(
