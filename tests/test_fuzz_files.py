@@ -274,3 +274,12 @@ def test_a_cell_with_escapes_is_printable_in_the_message() -> None:
         with pytest.raises(RuntimeError) as error:
             layer.load_state_dict(state)
         assert str(error.value).replace("\n", "").replace("\t", "").isprintable()
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\ufffe", "a\x1b[31mb"])
+def test_a_formula_with_escapes_is_printable_in_the_message(text: str) -> None:
+    data = anygate.describe(LSTM(3, 4))
+    data["activations"]["candidate"] = text
+    with pytest.raises(ValueError, match="candidate: ") as error:
+        anygate.build(data)
+    assert str(error.value).replace("\n", "").isprintable()
