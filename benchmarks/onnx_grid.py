@@ -1,7 +1,7 @@
 """Every layer as an ONNX file: the catalogue and twenty drawn formulas, in LSTM, GRU and RNN, with
 every option; run by ONNX Runtime at two lengths and batches, read again and run by anygate.
 
-    python benchmarks/onnx_grid.py --out benchmarks/results/onnx_grid.json   # 15 minutes of a core
+    python benchmarks/onnx_grid.py --out benchmarks/results/onnx_grid.json   # 20 minutes of a core
     python benchmarks/onnx_grid.py --part 0/40                               # a part of it
 
 Three kinds of files, each in float32 and float64: each activation as `activation=` in each family;
@@ -16,6 +16,7 @@ Exit status 1 if one is off by more than 1e-6 (float32) or 1e-12 (float64) of th
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import json
 import sys
@@ -28,7 +29,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import numpy as np
 import onnx
+import onnx.reference
 import onnxruntime
 import torch
 
@@ -110,72 +113,156 @@ def layers() -> Iterator[tuple[str, Any, tuple[str, ...], str]]:
 
 
 @torch.no_grad()
-def check(make: Any, given: tuple[str, ...], way: str, dtype: torch.dtype, folder: Path) -> Any:
-    """The operators that it became, and the largest errors of file and of the layer read back."""
+def check(
+    make: Any, given: tuple[str, ...], way: str, dtype: torch.dtype, seed: int, folder: Path
+) -> tuple[str, dict[str, float]]:
+    """The operators that it became, and the largest differences from the layer: of the file, of the
+    layer read back; and, for the reason where one is off, of the file run by onnx's own evaluator,
+    and of all of them from the layer in float64."""
+    torch.manual_seed(seed)
     layer = make(dtype=dtype, engine="eager").eval()
+    exact = copy.deepcopy(layer).double()
     model, report = layer_file(layer, given, way=way)
     onnx.save(model, folder / "layer.onnx")
     (again,) = load(folder / "layer.onnx").values()
-    errors, back = [], []
-    names = layer._design.base.states
+    found: dict[str, float] = {}
+
+    def add(what: str, values: Any, others: Any) -> None:
+        errors = [off(np.asarray(v), o) for v, o in zip(values, others, strict=True)]
+        most = max([found.get(what, 0.0), *errors])
+        found[what] = float(f"{min(most, 1e300):.3g}")  # JSON has no infinity
+
     for steps, rows in ((7, 3), (1, 1)):
         keywords, inputs = drawn_run(layer, given, steps, rows)
-        own = dict(keywords)
-        if way and "hx" in own:
-            hx = own["hx"] if isinstance(own["hx"], tuple) else (own["hx"],)
-            both = tuple(torch.cat([state, state]) for state in hx)
-            own["hx"] = both if len(both) > 1 else both[0]
-        output, *states = outcome(layer, own)
-        if way:
-            output, states = output[..., 4:], [state[1:] for state in states]
-        found = run(model, **inputs)
-        errors.append(off(found["y"], output))
-        errors += [off(found[f"{n}_n"], s[0]) for n, s in zip(names, states, strict=True)]
+        own = directed(layer, keywords, way)
+        names = ("y", *(f"{name}_n" for name in layer._design.base.states))
+        by_runtime = run(model, **inputs)
+        of_file = [by_runtime[name] for name in names]
+        add("file", of_file, [own[0], *(state[0] for state in own[1:])])
+        of_back = own
         if not (way and "cuts" in given):  # Directions takes no reset=
-            pairs = zip(outcome(again, keywords), [output, *states], strict=True)
-            back += [off(a.numpy(), b) for a, b in pairs]
-    return report.became, max(errors), max(back, default=0.0)
+            of_back = outcome(again, keywords)
+            add("read again", of_back, own)
+        limit = TOLERANCE[dtype]
+        if max(found["file"], found.get("read again", 0.0)) <= limit:
+            continue
+        true = directed(exact, {k: doubled(v) for k, v in keywords.items()}, way)
+        add("layer from float64", own, true)
+        add("file from float64", of_file, [true[0], *(state[0] for state in true[1:])])
+        add("read again from float64", of_back, true)
+        if report.became != "Scan":  # onnx's operators take other activations than the node names
+            continue
+        arrays = {k: np.asarray(v) for k, v in inputs.items()}
+        try:
+            evaluator = onnx.reference.ReferenceEvaluator(model)
+            with np.errstate(all="ignore"):
+                results = evaluator.run(None, arrays)
+        except (RuntimeError, NotImplementedError, ValueError, TypeError):  # what it has not
+            continue
+        by_onnx = dict(zip(evaluator.output_names, results, strict=True))
+        add("file by onnx", [by_onnx[n] for n in names], [own[0], *(s[0] for s in own[1:])])
+    return report.became, found
+
+
+def doubled(value: Any) -> Any:
+    """Tensors of numbers in float64."""
+    if isinstance(value, tuple):
+        return tuple(map(doubled, value))
+    return value.double() if value.is_floating_point() else value
+
+
+def directed(layer: Any, keywords: dict[str, Any], way: str) -> list[Any]:
+    """Output and last states; with `way` those of the second direction alone, which begins with
+    what is given for one."""
+    if not way:
+        return outcome(layer, keywords)
+    own = dict(keywords)
+    if "hx" in own:
+        hx = own["hx"] if isinstance(own["hx"], tuple) else (own["hx"],)
+        both = tuple(torch.cat([state, state]) for state in hx)
+        own["hx"] = both if len(both) > 1 else both[0]
+    output, *states = outcome(layer, own)
+    return [output[..., 4:], *(state[1:] for state in states)]
+
+
+def reason(found: dict[str, float], limit: float) -> str:
+    """The reason why a cell is off, as far as the differences tell."""
+    own = [found.get(f"{name} from float64", 0.0) for name in ("layer", "read again")]
+    single = limit > 1e-9  # in float64 there is nothing more exact to compare with
+    if single and max(*own, found.get("file from float64", 0.0)) <= limit:
+        return "rounding: layer, file and layer read again are each within the limit of float64"
+    if single and max(own) > limit:
+        return "rounding: in float32 anygate's own engines are further from float64 than the limit"
+    if found.get("read again", 0.0) <= limit and found.get("file by onnx", 1.0) <= limit:
+        return "ONNX Runtime's: the same file, run by onnx's reference evaluator, is within it"
+    return "not known"
+
+
+def written(path: Path, found: dict[str, Any]) -> None:
+    """Put the result in place of the one before, whole or not at all."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    new.replace(path)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--part", default="0/1", help="k/n: every n-th layer from the k-th")
-    parser.add_argument("--out", type=Path, help="a JSON file for the result")
+    parser.add_argument(
+        "--out", type=Path, help="a JSON file; one that is not whole is gone on with"
+    )
     chosen = parser.parse_args()
     part, _, count = chosen.part.partition("/")
-    torch.manual_seed(0)
-    kinds: Counter[str] = Counter()
-    worst: dict[str, float] = {}
-    bad = 0
-    begun = time.process_time()
+    torch.manual_seed(0)  # the layers that are tried for their options are drawn too
+    every = list(itertools.islice(enumerate(layers()), int(part), None, int(count)))
+    result: dict[str, Any] = {
+        "command": f"benchmarks/onnx_grid.py --part {chosen.part} --out {chosen.out}",
+        "versions": {m.__name__: m.__version__ for m in (onnx, onnxruntime, torch)},
+        "limits": {str(dtype): limit for dtype, limit in TOLERANCE.items()},
+        "1e+300": "one is finite where the other is not",
+        "layers": len(every),
+        "layers done": 0,
+        "processor seconds": 0,
+        "files": {},
+        "largest error, relative to the largest value": {},
+        "off": [],
+    }
+    if chosen.out and chosen.out.exists():
+        before = json.loads(chosen.out.read_text(encoding="utf-8"))
+        if all(before.get(k) == result[k] for k in ("command", "versions", "limits", "layers")):
+            result = before
+            for cell in result["off"]:
+                cell["reason"] = reason(cell["differences"], result["limits"][cell["dtype"]])
+    kinds = Counter(result["files"])
+    worst = result["largest error, relative to the largest value"]
+    begun = time.process_time() - result["processor seconds"]
     with tempfile.TemporaryDirectory() as folder:
-        for label, make, given, way in itertools.islice(layers(), int(part), None, int(count)):
+        for place, (label, make, given, way) in every[result["layers done"] :]:
             for dtype, limit in TOLERANCE.items():
-                became, error, back = check(make, given, way, dtype, Path(folder))
+                became, found = check(make, given, way, dtype, place, Path(folder))
+                error, back = found["file"], found.get("read again", 0.0)
                 kinds[became] += 1
                 key = f"{became} {str(dtype).removeprefix('torch.')}"
-                worst[key] = max(worst.get(key, 0.0), error)
-                worst[f"read again {key}"] = max(worst.get(f"read again {key}", 0.0), back)
+                for entry, size in ((key, error), (f"read again {key}", back)):
+                    worst[entry] = max(worst.get(entry, 0.0), size)
                 if not max(error, back) <= limit:
-                    bad += 1
-                    print(f"off: {label} {dtype}: {became} {error:.2g}, read again {back:.2g}")
-    seconds = time.process_time() - begun
-    print(f"{sum(kinds.values())} files: {dict(kinds)}; {seconds:.0f} s")
+                    cell = {"layer": label, "dtype": str(dtype), "became": became}
+                    cell |= {"differences": found, "reason": reason(found, limit)}
+                    result["off"].append(cell)
+                    print(f"off: {cell}", flush=True)
+            result["layers done"] += 1
+            result["processor seconds"] = round(time.process_time() - begun)
+            result["files"] = dict(kinds)
+            if chosen.out and (result["layers done"] % 20 == 0 or place == every[-1][0]):
+                written(chosen.out, result)
+    print(
+        f"{sum(kinds.values())} files of {result['layers done']} layers: {dict(kinds)}; "
+        f"{result['processor seconds']} s"
+    )
     for key, error in worst.items():
         print(f"  {key}: at most {error:.2g}")
-    print(f"{bad} off")
-    if chosen.out:
-        result = {
-            "command": f"benchmarks/onnx_grid.py --part {chosen.part} --out {chosen.out}",
-            "versions": {m.__name__: m.__version__ for m in (onnx, onnxruntime, torch)},
-            "processor seconds": round(seconds),
-            "files": dict(kinds),
-            "largest error, relative to the largest value": worst,
-            "limits": {str(dtype): limit for dtype, limit in TOLERANCE.items()},
-            "off": bad,
-        }
-        chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return int(bad > 0)
+    print(f"{len(result['off'])} off")
+    return int(bool(result["off"]))
 
 
 if __name__ == "__main__":

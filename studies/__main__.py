@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from anygate.formulas.errors import printable
+
 from .claims import CLAIMS
 from .costs import add_rounds, load_costs
 from .effects import LOOKS
 from .experiments import SCHEDULE, STAGES, trials
 from .judge import JudgedClaim, judged
-from .lab import cores, printable, progress_bar
+from .lab import cores, progress_bar
 from .publish import PUBLISHED, publish
 from .results import COMMITTED, CONFIRMING, QUICK_SEEDS, SEEDS, Results, load
 from .rules import RulesChanged

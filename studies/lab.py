@@ -21,7 +21,6 @@ from anygate.lab.study.machine import cores, machine
 from anygate.lab.study.progress import progress_bar
 from anygate.lab.study.trial import Model, TrialSpec, one_thread, run_trial, seeded
 from anygate.lab.tasks import Settings, Task, find_task
-from anygate.lab.wording import printable
 
 PUBLISHED = Path(answer.__file__).with_suffix(".json")
 """The file that `anygate show` quotes."""
@@ -44,7 +43,6 @@ __all__ = [
     "mean_interval",
     "median_interval",
     "one_thread",
-    "printable",
     "progress_bar",
     "random_effects",
     "run_trial",

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -570,6 +571,29 @@ def test_changed_bytes_give_a_clear_error_or_a_layer(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert loaded  # some changes are of numbers alone
     assert longest < 2000
+
+
+def test_the_grid_of_the_recipe_is_whole_and_quoted() -> None:
+    """benchmarks/onnx_grid.py: every layer was tried, and each that is off has its reason."""
+    root = Path(__file__).parents[1]
+    found = json.loads((root / "benchmarks" / "results" / "onnx_grid.json").read_text())
+    assert found["layers done"] == found["layers"]
+    assert found["limits"] == {str(dtype): limit for dtype, limit in TOLERANCE.items()}
+    off_cells = found["off"]
+    assert {cell["dtype"] for cell in off_cells} == {"torch.float32"}
+    reasons = Counter(cell["reason"].partition(":")[0] for cell in off_cells)
+    own = sum("own engines" in cell["reason"] for cell in off_cells)
+    assert set(reasons) == {"rounding", "ONNX Runtime's"}
+    page = " ".join((root / "docs" / "recipes" / "onnx.md").read_text("utf-8").split())
+    layers, files = found["layers"], sum(found["files"].values())
+    for words in (
+        f"{files:,} files of {layers} layers",
+        f"in float32 {layers - len(off_cells)} of {layers} within 1e-6",
+        f"Of the other {len(off_cells)}",
+        f"{reasons['rounding']} are float32's rounding (in {own} anygate's",
+        f"and {len(off_cells) - reasons['rounding']} ONNX",
+    ):
+        assert words in page
 
 
 # ---- other people's files ---------------------------------------------------------------------

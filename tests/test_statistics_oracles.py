@@ -1,6 +1,7 @@
 """The statistics against SciPy and rliable: the same numbers by other people's code.
 
-What needs rliable is skipped where it is not installed (pip install rliable); all else always runs.
+What needs rliable is skipped where it is not installed (pip install rliable 'pandas<3'); all else
+always runs.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from test_verdict import write_study
 import anygate.lab.study.store.files
 from anygate.cli import Exit, main
 from anygate.formulas import Activation, resolve
+from anygate.formulas.errors import printable
 from anygate.lab.findings.sheets import TooSlow, sheet_of, within
 from anygate.lab.report import write
 from anygate.lab.study.plan import Study
@@ -23,7 +24,6 @@ from anygate.lab.study.store.files import StudyError, WriteError, checked, write
 from anygate.lab.study.store.results import load
 from anygate.lab.study.store.schema import StudyConfig, Trial
 from anygate.lab.tasks import Settings, find_task
-from anygate.lab.wording import printable
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes as POSIX has them")
 

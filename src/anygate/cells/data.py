@@ -14,7 +14,7 @@ from typing import Any
 
 from ..formulas.activation import Activation
 from ..formulas.canonical import canonical, from_canonical
-from ..formulas.errors import FormulaError
+from ..formulas.errors import FormulaError, printable
 from ..formulas.lookup import resolve
 from .celltype import CellType, Product
 
@@ -94,7 +94,7 @@ def read_activation(data: Any, where: str) -> Activation:
             return Activation(name, fields["formula"], parameters=parameters)
         return resolve(name)(**parameters) if parameters else resolve(name)
     except FormulaError as error:
-        raise FormulaError(f"{where}: {error}") from None
+        raise FormulaError(printable(f"{where}: {error}")) from None
 
 
 def cell_type_data(kind: CellType) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def read_cell_type(data: Any, where: str) -> CellType:
             output=fields.get("output", ""),
         )
     except FormulaError as error:
-        raise FormulaError(f"{where}: {error}") from None
+        raise FormulaError(printable(f"{where}: {error}")) from None
 
 
 def _read_product(data: Any, where: str) -> Product:

@@ -59,7 +59,7 @@ def add_command(
 def say(text: str, *, to_stderr: bool = False) -> None:
     """Print text that may hold what files or strangers wrote: no escape sequence reaches the
     terminal. Every command prints by this, or as JSON."""
-    from ..lab.wording import printable
+    from ..formulas.errors import printable
 
     print(printable(text), file=sys.stderr if to_stderr else sys.stdout)
 

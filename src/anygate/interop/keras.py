@@ -18,6 +18,7 @@ import numpy as np
 from torch import nn
 
 from ..formulas import ACTIVATIONS, Activation, FormulaError, resolve
+from ..formulas.errors import printable
 from ..nn.layers import RecurrentLayers
 from .directions import Directions
 from .families import (
@@ -31,6 +32,7 @@ from .families import (
 )
 from .keras_files import (
     Array,
+    Groups,
     Parts,
     import_h5py,
     new_layers,
@@ -106,32 +108,48 @@ def load(
     if zipfile.is_zipfile(place):
         content, described, version = read_zip(place)
         source: Any = io.BytesIO(content)
+        size = len(content)
     else:
-        source = place
+        source, size = place, place.stat().st_size
     try:
         with h5py.File(source, "r") as file:
-            if "model_weights" in file or "layer_names" in file.attrs:
-                found = list(old_layers(file, h5py))
+            groups = Groups(h5py, size)
+            if "model_weights" in groups.members(file) or "layer_names" in file.attrs:
+                found = list(old_layers(file, groups))
                 described = described or read_json(read_text(file.attrs.get("model_config", "{}")))
                 version = read_text(file.attrs.get("keras_version", "2"))
             else:
-                found = list(new_layers(file, h5py))
-    except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{place.name} is no file of Keras: {error!s:.200}") from None
+                found = list(new_layers(file, groups))
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{place.name} is no file of Keras: {_one_line(error)}") from None
     if not found:
         raise ValueError(f"{place.name} has no LSTM, GRU or SimpleRNN layer")
-    configs = _Configs(described, config)
+    try:
+        configs = _Configs(described, config)
+    except RecursionError:
+        raise ValueError(f"{place.name} describes a model that is deeper than any") from None
     given = dict(activations or {})
     old = version.split(".")[0] in ("1", "2")
     result: dict[str, Loaded] = {}
     for name, parts in found:
         if only is not None and name not in only:
             continue
+        here = f"the layer '{_one_line(name):.120}'"
+        size -= sum(array.nbytes for arrays in parts.values() for array in arrays)
+        if size < 0 or name in result:
+            raise ValueError(f"{here} has the arrays or the name of another one")
         try:
             result[name] = _made(configs.of(name, parts), parts, _Reader(given, old))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"the layer '{name:.120}': {error}") from None
+        except KeyError as error:
+            raise ValueError(f"{here} has no {_one_line(error)} in its config") from None
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{here}: {_one_line(error)}") from None
     return result
+
+
+def _one_line(text: Any) -> str:
+    """A text of the file, or an error that quotes it, in one line for a message."""
+    return printable(str(text)).replace("\n", "\\n")[:600]
 
 
 def from_layer(layer: Any, activations: Mapping[str, Any] | None = None) -> Loaded:
@@ -169,7 +187,7 @@ class _Configs:
                 name = entry["config"].get("name")
                 if isinstance(name, str):
                     if self.named.get(name, entry) != entry:
-                        raise ValueError(f"two layers are called '{name:.120}'")
+                        raise ValueError(f"two layers are called '{_one_line(name):.120}'")
                     self.named[name] = entry
 
     def of(self, name: str, parts: Parts) -> Config:
@@ -191,7 +209,7 @@ def _entries(data: Any, depth: int) -> Iterator[Config]:
     if depth > 32 or not isinstance(data, Mapping):
         return
     kind, inner = data.get("class_name"), data.get("config")
-    if isinstance(inner, Mapping):
+    if isinstance(inner, Mapping) and isinstance(kind, str):
         if kind in _CLASSES or kind in ("Bidirectional", "RNN"):
             yield data
             return
@@ -203,7 +221,7 @@ def _entries(data: Any, depth: int) -> Iterator[Config]:
 def _guess(parts: Parts) -> str:
     """The layer's class from the shapes of its weights."""
     (kernel, recurrent, *_), *_ = parts.values()
-    hidden = recurrent.shape[0]
+    hidden = len(recurrent) if recurrent.ndim else 0
     families = {n: {"RNN": "SimpleRNN"}.get(n, n) for n in BLOCKS}
     for family, blocks in BLOCKS.items():
         if recurrent.shape == (hidden, blocks * hidden):
@@ -321,6 +339,8 @@ def _number(config: Config, name: str, usual: float) -> float:
         value = value.get("value", value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name} is {value!r:.60} and no number")
+    if not abs(value) < 1e300:
+        raise ValueError(f"{name} is {value!r:.60}, which no activation has")
     return float(value)
 
 
@@ -361,6 +381,8 @@ def _weights(family: str, config: Config, arrays: list[Array]) -> tuple[Weights,
     bias_ih = bias_hh = None
     if rest:
         bias = rest[0]
+        if bias.ndim not in (1, 2):
+            raise ValueError(f"a bias of the shape {bias.shape}")
         if family == "GRU" and reset_after != (bias.ndim == 2):
             raise ValueError(f"a bias of the shape {bias.shape} with reset_after={reset_after}")
         if bias.ndim == 2:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from ..formulas.errors import printable
+
 
 def join(items: Sequence[str]) -> str:
     """``a, b and c``."""
@@ -43,15 +45,6 @@ def show_p(p: float) -> str:
 def show_corrected(p: float, family: int) -> str:
     """``p = 0.031 after Holm's correction for 4 comparisons``, plain if there is only one."""
     return show_p(p) + (f" after Holm's correction for {family} comparisons" if family > 1 else "")
-
-
-def printable(text: str) -> str:
-    """Text from files and from strangers for the terminal: whatever is not printable, such as the
-    beginning of an escape sequence, stands as its code. Line breaks remain."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode()
-        for c in text
-    )
 
 
 Notice = Callable[[str], None]

@@ -40,7 +40,7 @@ from ..cells.data import (
     read_fields,
 )
 from ..formulas.activation import Activation
-from ..formulas.errors import FormulaError
+from ..formulas.errors import FormulaError, printable
 from ..formulas.lookup import resolve
 from .design import Design
 
@@ -105,8 +105,8 @@ def check_cell(
         same = bool(own) and _meaning(there) == _meaning(own)
     except (ValueError, TypeError, RecursionError) as error:
         problems.append(
-            f"{key} holds no cell that this anygate reads ({error!s:.200}); delete the key to "
-            "load the weights without it"
+            f"{key} holds no cell that this anygate reads ({printable(str(error)):.200}); delete "
+            "the key to load the weights without it"
         )
         return
     if same:
@@ -212,7 +212,7 @@ def _read_entry(text: str) -> tuple[Any, str]:
     clip = fields["clip"]
     labels += [f"clip={clip:g}"] if clip else []
     shown = f"{kind.name} with {', '.join(labels)}" if labels else kind.name
-    return (equations, tuple(sorted(meanings, key=lambda m: m[0])), clip), shown
+    return (equations, tuple(sorted(meanings, key=lambda m: m[0])), clip), printable(shown)
 
 
 def _fixed(activation: Activation, slot: str, learnt: set[str]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..cells.data import read_fields
+from ..engines.protocol import EngineError
 from ..formulas.errors import FormulaError
 from .description import Described, describe, read, sizes_of
 from .exchange import (
@@ -140,5 +141,5 @@ def _plan(module: nn.Module, names: tuple[str, ...], described: Described) -> Pl
             raise Cannot(f"has {size}={found}, and the configuration {wanted}")
     try:
         return plan_change(module, names, described.arguments, False)
-    except FormulaError as error:
+    except (FormulaError, EngineError) as error:
         raise Cannot(str(error)) from error

@@ -85,18 +85,27 @@ class Constants:
         if node.op_type == "Constant":
             return self._constant(node, what)
         attributes = {a.name: a for a in node.attribute}
-        make = _WORKED_OUT.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-        if make is None or len(node.output) != 1:
+        known = _WORKED_OUT.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        if known is None or len(node.output) != 1:
             raise ValueError(
                 f"{what} ('{name}') is computed in the file, by {node.op_type}; fold its constants "
                 "first (onnxslim, or onnxruntime's optimized_model_filepath)"
             )
+        make, least = known
         inputs = [self._get(i, what, depth + 1) if i else None for i in node.input]
+        most = sum(i.nbytes for i in inputs if i is not None)
+        self.spend(most * (8 if node.op_type == "Cast" else 1), what, only_ask=True)
         try:
-            value = np.asarray(make(inputs, attributes))
-        except (TypeError, IndexError, KeyError, ValueError) as error:
+            if len(inputs) < least or any(i is None for i in inputs[:least]):
+                raise ValueError(f"it needs {least} input{'s' if least > 1 else ''}")
+            with np.errstate(all="ignore"):  # numbers that another dtype has not
+                value = np.asarray(make(inputs, attributes))
+        except KeyError as error:
+            message = f"{what} ('{name}'): {node.op_type} has no {error}"
+            raise ValueError(message) from None
+        except (TypeError, IndexError, ValueError) as error:
             raise ValueError(f"{what} ('{name}'): {node.op_type} cannot be read: {error}") from None
-        self._spend(value.nbytes, what)
+        self.spend(value.nbytes, what)
         return value
 
     def _constant(self, node: NodeProto, what: str) -> Array:
@@ -109,13 +118,17 @@ class Constants:
                 return np.asarray(helper.get_attribute_value(attribute), np.float32)
         raise ValueError(f"{what}: the Constant that gives it holds no tensor of numbers")
 
-    def _spend(self, size: int, what: str) -> None:
+    def spend(self, size: int, what: str, only_ask: bool = False) -> None:
+        """Take bytes from the budget. Raises ValueError where it has not so many."""
         top = self
         while top.outer is not None:
             top = top.outer
-        top.budget -= size
-        if top.budget < 0:
-            raise ValueError(f"{what} is computed in the file, and larger than what the file holds")
+        if top.budget < size:
+            raise ValueError(
+                f"{what}: the file has many times as much computed or used again as it holds; "
+                "only= reads some of its layers"
+            )
+        top.budget -= 0 if only_ask else size
 
 
 def _read(tensor: TensorProto, folder: Path, what: str) -> Array:
@@ -160,8 +173,12 @@ def _external(tensor: Any, folder: Path, size: int, what: str) -> bytes:
     if not isinstance(location, str) or "\0" in location:
         raise ValueError(f"{what} ('{tensor.name}') lies in a file without a name")
     root = folder.resolve()
-    path = (root / location).resolve()
-    if not location or not path.is_relative_to(root) or not path.is_file():
+    try:
+        path = (root / location).resolve()
+        inside = bool(location) and path.is_relative_to(root) and path.is_file()
+    except (OSError, RuntimeError):  # a name that is too long, links in a circle
+        inside = False
+    if not inside:
         raise ValueError(
             f"{what} ('{tensor.name}') lies in {location!r:.120}, which is no file in the folder "
             "of the ONNX file"
@@ -181,22 +198,32 @@ def _external(tensor: Any, folder: Path, size: int, what: str) -> bytes:
 # ---- operators that rearrange weights --------------------------------------------------------
 
 
+def _whole(values: Any) -> list[int]:
+    """The few whole numbers that an input holds."""
+    if values.dtype.kind not in "iu" or values.ndim != 1 or len(values) > 64:
+        raise ValueError(f"{values.size} numbers of {values.dtype} for a few whole ones")
+    return [int(value) for value in values]
+
+
 def _axes(inputs: list[Any], attributes: Any) -> tuple[int, ...]:
     """As an input (opset 13 and later) or an attribute."""
     if len(inputs) > 1 and inputs[1] is not None:
-        return tuple(int(a) for a in inputs[1])
+        return tuple(_whole(inputs[1]))
     return tuple(attributes["axes"].ints)
 
 
 def _slice(inputs: list[Any], attributes: Any) -> Array:
     data = inputs[0]
     if len(inputs) > 1:
-        starts, ends = inputs[1], inputs[2]
-        axes = inputs[3] if len(inputs) > 3 and inputs[3] is not None else range(len(starts))
-        steps = inputs[4] if len(inputs) > 4 and inputs[4] is not None else [1] * len(starts)
+        if len(inputs) < 3 or inputs[1] is None or inputs[2] is None:
+            raise ValueError("it has no starts and ends")
+        starts, ends, axes, steps = (
+            [] if i is None else _whole(i) for i in (*inputs[1:], None, None, None)[:4]
+        )
+        axes, steps = axes or [*range(len(starts))], steps or [1] * len(starts)
     else:
         starts, ends = attributes["starts"].ints, attributes["ends"].ints
-        axes = attributes["axes"].ints if "axes" in attributes else range(len(starts))
+        axes = [*(attributes["axes"].ints if "axes" in attributes else range(len(starts)))]
         steps = [1] * len(starts)
     cuts = [slice(None)] * data.ndim
     for begin, end, axis, step in zip(starts, ends, axes, steps, strict=True):
@@ -210,14 +237,17 @@ def _slice(inputs: list[Any], attributes: Any) -> Array:
 
 def _reshape(inputs: list[Any], attributes: Any) -> Array:
     data, shape = inputs
-    wanted = [int(d) for d in shape]
+    wanted = _whole(shape)
     if not ("allowzero" in attributes and attributes["allowzero"].i):
         wanted = [data.shape[k] if d == 0 else d for k, d in enumerate(wanted)]
     return np.asarray(data.reshape(wanted))
 
 
 def _cast(inputs: list[Any], attributes: Any) -> Array:
-    return np.asarray(inputs[0].astype(_DTYPES[attributes["to"].i]))
+    to = attributes["to"].i
+    if to not in _DTYPES:
+        raise ValueError(f"a type {to}, not of numbers")
+    return np.asarray(inputs[0].astype(_DTYPES[to]))
 
 
 def _transpose(inputs: list[Any], attributes: Any) -> Array:
@@ -230,14 +260,21 @@ def _add(inputs: list[Any], attributes: Any) -> Array:
     return np.asarray(inputs[0] + inputs[1])
 
 
-_WORKED_OUT: Mapping[str, Callable[[list[Any], Any], Any]] = {
-    "Identity": lambda inputs, attributes: inputs[0],
-    "Cast": _cast,
-    "Transpose": _transpose,
-    "Unsqueeze": lambda inputs, a: np.expand_dims(inputs[0], _axes(inputs, a)),
-    "Squeeze": lambda inputs, a: np.squeeze(inputs[0], _axes(inputs, a)),
-    "Reshape": _reshape,
-    "Concat": lambda inputs, a: np.concatenate(inputs, a["axis"].i),
-    "Slice": _slice,
-    "Add": _add,
+def _concat(inputs: list[Any], attributes: Any) -> Array:
+    if any(i is None or i.dtype != inputs[0].dtype for i in inputs):
+        raise ValueError("parts that are missing, or of several dtypes")
+    return np.concatenate(inputs, attributes["axis"].i)
+
+
+_WORKED_OUT: Mapping[str, tuple[Callable[[list[Any], Any], Any], int]] = {
+    "Identity": (lambda inputs, attributes: inputs[0], 1),
+    "Cast": (_cast, 1),
+    "Transpose": (_transpose, 1),
+    "Unsqueeze": (lambda inputs, a: np.expand_dims(inputs[0], _axes(inputs, a)), 1),
+    "Squeeze": (lambda inputs, a: np.squeeze(inputs[0], _axes(inputs, a)), 1),
+    "Reshape": (_reshape, 2),
+    "Concat": (_concat, 1),
+    "Slice": (_slice, 1),
+    "Add": (_add, 2),
 }
+"""The function that makes the value, and the number of inputs it needs."""

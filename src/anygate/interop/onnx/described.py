@@ -47,6 +47,7 @@ def read_scan(text: str, constants: Constants) -> nn.Module:
     kinds = {array.dtype for array in arrays.values() if array is not None}
     if len(kinds) != 1 or (dtype := DTYPES.get(kinds.pop())) is None:
         raise ValueError("its tensors are of several dtypes, or of none that a layer has")
+    constants.spend(sum(a.nbytes for a in arrays.values() if a is not None), "its weights")
     biased = any(role.startswith("bias") for role in found)
     layer = build(cell, inputs, int(content["hidden"]), bias=biased, dtype=dtype)
     fill(layer, arrays)

@@ -21,6 +21,7 @@ from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from ...cells import ELMAN, Cell, gru_type, lstm_type, make
 from ...formulas import Activation
+from ...formulas.errors import printable
 from ..build import build, fill, to_tensor
 from ..directions import Directions
 from .activations import unpack
@@ -42,6 +43,8 @@ _ATTRIBUTES = {
     *("activations", "activation_alpha", "activation_beta", "clip", "direction", "hidden_size"),
     *("layout", "input_forget", "linear_before_reset", "output_sequence"),
 }
+_MOST_LAYERS = 4096
+"""A node of 40 bytes becomes a module of 20,000."""
 _WAYS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 _NAMES = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
@@ -78,6 +81,7 @@ def load(
     constants = Constants(model.graph, place.parent, given, budget=(1 << 20) + 16 * size)
     found: dict[str, nn.Module] = {}
     others: set[str] = set()
+    counts: dict[str, int] = {}
     for node, own in _nodes(model.graph, constants, place.parent):
         kind = _word(node.op_type)
         name = _word(node.name or next((n for n in node.output if n), kind))
@@ -86,14 +90,20 @@ def load(
         try:
             layer = _layer(node, own)
         except (ValueError, TypeError, IndexError, KeyError) as error:
-            raise ValueError(f"{kind:.40} '{name:.200}': {error!s:.600}") from None
+            message = printable(f"{kind:.40} '{name:.200}': {error!s:.600}")
+            raise ValueError(message.replace("\n", "\\n")) from None
         if layer is None:
             others.add(kind)
             continue
-        count, unique = 1, name
+        if len(found) == _MOST_LAYERS:
+            raise ValueError(
+                f"{place.name} has more than {_MOST_LAYERS:,} layers; only= reads some of them"
+            )
+        count, unique = counts.get(name, 1), name
         while unique in found:
             count += 1
             unique = f"{name} ({count})"
+        counts[name] = count
         found[unique] = layer
     kinds = {_word(n.op_type) for f in model.functions for n in f.node}
     inner = kinds & {*_OPERATORS, "Scan"}
@@ -180,6 +190,8 @@ class _Node:
         self.hidden, self.size = self._sizes(given)
         self.b = self._part("B", 2 * self.blocks * self.hidden)
         self.p = self._part("P", 3 * self.hidden) if node.op_type == "LSTM" else None
+        parts = [a for a in (self.w, self.r, self.b, self.p) if a is not None]
+        constants.spend(sum(a.nbytes for a in parts), "its weights")
         words = [_text(word) for word in given.get("activations", [])]
         count = len(usual)
         words = words or list(usual) * len(self.reverse)

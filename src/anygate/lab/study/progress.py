@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..wording import printable
+from ...formulas.errors import printable
 
 _EVERY = 20.0  # seconds between lines where there is no terminal
 
