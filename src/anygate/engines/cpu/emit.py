@@ -43,8 +43,8 @@ class Target:
 
 
 def symbol(name: str, target: Target, *sizes: int) -> str:
-    """What the code of cells calls a function by that is made once for a processor and dtype
-    (shared.py)."""
+    """The name by which the code of cells calls a function of shared.py: of this processor and
+    dtype."""
     parts = ("anygate", name, *sizes, target.dtype, target.vector_bytes, target.rows)
     return "_".join(map(str, parts))
 
