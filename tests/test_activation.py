@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -272,6 +273,12 @@ def test_latex() -> None:
         r"\text{otherwise} \end{cases}"
     )
     assert ACTIVATIONS["squareplus"].latex()
+    assert resolve("tanh(x*0.3333333333333333)").latex() == r"\tanh\left(\frac{x}{3}\right)"
+    assert resolve("0.1*x").latex() == r"\frac{x}{10}" and resolve("pi*x").latex() == r"\pi x"
+    assert "1.0507" in ACTIVATIONS["selu"].latex_closed()
+    for activation in ACTIVATIONS.values():  # 8333333333333333/5e16 once
+        for shown in (activation, activation.derivative()):
+            assert not re.search(r"\d{8}", shown.latex() + shown.latex_closed()), activation.name
     assert elu._repr_latex_() == f"$\\displaystyle {elu.latex()}$"
 
 

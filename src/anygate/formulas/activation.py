@@ -23,7 +23,7 @@ from .parse import MAX_LENGTH, check_parameter_name, parse
 from .precise import CONTEXT, OPS, working
 from .primitives import VARIABLE
 from .program import Program, evaluate, lower
-from .text import write
+from .text import latex, write
 
 __all__ = ["Activation"]
 
@@ -264,11 +264,11 @@ class Activation:
 
     def latex(self) -> str:
         """The formula in LaTeX, with the parameters as symbols."""
-        return str(sympy.latex(self.expression))
+        return latex(self.expression)
 
     def latex_closed(self) -> str:
         """The formula in LaTeX, with the parameters' numbers."""
-        return str(sympy.latex(self.closed))
+        return latex(self.closed)
 
     def __repr__(self) -> str:
         constants = _as_keywords(self.parameters)
