@@ -39,8 +39,8 @@ def top(story: Story) -> str:
     """The answer in at most 120 words."""
     return "\n".join(
         (
-            "- **Gates.** A gate multiplies: 0 stops, 1 passes; sigmoid has that range. Others "
-            f"instead, by tasks: tanh {story.brief('gate_activation', 'tanh')}, ReLU "
+            "- **Gates.** A gate multiplies: 0 stops, 1 passes; sigmoid has that range. Others, "
+            f"by tasks: tanh {story.brief('gate_activation', 'tanh')}, ReLU "
             f"{story.brief('gate_activation', 'relu')}.",
             "- **Input and output.** tanh writes both signs and bounds what the memory shows. Left "
             f"out, times the epochs: {story.factors('candidate')}{story.so_far}.",
@@ -48,8 +48,7 @@ def top(story: Story) -> str:
             "meets forget gates only.",
             f"- **Change both?** Yes. ReLU: {story.brief(BOTH, 'relu')}; hard tanh: "
             f"{story.brief(BOTH, 'hard_tanh')}; leaky ReLU: {story.brief(BOTH, 'leaky_relu')}.",
-            f"- **The risk.** Diverged over the map: {story.risk()}. Elsewhere a fused "
-            "kernel is lost, not here.",
+            f"- **The risk.** Diverged: {story.risk()}. Only elsewhere a fused kernel is lost.",
         )
     )
 
@@ -72,12 +71,13 @@ def lines(story: Story) -> list[str]:
         "saturates above zero, has no slope below, and nothing bounds what it writes.",
         f"So runs with ReLU can diverge; over a map of rates, biases and clipping: "
         f"{story.unstable()}.",
-        f"Hard tanh, tanh with corners: {story.outcome(BOTH, 'hard_tanh')}. Its slope is exactly "
-        "zero beyond -1 and 1.",
-        f"Leaky ReLU, which lets an error through below zero: {story.outcome(BOTH, 'leaky_relu')}.",
+        f"Hard tanh, tanh with corners: {story.outcome(BOTH, 'hard_tanh')}; "
+        f"{story.danger('hard_tanh')}. Its slope is exactly zero beyond -1 and 1.",
+        f"Leaky ReLU lets an error through below zero: {story.outcome(BOTH, 'leaky_relu')}; "
+        f"{story.danger('leaky_relu')}.",
         "With the activation try other learning rates: a claim on activations is a claim on rates. "
         f"Diverged with ReLU: {story.clipping('relu')}.",
-        "Elsewhere the price of leaving tanh is the lost fused kernel; here every formula has one. "
+        "Elsewhere leaving tanh costs the fused kernel; here every formula has one. "
         f"A training step with ReLU over one with tanh: {story.cost('relu')}.",
     ]
 
@@ -272,9 +272,9 @@ def unit(story: Story, activation: str) -> Unit:
         verdict = "" if claim is None or part is None else f": {story.part(claim, part).words}"
         claimed.append(f"“{quotation}”{verdict}.")
     against = [_AGAINST[activation]]
-    mapped = story.mapped(activation)
+    mapped = story.mapped(activation, "tanh")
     if mapped is not None:
-        tanh = story.mapped("tanh")
+        tanh = story.mapped("tanh", activation)
         beside = "" if activation == "tanh" or tanh is None else f"; of tanh {tanh}"
         against.append(f"On the divergence map {mapped} of its runs diverged{beside}.")
     use = [_USE[activation]]

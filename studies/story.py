@@ -7,8 +7,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
-from .arms import BOTH, arm
+from .arms import BOTH, Arm, arm
 from .costs import Costs
 from .effects import LOOKS, Outcome, Share
 from .exact import check
@@ -92,7 +93,8 @@ class Story:
         last = self.results.stretches[-1]
         runs = [run for found in self.results.held.runs.values() for run in found.values()]
         hours = sum(run.seconds for run in runs) / 3600
-        rules = " and ".join(sorted({s["rules"][:7] for s in self.results.stretches}))
+        *more, last_rules = sorted({s["rules"][:7] for s in self.results.stretches})
+        rules = f"{', '.join(more)} and {last_rules}" if more else last_rules
         return (
             f"The confirming run is at {held:,} of {planned:,} runs ({hours:.1f} core-hours of "
             f"training, {last['date']}, {last['machine']['cores']} cores of "
@@ -156,38 +158,50 @@ class Story:
     def mapped(
         self,
         unit: str,
+        beside: str | None = None,
         *,
         setups: Sequence[str] = MAP_SETUPS,
         rates: Sequence[float] = HIGH_RATES,
         biases: Sequence[float] = MAP_BIASES,
         clips: Sequence[float] = MAP_CLIPS,
     ) -> Share | None:
-        """The number of runs that diverged in these cells of the divergence map; None before all
-        have one."""
-        arms = [
-            map_arm(s, unit, r, b, c) for s in setups for r in rates for b in biases for c in clips
-        ]
-        if not all(map(self.results.of, arms)):
-            return None
-        return Share(*self.results.diverged(arms))
+        """The number of runs that diverged in these cells of the divergence map, of the seeds with
+        which all of them ran, and those of the function `beside`; None before there is one."""
+
+        def of(unit: str) -> list[Arm]:
+            settings = product(setups, rates, biases, clips)
+            return [map_arm(setup, unit, *others) for setup, *others in settings]
+
+        own = of(unit)
+        seeds = self.results.common(*own, *([] if beside is None else of(beside)))
+        runs = [self.results.held.runs[arm.name][seed] for arm in own for seed in seeds]
+        return Share(sum(r.diverged is not None for r in runs), len(runs)) if runs else None
 
     def risk(self) -> str:
-        """ReLU's divergences beside tanh's, over the map."""
-        relu, tanh = self.mapped("relu"), self.mapped("tanh")
-        if relu is None or tanh is None:
-            return "not measured yet"
-        return f"ReLU {relu.count} of {relu.n} runs, tanh {tanh.count} of {tanh.n}"
+        """Divergences of the functions of the question, over the map."""
+        told = []
+        for unit in ("relu", "leaky_relu", "hard_tanh", "tanh"):
+            share = self.mapped(unit, "relu" if unit == "tanh" else "tanh")
+            if share is not None:
+                told.append(f"{name(unit)} {_briefly(share)}")
+        return ", ".join(told) or "not measured yet"
+
+    def danger(self, unit: str) -> str:
+        """A function's divergences over the map, as a clause."""
+        share = self.mapped(unit, "tanh")
+        if share is None:
+            return "the map of divergence is not measured yet"
+        return f"{share.count} of {share.n} diverged"
 
     def unstable(self) -> str:
         """ReLU's divergences beside tanh's, by the length of the task."""
         told = []
         for setup in MAP_SETUPS:
-            relu, tanh = (self.mapped(u, setups=(setup,)) for u in ("relu", "tanh"))
+            pairs = ("relu", "tanh"), ("tanh", "relu")
+            relu, tanh = (self.mapped(*pair, setups=(setup,)) for pair in pairs)
             if relu and tanh:
                 steps = SETUPS[setup].task.steps
-                told.append(
-                    f"{relu.count} of {relu.n} with {steps} steps (tanh {tanh.count} of {tanh.n})"
-                )
+                told.append(f"{relu.count} of {relu.n} with {steps} steps (tanh {_briefly(tanh)})")
         return ", ".join(told) or "not measured yet"
 
     # ---- what to change -------------------------------------------------------------------------
@@ -238,6 +252,10 @@ class Story:
             return "not measured yet"
         ratios = self.costs.ratios(f"step {unit}", "step tanh")
         return " and ".join(f"{r:.2f}" for r, _, _ in ratios) or "not measured yet"
+
+
+def _briefly(share: Share) -> str:
+    return f"{share.count} of {share.n}" if share.count else "0"
 
 
 def _factor(rate: float) -> str:

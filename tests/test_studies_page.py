@@ -96,9 +96,9 @@ def test_a_dropped_divergence_is_seen_everywhere() -> None:
     """With and without the divergences everything that counts them says something else."""
     bad, good = made(16), made(16, diverging=False)
     assert not good.grid["activation", "relu"].unstable
-    assert "tanh 0 of" in bad.risk()
+    assert "tanh 0" in bad.risk()
     assert bad.risk() != good.risk()
-    assert "ReLU 0 of" in good.risk()
+    assert good.risk().startswith("ReLU 0,")
     for told in (answer.top, answer.lines, lambda s: list(answer.changes(s))):
         assert told(bad) != told(good)
     assert pictures.digest(pictures.PICTURES[2].chart(bad)) != pictures.digest(
