@@ -120,6 +120,7 @@ def test_what_a_file_joins_or_shares_again_and_again_takes_no_memory(tmp_path: P
 
 def test_layers_without_number_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
+
     def many(model: Any, node: Any) -> None:
         model.graph.node.extend([node] * 5000)
 
@@ -130,6 +131,7 @@ def test_layers_without_number_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("location", ["n" * 5000, "a/" * 3000, "../outside", "/dev/zero"])
 def test_tensors_in_files_that_are_not_there_or_outside(location: str, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
+
     def outside(model: Any, node: Any) -> None:
         weight = next(t for t in model.graph.initializer if t.name == node.input[1])
         weight.ClearField("raw_data")
@@ -142,6 +144,7 @@ def test_tensors_in_files_that_are_not_there_or_outside(location: str, tmp_path:
 
 def test_names_with_escapes_are_printable_in_messages(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
+
     def named(model: Any, node: Any) -> None:
         node.name, node.input[1] = "a\x1b[31m\nb", "c\x1bd"
 
