@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from processes import end_of_session
 from torch import nn
 
 import anygate
@@ -370,6 +371,7 @@ def test_a_killed_comparison_goes_on_within_its_trial_to_the_same_results(
     finally:
         process.kill()
         process.wait()
+    end_of_session(process.pid, limit=30)
     assert len(contents(folder)) < 4
     held = list(folder.glob("work/*/checkpoint.pt"))
     assert held  # the trial that was running goes on from here

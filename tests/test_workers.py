@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import end_of_session, of_session
 
 from anygate.cli import main
 from anygate.formulas import resolve
@@ -53,22 +54,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def results_in(folder: Path) -> dict[str, bytes]:
     """All that lies among the trials, so that a file left over is seen too."""
     return {p.name: p.read_bytes() for p in sorted((folder / "trials").iterdir())}
-
-
-def of_session(session: int) -> set[int]:
-    """The living processes of a session, which workers share with their parent."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                state, _, _, its_session = (
-                    (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-                )
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(its_session) == session and state != "Z":
-                found.add(int(entry.name))
-    return found
 
 
 @pytest.fixture
@@ -113,10 +98,7 @@ def test_workers_end_with_their_study_and_it_goes_on(
     else:
         running.send_signal(by)
     running.wait(60)
-    deadline = time.monotonic() + 10
-    while of_session(running.pid):
-        assert time.monotonic() < deadline, "workers live on"
-        time.sleep(0.05)
+    end_of_session(running.pid, limit=10)
     kept = {p: p.stat().st_mtime_ns for p in folder.glob("trials/*.json")}
     assert kept
     study().run(folder, jobs=1)
