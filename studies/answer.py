@@ -72,9 +72,9 @@ def lines(story: Story) -> list[str]:
         f"So runs with ReLU can diverge; over a map of rates, biases and clipping: "
         f"{story.unstable()}.",
         f"Hard tanh, tanh with corners: {story.outcome(BOTH, 'hard_tanh')}; "
-        f"{story.danger('hard_tanh')}. Its slope is exactly zero beyond -1 and 1.",
+        f"{story.diverged('hard_tanh')}. Its slope is exactly zero beyond -1 and 1.",
         f"Leaky ReLU lets an error through below zero: {story.outcome(BOTH, 'leaky_relu')}; "
-        f"{story.danger('leaky_relu')}.",
+        f"{story.diverged('leaky_relu')}.",
         "With the activation try other learning rates: a claim on activations is a claim on rates. "
         f"Diverged with ReLU: {story.clipping('relu')}.",
         "Elsewhere leaving tanh costs the fused kernel; here every formula has one. "

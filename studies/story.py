@@ -186,7 +186,7 @@ class Story:
                 told.append(f"{name(unit)} {_briefly(share)}")
         return ", ".join(told) or "not measured yet"
 
-    def danger(self, unit: str) -> str:
+    def diverged(self, unit: str) -> str:
         """A function's divergences over the map, as a clause."""
         share = self.mapped(unit, "tanh")
         if share is None:
